@@ -1,0 +1,77 @@
+# Earshot. `make help` lists what there is; everything else is made when it is missing.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+PRESET ?=
+DATA ?=
+RUN ?=
+SEED ?=
+SET ?=
+FAST ?=
+FORCE ?=
+FILE ?=
+
+# Words from the command line become options only where they were given.
+OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
+          $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
+
+.PHONY: help run-all test lint format lab predict report lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo '  run-all takes PRESET=demo|esc10|folder|file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1'
+	@echo '  and single settings: SET="train.epochs=20 clean.denoise=true"'
+	@echo '  PYTHON=python3.12 chooses the interpreter (3.11 to 3.13).'
+
+run-all: $(READY)  ## the whole series, from recordings to submission.csv; starts again where something changed
+	@$(BIN)/python -m helpers.pipeline $(OPTIONS)
+
+test: $(READY)  ## all tests, the notebooks on a tiny configuration included
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## style of code and notebooks; notebooks must be stripped of outputs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(READY)  ## bring code and notebooks into the house style, strip the notebooks
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/nbstripout notebooks/*.ipynb
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+predict: $(READY)  ## classify one recording: make predict FILE=x.wav RUN=demo
+	@test -n "$(FILE)" || { echo 'Which recording? make predict FILE=x.wav RUN=demo'; exit 2; }
+	@$(BIN)/python -m helpers.predict "$(FILE)" --run "$(or $(RUN),demo)"
+
+report: $(READY)  ## make a run's report.html again: make report RUN=demo
+	@$(BIN)/python -m helpers.report --run "$(or $(RUN),demo)"
+
+lock: $(READY)  ## resolve requirements-dev.txt into requirements-lock.txt, for Python 3.11 to 3.13
+	@$(BIN)/python -m pip install -q uv
+	@echo '# Every package, pinned, for Python 3.11 to 3.13 (wheels only). Made by `make lock`; do not edit.' > .lock.tmp
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --no-annotate --no-header \
+	    requirements-dev.txt >> .lock.tmp
+	@mv .lock.tmp requirements-lock.txt
+
+clean:  ## remove the runs and the demo data; .venv and your recordings stay
+	@rm -rf outputs data/demo data/demo-[0-9]* data/demo-key.* .pytest_cache .ruff_cache .hypothesis
+
+# .ready is written last, so an installation that broke off is done again.
+$(READY): requirements-lock.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    || { echo 'Earshot needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 …'; exit 2; }
+	@echo 'Installing into $(VENV) (a few minutes, once) …'
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-lock.txt
+	@touch $@

@@ -1,0 +1,177 @@
+"""Files of a run: atomic writes, tables with a schema, digests of contents."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm as notebook_tqdm
+from tqdm.std import tqdm as text_tqdm
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class StageError(RuntimeError):
+    """A stage cannot begin or cannot be called finished; the message says what to do."""
+
+
+TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
+EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
+SCHEMAS = {
+    "recordings.csv": {
+        **dict.fromkeys(("recording_id", "path", "label", "split", "source", "codec", "sha256", "pcm_sha256"), TEXT),
+        **dict.fromkeys(("official_fold", "sample_rate", "channels", "bit_depth"), WHOLE),
+        **dict.fromkeys(("duration_seconds", "peak", "rms_db", "silence_fraction", "clipped_fraction"), NUMBER),
+        **{"dc_offset": NUMBER, "status": TEXT, "reason": TEXT, "flags": TEXT},
+    },
+    "clips.csv": {
+        **dict.fromkeys(("clip_id", "recording_id"), TEXT),
+        **dict.fromkeys(("start_seconds", "valid_seconds"), NUMBER),
+        **dict.fromkeys(("label", "split", "group", "path"), TEXT),
+        "fold": WHOLE,
+    },
+    "quarantine.csv": dict.fromkeys(("recording_id", "path", "label", "split", "stage", "code", "reason"), TEXT),
+    "augmented.csv": {
+        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "group", "path", "transforms"), TEXT),
+        "fold": WHOLE,
+    },
+    "waveforms.csv": {
+        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "split", "group", "path"), TEXT),
+        **{"fold": WHOLE, "start_seconds": NUMBER, "valid_seconds": NUMBER},
+    },
+    "features.csv": {
+        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "split", "group"), TEXT),
+        **{"fold": WHOLE, EVERYTHING_ELSE: NUMBER},
+    },
+    "out_of_fold.csv": {"clip_id": TEXT, "fold": WHOLE, EVERYTHING_ELSE: NUMBER},
+    "predictions.csv": {"recording_id": TEXT, "fold": WHOLE, "label": TEXT, "predicted": TEXT, EVERYTHING_ELSE: NUMBER},
+    "leaderboard.csv": {"model": TEXT, EVERYTHING_ELSE: NUMBER},
+}
+
+
+def home():
+    """Where ``data/`` and ``outputs/`` live: the repository, or the working folder where that is read-only."""
+    return REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path.cwd()
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`, moved into place when the block ends without an error.
+
+    Works for a file or a folder; what was there before is replaced only then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir():
+            _remove(path)
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a UTF-8 text file atomically."""
+    with replacing(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_json(path, value):
+    """Write JSON atomically; numbers that JSON does not know (NaN) are refused."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_table(path, table):
+    """Write a CSV atomically; where the file has a schema, exactly its columns in its order."""
+    schema = SCHEMAS.get(Path(path).name, {EVERYTHING_ELSE: TEXT})
+    named = [column for column in schema if column != EVERYTHING_ELSE]
+    if missing := [column for column in named if column not in table]:
+        raise StageError(f"{Path(path).name} needs the columns {', '.join(missing)}")
+    others = [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
+    table = table[named + others]
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_table(path):
+    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty text."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    schema = SCHEMAS.get(Path(path).name, {})
+    if missing := [column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)]:
+        raise StageError(f"{path} has no column {missing[0]!r}; delete it and run its stage again")
+    for column in table:
+        kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
+        if kind != TEXT:
+            table[column] = pd.to_numeric(table[column].replace("", None)).astype(kind)
+    return table
+
+
+# --- digests -----------------------------------------------------------------------------------------------
+
+
+def file_digest(path):
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(path):
+    """SHA-256 of a file, or of a folder's relative names and contents; None if there is nothing."""
+    path = Path(path)
+    if path.is_file():
+        return file_digest(path)
+    if not path.is_dir():
+        return None
+    files = sorted(Path(root) / name for root, _, names in os.walk(path) for name in names)
+    files = [file for file in files if file.is_file()]
+    with ThreadPoolExecutor() as pool:
+        contents = pool.map(file_digest, files)
+    whole = hashlib.sha256()
+    for file, content in zip(files, contents, strict=True):
+        whole.update(os.fsencode(file.relative_to(path)) + b"\0" + content.encode() + b"\n")
+    return whole.hexdigest()
+
+
+def account(table):
+    """Counts of a table with a status per file: found = used + quarantined + ignored, or a StageError."""
+    status = table["status"].replace("ok", "used").value_counts()
+    counts = {"found": len(table), **{name: int(status.get(name, 0)) for name in ("used", "quarantined", "ignored")}}
+    require(
+        counts["found"] == counts["used"] + counts["quarantined"] + counts["ignored"], f"files do not add up: {counts}"
+    )
+    return counts
+
+
+def require(condition, message):
+    """Stop the stage with a message if a check does not hold."""
+    if not condition:
+        raise StageError(message)
+
+
+def progress(items, description, total=None):
+    """Iterate with a bar that shows the time left; plain text when the notebook runs headless."""
+    bar = text_tqdm if os.environ.get("EARSHOT_HEADLESS") else notebook_tqdm
+    return bar(items, desc=description, total=total, leave=False, mininterval=0.5)

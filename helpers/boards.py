@@ -1,0 +1,86 @@
+"""Boards: cards side by side, to look at and to listen to.
+
+A board is plain HTML with the pictures and sounds inside, so it travels with the notebook or the report.
+"""
+
+import base64
+import html
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML, Audio
+
+from helpers import audio, features, plots
+
+
+def player(waveform, sample_rate):
+    """An audio player (IPython.display.Audio) whose sound travels inside the page, as MP3 with a peak of at most 1."""
+    sound = Audio(data=audio.encode_mp3(np.asarray(waveform, dtype=np.float32), sample_rate))
+    sound.mimetype = "audio/mpeg"
+    return sound
+
+
+def card(title, picture=None, waveform=None, sample_rate=None, note=""):
+    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, a note. Text is escaped."""
+    parts = [f"<div style='font-weight:600'>{html.escape(title)}</div>"]
+    if picture is not None:
+        parts.append(
+            f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{plots.png_uri(picture)}'>"
+        )
+    if waveform is not None:
+        sound = base64.b64encode(audio.encode_mp3(waveform, sample_rate)).decode()
+        parts.append(
+            f"<audio controls preload='none' style='width:100%;height:34px' src='data:audio/mpeg;base64,{sound}'></audio>"
+        )
+    if note:
+        parts.append(f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>")
+    style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
+    return f"<div style='{style}'>{''.join(parts)}</div>"
+
+
+def board(cards, width=260):
+    """Cards side by side, as many as fit (CSS grid): an HTML object for a notebook or the report."""
+    columns = f"grid-template-columns:repeat(auto-fill,minmax({width}px,1fr))"
+    return HTML(f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>")
+
+
+def clip_card(title, waveform, config, note=""):
+    """A card that shows and plays a waveform at the config's rate."""
+    return card(title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note)
+
+
+def examples(packed, rows, config, per_label=1):
+    """A board with the first clips of each class, as the models receive them."""
+    first = (
+        rows[rows["split"].eq("train") & rows["parent_id"].eq("")].groupby("label").head(per_label).sort_values("label")
+    )
+    cards = [clip_card(row.label, features.unpack(packed[row.Index]), config) for row in first.itertuples()]
+    return board(cards)
+
+
+def mistakes(worst, packed, rows, config):
+    """A board of mistaken recordings: what each is, what it was taken for and how surely; its first clip to hear."""
+    first = rows[rows["parent_id"].eq("")].reset_index().groupby("recording_id")["index"].first()
+    cards = [
+        clip_card(
+            f"{row.label} → {row.predicted}",
+            features.unpack(packed[first[row.recording_id]]),
+            config,
+            f"said {row.predicted} with {row.confidence:.0%} · recording {row.recording_id} · fold {row.fold}",
+        )
+        for row in worst.itertuples()
+    ]
+    return board(cards)
+
+
+def recordings(table, root, config, seconds=6):
+    """A board of recordings as they lie in the data folder, at most `seconds` of each; table of recordings.csv rows."""
+    cards = []
+    for row in table.itertuples():
+        waveform = audio.load(Path(root) / row.path, config.audio.sample_rate)[: seconds * config.audio.sample_rate]
+        note = f"{row.duration_seconds:.1f} s · {row.sample_rate / 1000:g} kHz · {row.codec} · {row.rms_db:.0f} dBFS"
+        flags = row.flags.replace("_", " ").lower()
+        cards.append(
+            clip_card(row.label or "test", waveform, config, " · ".join(filter(None, [note, flags, row.path])))
+        )
+    return board(cards)

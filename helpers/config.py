@@ -1,0 +1,292 @@
+"""A preset becomes a validated, frozen Config.
+
+A preset is a YAML file in ``presets/``. It names only what differs from the defaults below; an unknown
+key, a wrong type or an impossible value is refused with the key, what it got and what it may be.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """A preset or a setting that cannot be used; the message says what it may be."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the recordings come from and how their names are read."""
+
+    source: Literal["folder", "demo", "esc10", "esc50"] = "folder"  # what to do when no folder is given
+    root: str | None = None  # folder of recordings; None: as `source` says
+    label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
+    name_pattern: str = "auto"  # regex on the file name with groups (?P<group>) and (?P<fold>), or auto
+    max_per_class: Count | None = None  # use at most so many recordings of each class
+    max_bad_fraction: Probability = 0.25  # more unusable recordings than this stop the run
+    demo_train: Count = 340  # recordings in the demo's train folder
+    demo_test: Count = 80  # and in its test folder
+
+
+class Audio(Section):
+    """The one form in which every clip is stored, trained on and deployed."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 16000  # Hz
+    clip_seconds: Positive = 4.0
+    short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
+    min_last_fraction: Probability = 0.5  # a recording's last piece is kept if it fills so much of a clip
+    max_seconds: Positive = 900.0  # longer recordings are set aside
+
+
+class Clean(Section):
+    """What is done to a recording before it is cut."""
+
+    min_seconds: Positive = 0.1  # shorter recordings are set aside
+    silence_db: float = -80.0  # dBFS; recordings that never get louder are set aside
+    trim_db: Positive | None = 50.0  # edges so many dB below the loudest frame are cut; None: no trimming
+    denoise: bool = False  # spectral gating with noisereduce
+    peak: Annotated[float, Field(gt=0, le=1)] = 0.99  # peak of every cleaned recording
+
+
+class Split(Section):
+    folds: Annotated[int, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
+
+
+class Transform(Section):
+    """One waveform augmentation: with probability p, parameters drawn uniformly from its range."""
+
+    name: Literal["shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb"]
+    p: Probability = 0.5
+    low: float | None = None
+    high: float | None = None
+
+
+class Augment(Section):
+    """Offline copies of the training clips."""
+
+    mode: Literal["each", "one_of"] = "each"  # every transform by its own p, or exactly one or nothing
+    copies: Annotated[int, Field(ge=0, le=20)] = 1  # copies per training clip
+    transforms: tuple[Transform, ...] = (
+        Transform(name="shift", low=-0.3, high=0.3),
+        Transform(name="pitch_shift", low=-2, high=2),
+        Transform(name="time_stretch", low=0.8, high=1.25),
+        Transform(name="gaussian_noise", low=0.001, high=0.015),
+    )
+
+
+class Features(Section):
+    """The log-mel front end."""
+
+    n_fft: Annotated[int, Field(ge=64)] = 1024  # samples
+    hop_length: Count = 320  # samples
+    n_mels: Annotated[int, Field(ge=8, le=512)] = 128
+    f_min: Annotated[float, Field(ge=0)] = 20.0  # Hz
+    f_max: Positive | None = None  # Hz; None: half the sample rate
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
+
+
+class Model(Section):
+    name: str = "cnn"
+    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
+    dropout: Probability = 0.2
+
+
+class Train(Section):
+    """Training of the network, computed from waveforms."""
+
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    warmup_fraction: Probability = 0.1  # of all steps
+    select: Literal["validation", "last"] = "validation"  # best epoch on a validation fold, or the last one
+    patience: Count = 10  # epochs without a better validation loss before stopping
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4  # 0: off
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    clip_norm: Positive = 1.0  # gradients are scaled down to this norm
+    augmented_copies: bool = False  # train on 03's offline copies too
+    shift: Probability = 1.0  # circular shift by up to this fraction of the clip
+    speed: Annotated[float, Field(ge=0, lt=1)] = 0.1  # playback speed drawn within +- this fraction
+    gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
+    masks: Annotated[int, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
+    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15  # longest mask, as a fraction of the axis
+    views: Count = 4  # shifted views whose probabilities are averaged when predicting
+    threads: Annotated[int, Field(ge=0)] = 0  # CPU threads; 0: all cores
+
+
+class Compare(Section):
+    """Models on the feature table beside the network."""
+
+    models: tuple[Literal["mfcc_linear", "svm", "xgboost"], ...] = ("mfcc_linear", "svm", "xgboost")
+    augmented_copies: bool = True  # fit on 03's offline copies too
+
+
+class Evaluate(Section):
+    bootstrap_samples: Annotated[int, Field(ge=50)] = 2000
+    worst: Count = 8  # mistakes shown and heard
+
+
+class Submit(Section):
+    model: str = "cnn"
+
+
+class Config(Section):
+    """Everything that shapes a run. Frozen; saved in ``run.json`` and beside each model."""
+
+    preset: str = "default"
+    about: str = ""
+    synthetic: bool = False  # scores of synthetic data are labelled so on every page
+    seed: Annotated[int, Field(ge=0)] = 0
+    fast: bool = False  # a smoke run: the same chain, far too small to mean anything
+    data: Data = Data()
+    audio: Audio = Audio()
+    clean: Clean = Clean()
+    split: Split = Split()
+    augment: Augment = Augment()
+    features: Features = Features()
+    model: Model = Model()
+    train: Train = Train()
+    compare: Compare = Compare()
+    evaluate: Evaluate = Evaluate()
+    submit: Submit = Submit()
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        nyquist = self.audio.sample_rate / 2
+        if not self.features.f_min < (self.features.f_max or nyquist) <= nyquist:
+            raise ValueError(
+                f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz does not hold: "
+                f"f_min is {self.features.f_min:g}, f_max is {self.features.f_max}"
+            )
+        if self.features.n_fft > self.audio.clip_seconds * self.audio.sample_rate:
+            raise ValueError("features.n_fft is longer than a clip (audio.clip_seconds x audio.sample_rate)")
+        if self.submit.model not in ("cnn", *self.compare.models):
+            raise ValueError(f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models")
+        return self
+
+    def digest(self, sections):
+        """SHA-256 of the named sections with the seed and `fast`: equal digests mean equal settings."""
+        part = {name: self.model_dump(mode="json")[name] for name in (*sections, "seed", "fast")}
+        part.get("data", {}).pop("root", None)  # the recordings count, not where they lie
+        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+# What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
+FAST = {
+    "data": {"max_per_class": 8, "demo_train": 60, "demo_test": 12},
+    "split": {"folds": 3},
+    "train": {"epochs": 2, "views": 1},
+    "model": {"channels": [8, 16, 16, 16]},
+    "evaluate": {"bootstrap_samples": 100, "worst": 3},
+}
+
+
+def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None):
+    """Read a preset, apply what the caller changed, validate.
+
+    Args: preset name in ``presets/`` or path of a YAML file (None: ``folder`` where data is given, else
+        ``demo``); data folder of recordings or None; seed int or None (the preset's); fast bool;
+        settings as text, ``"train.epochs=20 clean.denoise=true"``; knobs ``{"train.epochs": 20}``, a notebook's own
+        parameters, where None leaves what the preset has.
+    Returns a frozen Config. Raises ConfigError naming the key, what it got and what it may be.
+
+    >>> load("demo", settings="train.epochs=3").train.epochs
+    3
+    """
+    preset = preset or ("folder" if data else "demo")
+    tree = _read_preset(preset)
+    if fast:
+        tree = _merge(tree, FAST)
+    for key, value in {**(knobs or {}), **_parse_settings(settings)}.items():
+        if value is not None:
+            _set(tree, key, value)
+    if data:
+        _set(tree, "data.root", str(Path(data).expanduser()))
+    if seed is not None:
+        tree["seed"] = seed
+    try:
+        return Config(**{**tree, "fast": bool(fast)})
+    except ValidationError as error:
+        raise ConfigError(_explain(error, preset)) from None
+
+
+def presets():
+    """Names of the presets that come with Earshot."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _read_preset(preset):
+    path = Path(preset) if str(preset).endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no preset {str(preset)!r}. Presets: {', '.join(presets())}; or a path to a .yaml file."
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds {type(tree).__name__}, expected sections such as `train:`")
+    return {"preset": path.stem, **tree}
+
+
+def _merge(base, change):
+    """A copy of the nested dict `base` with the values of `change`."""
+    merged = dict(base)
+    for key, value in change.items():
+        merged[key] = _merge(merged.get(key) or {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+def _parse_settings(settings):
+    pairs = {}
+    for word in (settings or "").split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
+
+
+def _set(tree, dotted_key, value):
+    """Set a dotted key in a nested dict, copying the sections on the way."""
+    *sections, key = dotted_key.split(".")
+    for section in sections:
+        tree[section] = dict(tree.get(section) or {})
+        tree = tree[section]
+    tree[key] = value
+
+
+def _explain(error, preset):
+    lines = [f"Preset {preset!r} cannot be used:"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: no such key. {_legal_keys(problem['loc'])}")
+        elif key:
+            lines.append(f"  {key}: got {problem['input']!r}. {problem['msg']}")
+        else:
+            lines.append(f"  {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _legal_keys(location):
+    section = Config
+    for part in location[:-1]:
+        annotation = section.model_fields[part].annotation if part in section.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return "See helpers/config.py for the keys there are."
+        section = annotation
+    return f"Keys there: {', '.join(section.model_fields)}"

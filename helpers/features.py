@@ -1,0 +1,242 @@
+"""LogMel, the one front end of every consumer; the feature table; spectrogram images; packed waveforms."""
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import joblib
+import librosa
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import nn
+
+from helpers import artifacts, audio
+
+RANGE_DB = 80.0  # an image shows this much below its loudest point
+MEL_GROUPS = 32  # mel statistics of the feature table are taken over so many groups of bands
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram in dB (re full scale), a module so that training, the app and an export share it.
+
+    Power of a centred Hann STFT, mel bands after Slaney (area-normalised), 10 log10 with a floor of 1e-10.
+    Nothing depends on the clip's own maximum, so silence stays quiet. Agrees with
+    ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)``.
+
+    Shape: waveforms [B, N] -> [B, n_mels, 1 + N // hop_length].
+
+    >>> LogMel(16000, n_fft=512, hop_length=160, n_mels=40)(torch.zeros(2, 16000)).shape
+    torch.Size([2, 40, 101])
+    """
+
+    def __init__(self, sample_rate, n_fft=1024, hop_length=320, n_mels=128, f_min=0.0, f_max=None):
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("bands", mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False)
+
+    def forward(self, waveforms):
+        spectrum = torch.stft(
+            waveforms,
+            self.n_fft,
+            self.hop_length,
+            window=self.window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        return 10 * torch.log10(torch.clamp(self.bands @ power, min=1e-10))
+
+
+def log_mel(config):
+    """The LogMel that a config describes."""
+    features = config.features
+    return LogMel(
+        config.audio.sample_rate, features.n_fft, features.hop_length, features.n_mels, features.f_min, features.f_max
+    )
+
+
+def hz_to_mel(hz):
+    """Slaney's mel scale: linear below 1 kHz, logarithmic above (Slaney 1998, Auditory Toolbox).
+
+    >>> hz_to_mel(np.array([0.0, 1000.0])).tolist()
+    [0.0, 15.0]
+    """
+    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
+
+
+def mel_to_hz(mel):
+    """Inverse of hz_to_mel."""
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+
+
+def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
+    """Triangular mel filters of equal area: float32 tensor [n_mels, 1 + n_fft // 2].
+
+    Raises ValueError where a filter would catch no frequency bin at all.
+    """
+    frequencies = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
+    ends = hz_to_mel(np.array([f_min, f_max or sample_rate / 2]))
+    edges = mel_to_hz(np.linspace(*ends, n_mels + 2))
+    rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
+    if empty := int((triangles.max(axis=1) == 0).sum()):
+        raise ValueError(
+            f"{empty} of {n_mels} mel bands catch no frequency bin: use fewer bands or a longer n_fft than {n_fft}"
+        )
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+# --- packed waveforms --------------------------------------------------------------------------------------
+
+
+def pack(clips, copies, folder, path, config):
+    """Pack all clips and augmented copies as int16 rows of one array that is memory-mapped later.
+
+    Args: clips, copies the tables of clips.csv and augmented.csv; folder the run folder; path of the .npy file
+        to write; config. Returns the rows of waveforms.csv, in the array's order.
+    """
+    rows = pd.concat(
+        [
+            clips.assign(parent_id=""),
+            copies.assign(split="train", start_seconds=0.0).merge(
+                clips.set_index("clip_id")["valid_seconds"], left_on="parent_id", right_index=True
+            ),
+        ],
+        ignore_index=True,
+    )
+    size = round(config.audio.clip_seconds * config.audio.sample_rate)
+    packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(len(rows), size))
+    jobs = (joblib.delayed(audio.load)(Path(folder) / clip, config.audio.sample_rate) for clip in rows["path"])
+    loaded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+    for row, waveform in enumerate(artifacts.progress(loaded, "pack waveforms", len(rows))):
+        packed[row] = np.round(waveform * 32767)
+    packed.flush()
+    return rows
+
+
+def unpack(packed):
+    """Waveforms float32 in [-1, 1] from packed int16, NumPy array or tensor of any shape."""
+    return packed.astype(np.float32) / 32767 if isinstance(packed, np.ndarray) else packed.float() / 32767
+
+
+# --- feature table -----------------------------------------------------------------------------------------
+
+
+def describe(waveform, config):
+    """Features of one clip, the table's row: a flat dict of float.
+
+    Mean and deviation over time of spectral centroid, roll-off (85 %), bandwidth, flatness, zero-crossing rate,
+    RMS, 20 MFCCs and the log-mel spectrum in MEL_GROUPS groups of bands.
+
+    Args: waveform float32 [samples], without padding; config.
+    """
+    features, rate = config.features, config.audio.sample_rate
+    waveform = np.pad(waveform, (0, max(0, features.n_fft - len(waveform))))
+    frames = {"n_fft": features.n_fft, "hop_length": features.hop_length}
+    magnitude = np.abs(librosa.stft(waveform, **frames)) + 1e-10
+    mel = log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
+    groups = [group.mean(axis=0) for group in np.array_split(mel, min(MEL_GROUPS, len(mel)))]
+    tracks = {
+        "centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate)[0],
+        "rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate)[0],
+        "bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate)[0],
+        "flatness": librosa.feature.spectral_flatness(S=magnitude)[0],
+        "zero_crossing_rate": librosa.feature.zero_crossing_rate(waveform, hop_length=features.hop_length)[0],
+        "rms": librosa.feature.rms(y=waveform, hop_length=features.hop_length)[0],
+        **{f"mfcc_{i:02d}": track for i, track in enumerate(librosa.feature.mfcc(S=mel, n_mfcc=20), 1)},
+        **{f"mel_{i:02d}": track for i, track in enumerate(groups, 1)},
+    }
+    return {
+        f"{name}_{stat}": float(getattr(np, stat)(track)) for name, track in tracks.items() for stat in ("mean", "std")
+    }
+
+
+def feature_table(packed, rows, config):
+    """The feature table: identity columns of waveforms.csv and the features of `describe`, a row per clip.
+
+    Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
+    """
+    lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1])
+    jobs = (joblib.delayed(describe)(unpack(packed[i][:n]), config) for i, n in enumerate(lengths))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
+        described = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+        table = pd.DataFrame(list(artifacts.progress(described, "feature table", len(rows))))
+    identity = rows[["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]].reset_index(drop=True)
+    return pd.concat([identity, table.round(6)], axis=1)
+
+
+def feature_columns(table):
+    """The columns of a feature table that are features, not identity."""
+    return [column for column in table if re.search(r"_(mean|std)$", column)]
+
+
+# --- spectrogram images ------------------------------------------------------------------------------------
+
+
+def spectrogram_image(mel, size):
+    """A log-mel spectrogram as a square picture: the palette index is the level, low frequencies at the bottom.
+
+    Args: mel [mels, frames] in dB; size in pixels. Returns a PIL image (mode P, magma), RANGE_DB below its maximum is 0.
+    """
+    level = np.clip((mel - mel.max()) / RANGE_DB + 1, 0, 1)
+    gray = Image.fromarray((level[::-1] * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
+    image = Image.frombytes("P", gray.size, gray.tobytes())
+    image.putpalette((matplotlib.colormaps["magma"](range(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    return image
+
+
+def write_images(packed, rows, config, folder):
+    """One PNG per training clip and copy, <folder>/<label>/<clip_id>.png. Returns how many."""
+    transform, train = log_mel(config), rows[rows["split"].eq("train")]
+    for label in train["label"].unique():
+        (Path(folder) / label.replace("/", "_")).mkdir(parents=True, exist_ok=True)
+    for index, row in artifacts.progress(train.iterrows(), "spectrogram images", len(train)):
+        mel = transform(torch.from_numpy(unpack(packed[index])[None]))[0].numpy()
+        image = spectrogram_image(mel, config.features.image_size)
+        image.save(Path(folder) / row["label"].replace("/", "_") / f"{row['clip_id']}.png")
+    return len(train)
+
+
+def zip_folder(folder, path):
+    """Zip a folder's files with fixed dates, so that equal contents give equal archives."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
+            archive.writestr(zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes())
+
+
+def validate(folder, rows, packed, table):
+    """Look at everything that this stage wrote: images, packed waveforms and feature table.
+
+    Returns a dict of lists (empty is good): corrupted images, images with equal pixels, names and class folders
+    that do not belong, silent waveforms, features that are not finite; and the counts.
+    """
+    train = rows[rows["split"].eq("train")]
+    expected = {
+        f"{label.replace('/', '_')}/{clip}.png" for label, clip in zip(train["label"], train["clip_id"], strict=True)
+    }
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*.png"))}
+    pixels, corrupted = {}, []
+    for name, path in found.items():
+        try:
+            with Image.open(path) as image:
+                pixels.setdefault(image.tobytes(), []).append(name)
+        except OSError as error:
+            corrupted.append(f"{name}: {error}")
+    finite = np.isfinite(table[feature_columns(table)].to_numpy(float)).all(axis=1)
+    return {
+        "images": len(found),
+        "corrupted_images": corrupted,
+        "missing_images": sorted(expected - set(found)),
+        "unexpected_names_or_folders": sorted(set(found) - expected),
+        "equal_images": [names for names in pixels.values() if len(names) > 1],
+        "silent_waveforms": rows.loc[~np.array([row.any() for row in packed]), "clip_id"].tolist(),
+        "features_not_finite": table.loc[~finite, "clip_id"].tolist(),
+    }

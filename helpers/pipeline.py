@@ -1,0 +1,263 @@
+"""Runs the notebooks in order with papermill in one process; resumes; summarises.
+
+``python -m helpers.pipeline --preset demo`` (or ``make run-all``). A stage is skipped when its inputs, settings, code
+and outputs are what they were when it last finished, judged by their digests.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from helpers import artifacts, config, plots, report, sources, stages
+
+
+class PipelineError(RuntimeError):
+    """A stage failed; the message names the notebook, the cell and the error."""
+
+
+@dataclass
+class LiveLine:
+    """A file-like object that shows a stage's latest progress in one terminal line.
+
+    Away from a terminal (CI, a log file) nothing is shown but the lines that `say` prints.
+    """
+
+    label: str
+    stream: object = sys.stdout
+    started: float = field(default_factory=time.monotonic)
+
+    def write(self, text):
+        if self.stream.isatty() and (latest := [part for part in re.split(r"[\r\n]", text) if part.strip()]):
+            self.stream.write(f"\r\033[K{self.label}  {latest[-1].strip()[: 100 - len(self.label)]}")
+            self.stream.flush()
+
+    def flush(self):
+        self.stream.flush()
+
+    def say(self, text):
+        self.stream.write(("\r\033[K" if self.stream.isatty() else "") + text + "\n")
+        self.stream.flush()
+
+
+def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False):
+    """Run every stage that is not up to date, then write the report.
+
+    Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError or PipelineError.
+    """
+    started = time.monotonic()
+    settled = config.load(preset, data, seed, fast, settings)
+    folder = stages.run_folder(settled, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
+        root = sources.locate(settled)
+        parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
+        parameters |= {
+            "fast": fast,
+            "settings": settings,
+        }  # a notebook's own knobs are for hands, not for headless runs
+        ran = [stage.name for stage in stages.STAGES if run_stage(stage, settled, folder, root, parameters, force)]
+        if ran or not (folder / "report.html").is_file():
+            report.build(folder)
+    print(summary(folder, ran, time.monotonic() - started))
+    return folder, ran
+
+
+def run_stage(stage, settled, folder, root, parameters, force=False):
+    """Run one stage unless it is up to date. Returns whether it ran."""
+    number = f"[{stages.STAGES.index(stage) + 1}/{len(stages.STAGES)}] {stage.name}"
+    line, executed = LiveLine(number), folder / "notebooks" / f"{stage.name}.ipynb"
+    reason = "FORCE=1" if force else stages.why_stale(stage, settled, folder, root)
+    reason = reason or (None if executed.is_file() else "no executed notebook")
+    if reason is None:
+        line.say(f"{number:<24} nothing changed")
+        return False
+    line.write(f"{stage.title} …")
+    execute(stage, executed, parameters, line)
+    _check_finished(stage, settled, folder, executed)
+    seconds = time.monotonic() - line.started
+    line.say(f"{number:<24} {stage.title.lower()} · {seconds:.0f} s ({reason})")
+    return True
+
+
+def execute(stage, executed, parameters, line):
+    """Execute a stage's notebook; its copy is put in place only when it succeeded, beside as .failed.ipynb otherwise."""
+    source = artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb"
+    parameters = {**dict.fromkeys(papermill.inspect_notebook(source)), **parameters}
+    failed = executed.with_suffix(".failed.ipynb")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with quiet_kernel(), artifacts.replacing(executed) as temporary:
+            working = temporary.with_suffix(".ipynb")
+            try:
+                papermill.execute_notebook(
+                    source, working, parameters, kernel_name="python3", progress_bar=False, cwd=artifacts.home(),
+                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"], stdout_file=line, stderr_file=line,
+                )  # fmt: skip
+                tidy(working, temporary)
+            except BaseException:
+                if working.is_file():
+                    os.replace(working, failed)
+                raise
+            finally:
+                working.unlink(missing_ok=True)
+    except PapermillExecutionError as error:
+        line.say("")
+        raise PipelineError(_explain(stage, error, failed)) from None
+    failed.unlink(missing_ok=True)
+
+
+def tidy(source, target):
+    """Copy an executed notebook without the trail of its progress bars and with relative paths."""
+    notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = "".join(
+                        line.split("\r")[-1]
+                        for line in output.text.splitlines(keepends=True)
+                        if line.split("\r")[-1].strip()
+                    )
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+    for key in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(key, None)
+    nbformat.write(notebook, target)
+
+
+@contextlib.contextmanager
+def quiet_kernel():
+    """Tell the kernels that nobody watches, and keep Jupyter's own warnings off the terminal."""
+    os.environ.update(
+        {"EARSHOT_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    )
+    for name in ("papermill", "traitlets", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _check_finished(stage, settled, folder, executed):
+    """A notebook is done only if every code cell ran without error and its promised files exist."""
+    notebook = nbformat.read(executed, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    skipped = [cell for cell in cells if cell.execution_count is None]
+    wrong = [cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)]
+    missing = [name for name in stage.outputs(settled) if not (folder / name).exists()]
+    status = stages.read_run(folder).get("stages", {}).get(stage.name, {}).get("status")
+    if skipped or wrong or missing or status != "done":
+        raise PipelineError(
+            f"{stage.name} did not finish: {len(skipped)} cells did not run, {len(wrong)} failed, "
+            f"missing files: {', '.join(missing) or 'none'}, status {status}."
+        )
+
+
+def _explain(stage, error, failed):
+    """A failure in a few lines: the notebook, the cell, the error."""
+    first_line = next((line for line in error.source.splitlines() if line.strip()), "")
+    message = str(error.evalue).strip().splitlines() or [""]
+    shown = "\n    ".join(message[:12])
+    return (
+        f"{stage.name}.ipynb stopped in cell {error.exec_count}:  {first_line.strip()[:90]}\n"
+        f"    {error.ename}: {shown}\n"
+        f"  The notebook as far as it got: {_short(failed)}. The next call starts again at this stage."
+    )
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold the run folder for this process; a second run on it is refused. The lock dies with its process."""
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise PipelineError(f"{_short(folder)} is in use by another run ({file.read().strip()}).") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def summary(folder, ran, seconds):
+    """What the terminal shows at the end: counts, held-out scores, where the outputs are, times."""
+    run, metrics = stages.read_run(folder), artifacts.read_json(folder / "metrics.json")
+    check, counts = artifacts.read_json(folder / "submission_check.json"), run["counts"]
+    marks = [name for name in ("synthetic", "fast") if run["config"][name]]
+    lines = [
+        "",
+        f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
+        f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside + {counts['ignored']} ignored",
+        f"  held out    accuracy {plots.percent(metrics['accuracy'])} · macro F1 {plots.percent(metrics['macro_f1'])}"
+        + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
+    ]
+    if check.get("hidden_test"):
+        hidden = check["hidden_test"]
+        lines.append(
+            f"  hidden test accuracy {plots.percent(hidden['accuracy'])} · macro F1 {plots.percent(hidden['macro_f1'])}"
+        )
+    times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
+    lines += [
+        f"  submission  {_short(folder / 'submission.csv')} ({check['rows']} rows, {check['kind']})",
+        f"  report      {_short(folder / 'report.html')}",
+        f"  notebooks   {_short(folder / 'notebooks')}",
+        f"  seconds     {times}",
+    ]
+    return "\n".join(lines)
+
+
+def _clock(seconds):
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _short(path):
+    """A path as seen from the working folder, where that is shorter."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def main(arguments=None):
+    """Run the series from the command line. Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
+    )
+    parser.add_argument(
+        "--preset", help=f"{', '.join(config.presets())}, or a YAML file (default: demo; folder if --data is given)"
+    )
+    parser.add_argument("--data", help="folder of recordings, one sub-folder per class")
+    parser.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
+    parser.add_argument("--seed", type=int, help="overrides the preset's seed")
+    parser.add_argument(
+        "--fast", action="store_true", help="a smoke run: everything far too small, minutes become seconds"
+    )
+    parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
+    parser.add_argument(
+        "--set", dest="settings", default="", help='single settings: "train.epochs=20 clean.denoise=true"'
+    )
+    options = parser.parse_args(arguments)
+    try:
+        run_all(**vars(options))
+    except (config.ConfigError, sources.SourceError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (PipelineError, artifacts.StageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

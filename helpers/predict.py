@@ -1,0 +1,117 @@
+"""The bundle: a recording in, class probabilities out, through the same code that trained.
+
+From the command line: ``python -m helpers.predict FILE… --run demo`` (or ``make predict FILE=… RUN=demo``).
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helpers import artifacts, audio, classic, clean, features, train
+from helpers.config import Config
+
+
+class Bundle:
+    """The networks of a run's folds as one model: their probabilities averaged.
+
+    Raises StageError if the run has no trained network yet.
+    """
+
+    def __init__(self, folder, device="cpu"):
+        folder = Path(folder)
+        paths = sorted((folder / "models" / "cnn").glob("fold*"))
+        if not paths:
+            raise artifacts.StageError(
+                f"There is no trained network in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
+            )
+        self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
+        loaded = [train.load(path, self.config, device) for path in paths]
+        self.models, self.labels, self.device = [model for model, _ in loaded], loaded[0][1]["labels"], device
+
+    @torch.no_grad()
+    def predict_clips(self, waveforms):
+        """Class probabilities [B, C] of clips float32 [B, clip_samples], the mean over folds and shifted views."""
+        waveforms = torch.as_tensor(waveforms, device=self.device)
+        views, size = self.config.train.views, waveforms.shape[1]
+        shifted = [waveforms.roll(round(view * size / views), dims=1) for view in range(views)]
+        return (
+            (sum(model(x).softmax(1) for model in self.models for x in shifted) / views / len(self.models))
+            .cpu()
+            .numpy()
+        )
+
+    def predict_file(self, path):
+        """Class probabilities of a recording: a Series, highest first. Raises AudioIssue for what cannot be used."""
+        waveform = clean.load_clean(path, self.config)
+        if audio.level_db(waveform) <= audio.FLOOR_DB:
+            raise audio.AudioIssue("SILENT", "the recording holds no sound")
+        clips = np.stack([clip for _, _, clip in clean.cut(waveform, self.config.audio)])
+        return pd.Series(self.predict_clips(clips).mean(axis=0), index=self.labels).sort_values(ascending=False)
+
+    def predict_packed(self, packed, rows, batch_size=64):
+        """Class probabilities of rows of waveforms.csv: a table clip_id and a column per class."""
+        batches = np.array_split(rows.index.to_numpy(), max(1, -(-len(rows) // batch_size)))
+        batches = artifacts.progress(batches, "predict", len(batches))
+        found = [self.predict_clips(features.unpack(packed[batch])) for batch in batches if len(batch)]
+        table = pd.DataFrame(np.concatenate(found) if found else np.zeros((0, len(self.labels))), columns=self.labels)
+        return pd.concat([rows[["clip_id"]].reset_index(drop=True), table], axis=1)
+
+
+def test_probabilities(folder, config, packed, rows, table):
+    """Class probabilities of test clips by the submitted model: a table clip_id and a column per class.
+
+    Args: folder of the run; config; packed int16 [clips, samples]; rows of waveforms.csv; table the feature table.
+    """
+    if config.submit.model == "cnn":
+        return Bundle(folder).predict_packed(packed, rows)
+    loaded = [classic.load(path) for path in sorted((Path(folder) / "models" / config.submit.model).glob("fold*"))]
+    clips = table[table["clip_id"].isin(rows["clip_id"])]
+    votes = [classic.predict(fitted, card["name"], clips, card["labels"]) for fitted, card in loaded]
+    return pd.concat([clips[["clip_id"]].reset_index(drop=True), sum(votes) / len(votes)], axis=1)
+
+
+def seconds_per_clip(bundle, packed, count=32, repeats=3):
+    """Time that one network of a bundle takes per clip, in batches of `count`: the median of some repeats."""
+    waveforms, times = torch.from_numpy(features.unpack(packed[:count])), []
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            started = time.perf_counter()
+            bundle.models[0](waveforms)
+            times.append((time.perf_counter() - started) / len(waveforms))
+    return float(np.median(times[1:]))
+
+
+def main(arguments=None):
+    """Predict files from the command line: one line each, the most probable classes first. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.predict", description="Classify recordings with a trained run."
+    )
+    parser.add_argument("files", nargs="+", help="recordings: wav, flac, ogg, mp3, m4a, …")
+    parser.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
+    parser.add_argument("--top", type=int, default=3, help="classes shown per file (default: 3)")
+    options = parser.parse_args(arguments)
+    try:
+        bundle = Bundle(artifacts.home() / "outputs" / options.run)
+    except artifacts.StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return max(_print_file(bundle, path, options.top) for path in options.files)
+
+
+def _print_file(bundle, path, top):
+    try:
+        best = bundle.predict_file(path).head(top)
+    except (audio.AudioIssue, OSError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

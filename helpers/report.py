@@ -1,0 +1,79 @@
+"""One page that a person can send to a colleague: everything worth knowing of a run, pictures and sounds inside.
+
+``python -m helpers.report --run demo`` makes it again from the run's files (or ``make report RUN=demo``).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from helpers import artifacts, boards, evaluate, plots, stages
+from helpers.config import Config
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def build(folder):
+    """Write <folder>/report.html from the run's files; returns its path. Raises StageError if the run is not complete."""
+    folder = Path(folder)
+    run = stages.read_run(folder)
+    unfinished = [s.name for s in stages.STAGES if run.get("stages", {}).get(s.name, {}).get("status") != "done"]
+    if unfinished:
+        raise artifacts.StageError(
+            f"{folder} is not complete: {', '.join(unfinished)} did not finish. Run `make run-all`."
+        )
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["percent"] = plots.percent
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**contents(folder, run))
+    artifacts.write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def contents(folder, run):
+    """What the template shows, read from the run's files alone."""
+    config = Config(**run["config"])
+    rows = artifacts.read_table(folder / "waveforms.csv")
+    packed = np.load(folder / "waveforms.npy", mmap_mode="r")
+    quarantine = artifacts.read_table(folder / "quarantine.csv")
+    worst = evaluate.worst(artifacts.read_table(folder / "predictions.csv"), config.evaluate.worst)
+    submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
+    return {
+        "run": run,
+        "config": config,
+        "name": folder.name,
+        "metrics": artifacts.read_json(folder / "metrics.json"),
+        "certificate": artifacts.read_json(folder / "split_certificate.json"),
+        "check": artifacts.read_json(folder / "submission_check.json"),
+        "quarantine": quarantine.to_dict("records"),
+        "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
+        "submission": submission.head(5).to_dict("split"),
+        "examples": boards.examples(packed, rows, config).data,
+        "mistakes": boards.mistakes(worst, packed, rows, config).data if len(worst) else "",
+        "figures": {path.stem: plots.png_uri(path.read_bytes()) for path in sorted((folder / "figures").glob("*.png"))},
+        "stages": [{"name": s.name, "title": s.title, **run["stages"][s.name]} for s in stages.STAGES],
+    }
+
+
+def main(arguments=None):
+    """Make a run's report again from the command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.report", description="Make a run's report.html from its files."
+    )
+    parser.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
+    options = parser.parse_args(arguments)
+    try:
+        print(build(artifacts.home() / "outputs" / options.run))
+    except artifacts.StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

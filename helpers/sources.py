@@ -1,0 +1,295 @@
+"""Finds recordings and their labels; downloads public sets.
+
+A folder of recordings is read as it is found: the class is the folder that holds a file, anything below a
+folder named ``test`` is the test set. The ESC-50 archive (``meta/esc50.csv`` beside ``audio/``) is read
+through its table. Every file found is accounted for: it is audio, or it is ignored and said to be so.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import urllib.request
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from helpers import artifacts, demo
+
+AUDIO_SUFFIXES = {
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".m4a",
+    ".aac",
+    ".webm",
+    ".mp4",
+}
+TRAIN_NAMES = {"train", "training", "train_audio", "audio_train"}
+TEST_NAMES = {"test", "testing", "test_audio", "audio_test"}
+
+# File names that say which source a recording was cut from, and in which official fold it belongs.
+NAME_GRAMMARS = {
+    "ESC-50": r"(?P<fold>[1-5])-(?P<group>\d+)-[A-Z](?:-\d+)?",
+    "UrbanSound8K": r"(?P<group>\d+)-\d+-\d+-\d+",
+    "Speech Commands": r"(?P<group>[0-9a-f]{8})_nohash_\d+",
+    "xeno-canto": r"(?P<group>XC\d+)(?:[-_ ].*)?",
+}
+
+RESERVED_LABELS = {"recording_id", "clip_id", "fold", "label", "predicted", "group", "split", "path", "heard"}
+
+ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
+
+
+class SourceError(ValueError):
+    """The recordings or their labels cannot be found; the message says what was looked for and where."""
+
+
+def locate(config):
+    """Folder of a config's recordings: the one it names, else the demo (made now) or a downloaded set.
+
+    Returns a resolved Path. Raises SourceError when a folder is needed and none is there.
+    """
+    if config.data.root:
+        root = Path(config.data.root).resolve()
+        if not root.is_dir():
+            raise SourceError(f"The data folder {root} does not exist.")
+        return root
+    if config.data.source == "demo":
+        root, key = demo_paths(config)
+        demo.ensure(root, key, seed=config.seed, n_train=config.data.demo_train, n_test=config.data.demo_test)
+        return root
+    if config.data.source in ("esc10", "esc50"):
+        return download_esc50(artifacts.home() / "data")
+    raise SourceError(
+        "Which recordings? Give the folder: `make run-all DATA=path/to/folder`, or data = '…' in a notebook."
+    )
+
+
+def demo_paths(config):
+    """Folder of the demo and, outside it, the hidden key of its test files."""
+    name = "demo" if config.data.demo_train >= 300 else f"demo-{config.data.demo_train}"
+    folder = artifacts.home() / "data"
+    return folder / name, folder / f"{name}-key.csv"
+
+
+def find(root, data):
+    """List every file below `root` with its label.
+
+    Args: root folder; data the config's Data section.
+    Returns a table, a row per file in path order: recording_id (from the relative path), path (relative, "/"),
+        label ("" if none), split (train / test), source (what it was cut from, "" if not known),
+        official_fold (missing if none), status (ok / quarantined / ignored), reason.
+    Raises SourceError if there is no audio, or fewer than two classes.
+    """
+    files = sorted(_walk(root))
+    esc50 = root / "meta" / "esc50.csv"
+    rows = _esc50_rows(root, files, esc50, data) if esc50.is_file() else [_folder_row(path, data) for path in files]
+    table = pd.DataFrame(rows, columns=["recording_id", "path", "label", "split", "status", "reason"])
+    table = _drop_unknown_test_labels(_name_facts(table, data))
+    if data.max_per_class:
+        table = _thin_out(table, data.max_per_class)
+    _check_classes(table, root)
+    return table
+
+
+def grammar_of(names, pattern="auto"):
+    """The pattern that reads the group (and official fold) from file names: (title, regex) or (None, None).
+
+    A known grammar is used only if every name fits it.
+
+    >>> grammar_of(["1-100032-A.ogg", "2-114280-B.ogg"])[0]
+    'ESC-50'
+    >>> grammar_of(["rex.wav", "2-114280-B.ogg"])
+    (None, None)
+    """
+    stems = [PurePosixPath(name).stem for name in names]
+    if pattern != "auto":
+        return "given pattern", re.compile(pattern)
+    for title, grammar in NAME_GRAMMARS.items():
+        if stems and all(re.fullmatch(grammar, stem) for stem in stems):
+            return title, re.compile(grammar)
+    return None, None
+
+
+def recording_id(path):
+    """Identity of a recording: 12 hex digits of its relative path's SHA-256, so equal stems never collide."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+
+
+def _walk(root):
+    """Relative posix paths of everything below root that is not a folder; symbolic links are not followed."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _folder_row(path, data):
+    parts = PurePosixPath(path).parts
+    split = "test" if any(part.casefold() in TEST_NAMES for part in parts[:-1]) else "train"
+    label = _folder_label(parts[:-1], data.label_pattern)
+    return _row(path, label, split)
+
+
+def _row(path, label, split):
+    """A file's row, with the reason where it is not a labelled recording."""
+    status, reason = "ok", ""
+    name = PurePosixPath(path).name
+    if name.startswith(".") or "__MACOSX" in path:
+        status, reason = "ignored", "hidden or system file"
+    elif PurePosixPath(path).suffix.casefold() not in AUDIO_SUFFIXES:
+        status, reason = "ignored", "not an audio file by its name"
+    elif not _is_utf8(path):
+        status, reason = "quarantined", "NAME_UNSAFE: the name is not valid UTF-8; rename the file"
+    elif split == "train" and not label:
+        status, reason = "quarantined", "NO_LABEL: the file lies in no class folder"
+    safe = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return recording_id(path), safe, label if status == "ok" else "", split, status, reason
+
+
+def _is_utf8(path):
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _folder_label(folders, pattern):
+    """The class that a file's folders name: the innermost one, unless that is a mere container."""
+    name = folders[-1] if folders else ""
+    if name.casefold() in TRAIN_NAMES | TEST_NAMES | {"audio", "data", "wav", "wavs"}:
+        return ""
+    if pattern and (match := re.fullmatch(pattern, name)):
+        return match.group(1)
+    return name
+
+
+def _esc50_rows(root, files, table_path, data):
+    table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
+    if data.source == "esc10":
+        table = table[table["esc10"] == "True"]
+    labels = dict(zip("audio/" + table["filename"], table["category"].str.replace("_", " "), strict=True))
+    rows = [_row(path, labels.get(path, ""), "train") for path in files]
+    unlisted = ("ignored", "not listed in meta/esc50.csv for this subset")
+    return [(*row[:4], *unlisted) if row[5].startswith("NO_LABEL") else row for row in rows]
+
+
+def _name_facts(table, data):
+    """Add `source` and `official_fold`, read from the names by a known grammar or the config's pattern."""
+    ok = table["status"].eq("ok") & table["split"].eq("train")
+    _, pattern = grammar_of(table.loc[ok, "path"], data.name_pattern)
+    matches = [pattern.fullmatch(PurePosixPath(path).stem) if pattern else None for path in table["path"]]
+    facts = [match.groupdict() if match else {} for match in matches]
+    table["source"] = [fact.get("group") or "" for fact in facts]
+    table["official_fold"] = pd.array(
+        [int(fact["fold"]) if fact.get("fold") else None for fact in facts], dtype="Int64"
+    )
+    return table
+
+
+def _drop_unknown_test_labels(table):
+    """A test file's folder counts as its label only where it is a class of the training side."""
+    classes = set(table.loc[table["split"].eq("train") & table["status"].eq("ok"), "label"])
+    stray = table["split"].eq("test") & ~table["label"].isin(classes)
+    table.loc[stray, "label"] = ""
+    return table
+
+
+def _thin_out(table, max_per_class):
+    """Set aside all but a few recordings of each class, whole sources at a time so that groups stay whole."""
+    ok = table[table["status"].eq("ok")]
+    order = ok.assign(_group=ok["source"].where(ok["source"].ne(""), ok["recording_id"]).map(recording_id))
+    order = order.sort_values(["_group", "path"]).groupby(["split", "label"]).cumcount()
+    surplus = order[order >= max_per_class].index
+    table.loc[surplus, ["status", "reason"]] = "ignored", f"left out: data.max_per_class is {max_per_class}"
+    return table
+
+
+def hidden_labels(root, recordings, config):
+    """True labels of the test recordings where there is a key, by recording_id: an empty Series if there is none.
+
+    The demo keeps its key outside the data folder; a user's test set may lie in class folders. Only the last stage
+    reads them, after the submission is written.
+    """
+    test = recordings[recordings["split"].eq("test")].set_index("recording_id")
+    demo_root, key = demo_paths(config)
+    if config.data.source == "demo" and Path(root) == demo_root.resolve():
+        answers = pd.read_csv(key, dtype=str, keep_default_na=False).set_index("filename")["label"]
+        return test["path"].map(lambda path: answers.get(PurePosixPath(path).name, ""))[lambda found: found.ne("")]
+    return test["label"][test["label"].ne("")]
+
+
+def _check_classes(table, root):
+    train = table[table["status"].eq("ok") & table["split"].eq("train")]
+    if train.empty:
+        raise SourceError(
+            f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
+            f"folder. Expected <folder>/<class>/<recording>, at any depth. Audio is {', '.join(sorted(AUDIO_SUFFIXES))}."
+        )
+    if reserved := set(train["label"]) & RESERVED_LABELS:
+        raise SourceError(
+            f"A class cannot be called {', '.join(sorted(reserved))}: predictions.csv has a column of that name."
+        )
+    if train["label"].nunique() < 2:
+        raise SourceError(
+            f"Only one class, {train['label'].iloc[0]!r}, was found below {root}; at least two are needed."
+        )
+
+
+# --- public sets -------------------------------------------------------------------------------------------
+
+
+def download_esc50(folder, url=ESC50_URL):
+    """The ESC-50 archive (about 600 MB), downloaded once and unpacked below `folder`; returns its root.
+
+    ESC-50: K. J. Piczak 2015, doi:10.1145/2733373.2806390; CC BY-NC. Its esc10 column marks ESC-10.
+    Raises SourceError if the address cannot be reached or the archive is not what it should be.
+    """
+    root = Path(folder) / "ESC-50"
+    if (root / "meta" / "esc50.csv").is_file():
+        return root
+    with artifacts.replacing(Path(folder) / "esc50.zip") as archive:
+        _download(url, archive)
+        _unpack(archive, root)
+    (Path(folder) / "esc50.zip").unlink(missing_ok=True)
+    return root
+
+
+def _download(url, path):
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as file:
+            size = int(response.headers.get("Content-Length") or 0) or None
+            blocks = iter(lambda: response.read(1 << 20), b"")
+            total = size and -(-size // (1 << 20))
+            for block in artifacts.progress(blocks, "download (MiB)", total):
+                file.write(block)
+    except OSError as error:
+        raise SourceError(
+            f"{url} could not be downloaded ({error}). Download it by hand and give the unpacked folder: DATA=path/to/ESC-50"
+        ) from None
+
+
+def _unpack(archive, root):
+    """Unpack the single top folder of a zip archive as `root`; sizes and names are checked first."""
+    try:
+        with zipfile.ZipFile(archive) as zipped, artifacts.replacing(root) as temporary:
+            members = zipped.infolist()
+            if sum(member.file_size for member in members) > 4 << 30 or any(".." in m.filename for m in members):
+                raise SourceError(f"{archive.name} is not the archive it should be: too large, or unsafe names")
+            zipped.extractall(temporary)
+            (top,) = temporary.iterdir()
+            for child in top.iterdir():
+                shutil.move(child, temporary / child.name)
+            top.rmdir()
+            if not (temporary / "meta" / "esc50.csv").is_file():
+                raise SourceError("The archive holds no meta/esc50.csv")
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise SourceError(f"The downloaded archive cannot be used: {error}") from None

@@ -1,0 +1,275 @@
+"""Stages: what each notebook reads and writes, and whether it must run again.
+
+A stage is one notebook. It begins with ``begin``, which looks for its inputs and takes their digests, and
+ends with ``Stage.finish``, which looks for its outputs and notes them in ``run.json``. Whether a stage must
+run again is decided from these digests alone (``why_stale``), never from time stamps or from a file's existence.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import artifacts
+from helpers.artifacts import REPOSITORY, StageError
+
+LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "audiomentations")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A notebook's contract: files below the run folder ("data": the recordings) and config sections.
+
+    "models/{compare}" stands for a folder per model compared, "models/{submit}" for the submitted model's.
+    """
+
+    name: str
+    title: str
+    reads: tuple
+    writes: tuple
+    sections: tuple
+
+    def inputs(self, config):
+        return _expand(self.reads, config)
+
+    def outputs(self, config):
+        return _expand(self.writes, config)
+
+
+def _expand(names, config):
+    models = {"models/{compare}": config.compare.models, "models/{submit}": (config.submit.model,)}
+    return [path for name in names for path in ([f"models/{m}" for m in models[name]] if name in models else [name])]
+
+
+STAGES = (
+    StageSpec("01_explore", "Explore the recordings", ("data",), ("recordings.csv",), ("data", "audio", "clean")),
+    StageSpec(
+        "02_clean",
+        "Clean, cut and split",
+        ("data", "recordings.csv"),
+        ("clips", "clips.csv", "quarantine.csv", "split_certificate.json"),
+        ("data", "audio", "clean", "split"),
+    ),
+    StageSpec("03_augment", "Augment", ("clips", "clips.csv"), ("augmented", "augmented.csv"), ("audio", "augment")),
+    StageSpec(
+        "04_features",
+        "Waveforms, features, images",
+        ("clips", "clips.csv", "augmented", "augmented.csv"),
+        ("waveforms.npy", "waveforms.csv", "features.csv", "spectrograms", "spectrograms.zip", "validation.json"),
+        ("audio", "features"),
+    ),
+    StageSpec(
+        "05_train_cnn",
+        "Train the CNN",
+        ("waveforms.npy", "waveforms.csv"),
+        ("models/cnn", "history.json"),
+        ("audio", "features", "model", "train"),
+    ),
+    StageSpec(
+        "06_compare_models",
+        "Compare models",
+        ("waveforms.npy", "waveforms.csv", "features.csv", "models/cnn", "history.json"),
+        ("models/{compare}", "leaderboard.csv"),
+        ("features", "train", "compare", "evaluate"),
+    ),
+    StageSpec(
+        "07_evaluate",
+        "Evaluate",
+        ("recordings.csv", "waveforms.npy", "waveforms.csv", "models/cnn", "history.json", "leaderboard.csv"),
+        ("metrics.json", "predictions.csv", "figures"),
+        ("audio", "features", "evaluate"),
+    ),
+    StageSpec(
+        "08_submit",
+        "Predict and submit",
+        (
+            "data",
+            "recordings.csv",
+            "waveforms.npy",
+            "waveforms.csv",
+            "features.csv",
+            "predictions.csv",
+            "models/{submit}",
+        ),
+        ("submission.csv", "submission_check.json"),
+        ("data", "audio", "features", "compare", "submit"),
+    ),
+)
+
+
+def spec(name):
+    """The contract of a stage by name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def run_folder(config, run=None):
+    """Folder of a run by name (default: the preset's name, and ``-fast`` for a smoke run)."""
+    name = run or config.preset + ("-fast" if config.fast else "")
+    if Path(name).name != name or name in (".", ".."):
+        raise StageError(f"A run is named by one word without slashes; got {name!r}")
+    return artifacts.home() / "outputs" / name
+
+
+@dataclass
+class Stage:
+    """A stage at work. ``stage / "clips.csv"`` is a path in the run folder."""
+
+    spec: StageSpec
+    config: object
+    folder: Path
+    data: Path
+    key: dict
+    started: float = field(default_factory=time.perf_counter)
+
+    def __truediv__(self, name):
+        return self.folder / name
+
+    def read(self, name):
+        """A table of the run folder."""
+        return artifacts.read_table(self.folder / name)
+
+    def write(self, name, value):
+        """Write a table (.csv) or a JSON value (.json) of the run folder, atomically."""
+        (artifacts.write_json if name.endswith(".json") else artifacts.write_table)(self.folder / name, value)
+
+    def finish(self, **counts):
+        """Check that every promised output is there, note it in run.json, return a short account."""
+        missing = [name for name in self.spec.outputs(self.config) if not (self.folder / name).exists()]
+        if missing:
+            raise StageError(f"{self.spec.name} promised {', '.join(missing)}, which it did not write.")
+        seconds = round(time.perf_counter() - self.started, 1)
+        record = {"status": "done", "seconds": seconds, "peak_mb": peak_mb(), "key": self.key}
+        record["outputs"] = {name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)}
+        _note(self.folder, self.config, self.spec.name, record, counts)
+        return pd.DataFrame([{"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"], **counts}])
+
+
+def begin(name, config, run=None, data=None):
+    """Begin a stage: check its inputs, take the digests that decide whether it must run again.
+
+    Args: name of the stage, such as "02_clean"; config; run name or None; data folder of the recordings.
+    Returns a Stage. Raises StageError naming the notebook to run first when an input is not there.
+    """
+    stage, folder = spec(name), run_folder(config, run)
+    _require_inputs(stage, config, folder)
+    key = stage_key(stage, config, folder, data)
+    _note(folder, config, name, {"status": "running", "key": key})
+    return Stage(stage, config, folder, Path(data) if data else None, key)
+
+
+def _require_inputs(stage, config, folder):
+    done = read_run(folder).get("stages", {})
+    for name in stage.inputs(config):
+        if name == "data":
+            continue
+        producer = next(other for other in STAGES if name in other.outputs(config))
+        if not (folder / name).exists() or done.get(producer.name, {}).get("status") != "done":
+            raise StageError(
+                f"{stage.name} needs {name}, which is not there yet in {folder}. "
+                f"Run {producer.name}.ipynb first, with the same preset, data and run (or `make run-all`)."
+            )
+
+
+def stage_key(stage, config, folder, data):
+    """Everything that decides a stage's outputs: config sections, code, libraries, input digests."""
+    inputs = {name: artifacts.digest(data if name == "data" else folder / name) for name in stage.inputs(config)}
+    return {
+        "config": config.digest(stage.sections),
+        "code": code_digest(stage.name),
+        "libraries": hashlib.sha256(json.dumps(library_versions()).encode()).hexdigest(),
+        "inputs": inputs,
+    }
+
+
+def why_stale(stage, config, folder, data):
+    """Why a stage must run (again), in a few words; None if it is done and nothing changed."""
+    record = read_run(folder).get("stages", {}).get(stage.name)
+    if record is None:
+        return "not run yet"
+    if record["status"] != "done":
+        return "did not finish"
+    key = stage_key(stage, config, folder, data)
+    for part, what in (("config", "its settings"), ("code", "its code"), ("libraries", "library versions")):
+        if key[part] != record["key"][part]:
+            return f"{what} changed"
+    for name, content in key["inputs"].items():
+        if content != record["key"]["inputs"].get(name):
+            return f"input {name} changed"
+    for name, content in record["outputs"].items():
+        if artifacts.digest(folder / name) != content:
+            return f"output {name} changed"
+    return None
+
+
+def read_run(folder):
+    """The run's record, ``run.json``; empty if there is none."""
+    path = Path(folder) / "run.json"
+    return artifacts.read_json(path) if path.is_file() else {}
+
+
+def _note(folder, config, name, record, counts=None):
+    run = read_run(folder)
+    run["config"] = config.model_dump(mode="json")
+    run["seeds"] = {"seed": config.seed}
+    run["versions"] = {"python": platform.python_version(), **library_versions()}
+    run["machine"] = {"platform": platform.platform(), "cpu_cores": os.cpu_count()}
+    run["git_commit"] = git_commit()
+    run["digests"] = {**run.get("digests", {}), **record["key"]["inputs"]}
+    run["counts"] = {**run.get("counts", {}), **(counts or {})}
+    run.setdefault("stages", {})[name] = record
+    artifacts.write_json(Path(folder) / "run.json", run)
+
+
+# --- code and machine ---------------------------------------------------------------------------------------
+
+
+def code_digest(name):
+    """SHA-256 of a stage's notebook (its cells alone) and of every helper module it reaches by import."""
+    notebook = json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    modules = helper_modules(
+        "\n".join(line for line in "\n".join(sources).splitlines() if line.startswith("from helpers"))
+    )
+    texts = sources + [(REPOSITORY / "helpers" / f"{module}.py").read_text(encoding="utf-8") for module in modules]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def helper_modules(source):
+    """Names of the helper modules that a piece of Python imports, directly or through others, sorted."""
+    found, waiting = set(), [source]
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop())):
+            if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+                for module in {alias.name for alias in node.names} - found:
+                    found.add(module)
+                    waiting.append((REPOSITORY / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
+    return sorted(found)
+
+
+def library_versions():
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def git_commit():
+    """Commit of the repository, with a mark where files were changed since; None outside git."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_mb():
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

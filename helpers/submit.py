@@ -1,0 +1,108 @@
+"""Predictions to a submission that is checked before it is put in place."""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from helpers import artifacts
+
+
+class SubmissionError(ValueError):
+    """The submission would be refused; the message lists every problem."""
+
+
+def find_sample(root):
+    """The sample submission below a data folder, as text, or None. Its header, ids and their order are the contract."""
+    found = sorted(
+        path
+        for path in Path(root).rglob("*.csv")
+        if "sample" in path.name.lower() and "submission" in path.name.lower()
+    )
+    if not found:
+        return None
+    sample = pd.read_csv(found[0], dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if sample.shape[1] < 2:
+        raise SubmissionError(f"{found[0].name} has the columns {list(sample)}; expected an id and a label column")
+    return sample
+
+
+def prior(labels):
+    """Class shares of the training recordings: what is said of a file that cannot be heard."""
+    return labels.value_counts(normalize=True)
+
+
+def recording_probabilities(recordings, clip_probabilities, clips, class_shares):
+    """Probabilities of every recording, clips averaged; a recording without clips gets the prior.
+
+    Args: recordings table; clip_probabilities with clip_id and a column per class; clips with clip_id and
+        recording_id; class_shares of `prior`. Returns a table indexed like recordings: the classes, and `heard` bool.
+    """
+    classes = list(class_shares.sort_index().index)
+    joined = clip_probabilities.merge(clips[["clip_id", "recording_id"]], on="clip_id")
+    means = joined.groupby("recording_id")[classes].mean().reindex(recordings["recording_id"])
+    heard = means.notna().all(axis=1)
+    means = means.fillna(class_shares).set_axis(recordings.index)
+    return means.assign(heard=heard.to_numpy())
+
+
+def ids_for(recordings, sample=None):
+    """The id of each recording in the submission: as the sample spells it, else its name (or path, if names repeat).
+
+    Raises SubmissionError when sample and files do not match one to one.
+    """
+    names = recordings["path"].map(lambda path: PurePosixPath(path).name)
+    if sample is None:
+        return names if names.is_unique else recordings["path"]
+    wanted = sample.iloc[:, 0]
+    spellings = [names, names.map(lambda name: PurePosixPath(name).stem), recordings["path"]]
+    best = max(spellings, key=lambda spelling: spelling.isin(wanted).sum())
+    missing, extra = sorted(set(wanted) - set(best)), sorted(set(best) - set(wanted))
+    if missing or extra or best.duplicated().any():
+        raise SubmissionError(
+            f"sample_submission.csv and the test files do not match: {len(missing)} ids without a file "
+            f"({', '.join(missing[:5])}), {len(extra)} files without an id ({', '.join(extra[:5])}), "
+            f"{int(best.duplicated().sum())} repeated names."
+        )
+    return best
+
+
+def build(recordings, probabilities, sample=None):
+    """The submission: an id and a label per recording, in the sample's order and with its header if there is one."""
+    id_column, label_column = (list(sample.columns[:2])) if sample is not None else ("filename", "label")
+    classes = [column for column in probabilities if column != "heard"]
+    table = pd.DataFrame({id_column: ids_for(recordings, sample), label_column: probabilities[classes].idxmax(axis=1)})
+    if sample is not None:
+        table = table.set_index(id_column).loc[sample.iloc[:, 0]].reset_index()
+    return table
+
+
+def problems(table, expected_ids, labels):
+    """Everything that is wrong with a submission, in words; an empty list if nothing is.
+
+    >>> problems(pd.DataFrame({"filename": ["a", "a"], "label": ["cat", None]}), ["a", "b"], {"cat"})
+    ["1 ids appear twice: ['a']", "1 ids are missing: ['b']", "1 labels are missing (NaN)"]
+    """
+    ids, given, found = table.iloc[:, 0], table.iloc[:, 1], []
+    expected = pd.Index(list(expected_ids))
+    if repeated := ids[ids.duplicated()].unique().tolist():
+        found.append(f"{len(repeated)} ids appear twice: {repeated[:5]}")
+    if missing := expected.difference(ids).tolist():
+        found.append(f"{len(missing)} ids are missing: {missing[:5]}")
+    if extra := pd.Index(ids.unique()).difference(expected).tolist():
+        found.append(f"{len(extra)} ids were not asked for: {extra[:5]}")
+    if empty := int(given.isna().sum()):
+        found.append(f"{empty} labels are missing (NaN)")
+    if unknown := sorted(set(given.dropna()) - set(labels)):
+        found.append(f"{len(unknown)} labels are not classes of the training data: {unknown[:5]}")
+    return found
+
+
+def write(table, path, expected_ids, labels):
+    """Check a submission and put it in place; nothing is written if anything is wrong. Raises SubmissionError."""
+    if wrong := problems(table, expected_ids, labels):
+        raise SubmissionError("The submission was not written:\n- " + "\n- ".join(wrong))
+    artifacts.write_table(path, table)
+    read_back = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not np.array_equal(read_back.to_numpy(str), table.to_numpy(str)):
+        raise SubmissionError(f"{path} does not read back as it was written")
