@@ -16,7 +16,7 @@ class WaveformBatches:
     def __init__(self, packed, rows, labels, batch_size, device="cpu", generator=None):
         if len(rows) != len(labels):
             raise ValueError(f"{len(rows)} rows but {len(labels)} labels")
-        self.packed, self.rows, self.labels = packed, np.asarray(rows), torch.as_tensor(np.asarray(labels))
+        self.packed, self.rows, self.labels = packed, np.asarray(rows), torch.tensor(np.array(labels))
         self.batch_size, self.device, self.generator = batch_size, device, generator
 
     def __len__(self):

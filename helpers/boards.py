@@ -29,9 +29,8 @@ def card(title, picture=None, waveform=None, sample_rate=None, note=""):
         )
     if waveform is not None:
         sound = base64.b64encode(audio.encode_mp3(waveform, sample_rate)).decode()
-        parts.append(
-            f"<audio controls preload='none' style='width:100%;height:34px' src='data:audio/mpeg;base64,{sound}'></audio>"
-        )
+        source = f"src='data:audio/mpeg;base64,{sound}'"
+        parts.append(f"<audio controls preload='metadata' style='width:100%;height:34px' {source}></audio>")
     if note:
         parts.append(f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>")
     style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
@@ -44,6 +43,22 @@ def board(cards, width=260):
     return HTML(f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>")
 
 
+def clips(items, config):
+    """A board of (title, waveform) or (title, waveform, note), each seen and heard at the config's rate."""
+    return board([clip_card(title, waveform, config, *note) for title, waveform, *note in items])
+
+
+def table(frame, precision=2, **formats):
+    """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}"."""
+    spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
+    styler = frame.rename(columns=lambda name: str(name).replace("_", " ")).style.hide()
+    return (
+        styler.format(spaced, precision=precision, escape="html")
+        if spaced
+        else styler.format(precision=precision, escape="html")
+    )
+
+
 def clip_card(title, waveform, config, note=""):
     """A card that shows and plays a waveform at the config's rate."""
     return card(title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note)
@@ -54,19 +69,23 @@ def examples(packed, rows, config, per_label=1):
     first = (
         rows[rows["split"].eq("train") & rows["parent_id"].eq("")].groupby("label").head(per_label).sort_values("label")
     )
-    cards = [clip_card(row.label, features.unpack(packed[row.Index]), config) for row in first.itertuples()]
-    return board(cards)
+    return clips([(row.label, features.unpack(packed[row.Index])) for row in first.itertuples()], config)
 
 
-def mistakes(worst, packed, rows, config):
+def first_clips(rows):
+    """Row number in waveforms.npy of each recording's first clip, by recording_id."""
+    return rows[rows["parent_id"].eq("")].reset_index().groupby("recording_id")["index"].first()
+
+
+def mistakes(worst, recordings, packed, rows, config):
     """A board of mistaken recordings: what each is, what it was taken for and how surely; its first clip to hear."""
-    first = rows[rows["parent_id"].eq("")].reset_index().groupby("recording_id")["index"].first()
+    first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
     cards = [
         clip_card(
             f"{row.label} → {row.predicted}",
             features.unpack(packed[first[row.recording_id]]),
             config,
-            f"said {row.predicted} with {row.confidence:.0%} · recording {row.recording_id} · fold {row.fold}",
+            f"{row.confidence:.0%} sure · fold {row.fold} · {paths[row.recording_id]}",
         )
         for row in worst.itertuples()
     ]

@@ -60,7 +60,7 @@ def _check_bad_fraction(table, limit):
     if bad.sum() > limit * considered.sum():
         reasons = table.loc[bad, "code"].value_counts().to_string()
         raise TooManyBad(
-            f"{bad.sum()} of {considered.sum()} recordings cannot be used, more than data.max_bad_fraction = {limit:g} allows:\n"
+            f"{bad.sum()} of {considered.sum()} recordings cannot be used; data.max_bad_fraction allows {limit:g}:\n"
             f"{reasons}\nSee recordings.csv for each file; raise data.max_bad_fraction to go on without them."
         )
 

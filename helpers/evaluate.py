@@ -26,9 +26,28 @@ def per_recording(clip_probabilities, clips):
     return pd.concat([facts, predicted, means], axis=1).reset_index()
 
 
+def per_clip(clip_probabilities, clips):
+    """The same table with a row per clip: clip_id, label, group, predicted, then the classes."""
+    classes = class_columns(clip_probabilities)
+    joined = clip_probabilities.merge(clips[["clip_id", "label", "group"]], on="clip_id")
+    return joined.assign(predicted=joined[classes].idxmax(axis=1))
+
+
+def protocol(n_folds, select):
+    """How the scores come about, in the words that metrics.json and the report carry."""
+    chosen = {
+        "validation": "The epoch is chosen on another fold than the one that is scored.",
+        "last": "The last epoch is used; nothing is chosen.",
+    }
+    return (
+        f"Pooled out-of-fold predictions of {n_folds} folds, a recording's clips averaged. {chosen[select]} "
+        "Intervals: 95 % bootstrap over sources."
+    )
+
+
 def class_columns(table):
     """The probability columns of a table of predictions: whatever is not identity."""
-    identity = {"clip_id", "recording_id", "fold", "label", "group", "predicted", "split", "path"}
+    identity = {"clip_id", "recording_id", "fold", "label", "group", "predicted", "split", "path", "heard"}
     return [column for column in table if column not in identity]
 
 
@@ -79,10 +98,31 @@ def extreme_recalls(confusion, support):
     return {"minority_recall": share(few), "majority_recall": share(many)}
 
 
-def interval(value, samples):
-    """A value with its 95 % percentile interval: {"value", "low", "high"}, fractions."""
-    samples = np.asarray(samples, dtype=float)
-    low, high = np.nanquantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def wilson(value, n):
+    """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low, high).
+
+    >>> [round(float(bound), 3) for bound in wilson(1.0, 10)]
+    [0.722, 1.0]
+    """
+    z = 1.96
+    centre, half = value + z**2 / (2 * n), z * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+
+
+def bounds(value, samples, n_groups):
+    """95 % percentile interval of bootstrap samples [samples, ...]; Wilson's over groups where none of them varies.
+
+    A bootstrap cannot imagine a mistake that it has not seen: a class without one would get the interval 100-100 %.
+    """
+    low, high = np.nanquantile(np.asarray(samples, dtype=float), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    wilson_low, wilson_high = wilson(np.clip(value, 0, 1), np.maximum(n_groups, 1))
+    certain = low == high
+    return np.where(certain, wilson_low, low), np.where(certain, wilson_high, high)
+
+
+def interval(value, samples, n_groups):
+    """A value with its 95 % interval: {"value", "low", "high"}, fractions."""
+    low, high = bounds(value, samples, n_groups)
     return {"value": round(float(value), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
@@ -95,7 +135,7 @@ def summary(predictions, n_samples=2000, seed=0):
     support = counts.sum((0, 2))
     point = {**scores(counts.sum(0)), **extreme_recalls(counts.sum(0), support)}
     samples = {**scores(drawn), **extreme_recalls(drawn, support)}
-    result = {name: interval(value, samples[name]) for name, value in point.items()}
+    result = {name: interval(value, samples[name], len(counts)) for name, value in point.items()}
     return {**result, "roc_auc": auc_interval(predictions, labels, weights[:300])}
 
 
@@ -103,7 +143,7 @@ def auc_interval(predictions, labels, weights):
     """Macro one-against-rest area under the ROC curve, classes without recordings left out, with its interval."""
     group = pd.factorize(predictions["group"])[0]
     samples = [macro_auc(predictions, labels, row[group]) for row in weights]
-    return interval(macro_auc(predictions, labels), samples)
+    return interval(macro_auc(predictions, labels), samples, weights.shape[1])
 
 
 def macro_auc(predictions, labels, weights=None):
@@ -126,9 +166,10 @@ def per_class(predictions, n_samples=2000, seed=0):
     hits, true, said = np.diagonal(total), total.sum(1), total.sum(0)
     with np.errstate(invalid="ignore"):
         recalls = np.diagonal(drawn, axis1=1, axis2=2) / drawn.sum(2)
-    low, high = np.nanquantile(recalls, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    groups_with_class = (counts.sum(2) > 0).sum(0)
     table = pd.DataFrame({"label": labels, "recordings": true, "precision": hits / np.maximum(said, 1)})
-    table["recall"], table["recall_low"], table["recall_high"] = hits / np.maximum(true, 1), low, high
+    table["recall"] = hits / np.maximum(true, 1)
+    table["recall_low"], table["recall_high"] = bounds(table["recall"].to_numpy(), recalls, groups_with_class)
     table["f1"] = 2 * hits / np.maximum(true + said, 1)
     return table.sort_values("recall", ignore_index=True)
 
@@ -164,7 +205,7 @@ def worst(predictions, count):
 
 
 def metrics(predictions, clip_predictions, protocol, settings, seed):
-    """What metrics.json holds: protocol, counts, every headline metric per recording with its interval; clips second."""
+    """What metrics.json holds: protocol, counts, each headline metric per recording with its interval; clips second."""
     headline = summary(predictions, settings.bootstrap_samples, seed)
     clips = summary(clip_predictions, settings.bootstrap_samples, seed)
     return {

@@ -184,13 +184,18 @@ def feature_columns(table):
 def spectrogram_image(mel, size):
     """A log-mel spectrogram as a square picture: the palette index is the level, low frequencies at the bottom.
 
-    Args: mel [mels, frames] in dB; size in pixels. Returns a PIL image (mode P, magma), RANGE_DB below its maximum is 0.
+    Args: mel [mels, frames] in dB; size in pixels. Returns a PIL image (mode P): 0 is RANGE_DB below the maximum.
     """
     level = np.clip((mel - mel.max()) / RANGE_DB + 1, 0, 1)
     gray = Image.fromarray((level[::-1] * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
     image = Image.frombytes("P", gray.size, gray.tobytes())
     image.putpalette((matplotlib.colormaps["magma"](range(256))[:, :3] * 255).astype(np.uint8).tobytes())
     return image
+
+
+def image_path(row):
+    """Where the image of a row of waveforms.csv lies below the images' folder: <label>/<clip_id>.png."""
+    return f"{row['label'].replace('/', '_')}/{row['clip_id']}.png"
 
 
 def write_images(packed, rows, config, folder):
@@ -201,7 +206,7 @@ def write_images(packed, rows, config, folder):
     for index, row in artifacts.progress(train.iterrows(), "spectrogram images", len(train)):
         mel = transform(torch.from_numpy(unpack(packed[index])[None]))[0].numpy()
         image = spectrogram_image(mel, config.features.image_size)
-        image.save(Path(folder) / row["label"].replace("/", "_") / f"{row['clip_id']}.png")
+        image.save(Path(folder) / image_path(row))
     return len(train)
 
 
@@ -219,9 +224,7 @@ def validate(folder, rows, packed, table):
     that do not belong, silent waveforms, features that are not finite; and the counts.
     """
     train = rows[rows["split"].eq("train")]
-    expected = {
-        f"{label.replace('/', '_')}/{clip}.png" for label, clip in zip(train["label"], train["clip_id"], strict=True)
-    }
+    expected = {image_path(row) for _, row in train.iterrows()}
     found = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*.png"))}
     pixels, corrupted = {}, []
     for name, path in found.items():

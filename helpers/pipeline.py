@@ -5,6 +5,7 @@ and outputs are what they were when it last finished, judged by their digests.
 """
 
 import argparse
+import ast
 import contextlib
 import fcntl
 import logging
@@ -93,9 +94,9 @@ def run_stage(stage, settled, folder, root, parameters, force=False):
 
 
 def execute(stage, executed, parameters, line):
-    """Execute a stage's notebook; its copy is put in place only when it succeeded, beside as .failed.ipynb otherwise."""
+    """Execute a stage's notebook. Its copy is put in place if it succeeds, else beside it as .failed.ipynb."""
     source = artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb"
-    parameters = {**dict.fromkeys(papermill.inspect_notebook(source)), **parameters}
+    parameters = {**dict.fromkeys(parameter_names(source)), **parameters}
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -119,22 +120,35 @@ def execute(stage, executed, parameters, line):
     failed.unlink(missing_ok=True)
 
 
+def parameter_names(path):
+    """Names assigned in a notebook's cell tagged `parameters`."""
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return [node.targets[0].id for source in tagged for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+
+
 def tidy(source, target):
-    """Copy an executed notebook without the trail of its progress bars and with relative paths."""
+    """Copy an executed notebook without the trails of its progress bars and without paths of this machine."""
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = last_shown(output.text)
         if cell.cell_type == "code":
-            for output in cell.outputs:
-                if output.output_type == "stream":
-                    output.text = "".join(
-                        line.split("\r")[-1]
-                        for line in output.text.splitlines(keepends=True)
-                        if line.split("\r")[-1].strip()
-                    )
             cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
+
+
+def last_shown(text):
+    """What a terminal would still show of a stream: progress bars gone, each line as last overwritten.
+
+    >>> last_shown("train:  50%|#####     | 1/2\\rtrain: 100%|##########| 2/2\\r          \\rdone\\n")
+    'done\\n'
+    """
+    lines = [line.split("\r")[-1] for line in text.split("\n")]
+    return "\n".join(line for line in lines if not re.search(r"\d+%\|.*\|", line))
 
 
 @contextlib.contextmanager
@@ -200,7 +214,8 @@ def summary(folder, ran, seconds):
     lines = [
         "",
         f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
-        f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside + {counts['ignored']} ignored",
+        f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside"
+        f" + {counts['ignored']} ignored",
         f"  held out    accuracy {plots.percent(metrics['accuracy'])} · macro F1 {plots.percent(metrics['macro_f1'])}"
         + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
     ]

@@ -126,6 +126,7 @@ def waveform_and_mel(waveform, config, seconds=None):
     top.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
     top.set(ylim=(-1, 1), yticks=[])
     top.spines[:].set_visible(False)
+    top.tick_params(bottom=False)
     bottom.imshow(
         mel, origin="lower", aspect="auto", cmap="magma", extent=(0, length, 0, 1), vmin=mel.max() - features.RANGE_DB
     )

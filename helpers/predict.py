@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, classic, clean, features, train
+from helpers import artifacts, audio, classic, clean, features, models, train
 from helpers.config import Config
 
 
@@ -73,6 +73,15 @@ def test_probabilities(folder, config, packed, rows, table):
     clips = table[table["clip_id"].isin(rows["clip_id"])]
     votes = [classic.predict(fitted, card["name"], clips, card["labels"]) for fitted, card in loaded]
     return pd.concat([clips[["clip_id"]].reset_index(drop=True), sum(votes) / len(votes)], axis=1)
+
+
+def costs(bundle, packed, history):
+    """What the network costs, for the leaderboard: seconds of training per fold, ms per clip, parameters."""
+    return {
+        "train_seconds": round(float(pd.DataFrame(history).groupby("fold")["seconds"].sum().mean()), 3),
+        "ms_per_clip": round(1000 * seconds_per_clip(bundle, packed), 3),
+        "parameters": models.count_parameters(bundle.models[0]),
+    }
 
 
 def seconds_per_clip(bundle, packed, count=32, repeats=3):

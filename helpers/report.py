@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def build(folder):
-    """Write <folder>/report.html from the run's files; returns its path. Raises StageError if the run is not complete."""
+    """Write <folder>/report.html from the run's files, return its path. Raises StageError if a stage is missing."""
     folder = Path(folder)
     run = stages.read_run(folder)
     unfinished = [s.name for s in stages.STAGES if run.get("stages", {}).get(s.name, {}).get("status") != "done"]
@@ -40,6 +40,7 @@ def contents(folder, run):
     config = Config(**run["config"])
     rows = artifacts.read_table(folder / "waveforms.csv")
     packed = np.load(folder / "waveforms.npy", mmap_mode="r")
+    recordings = artifacts.read_table(folder / "recordings.csv")
     quarantine = artifacts.read_table(folder / "quarantine.csv")
     worst = evaluate.worst(artifacts.read_table(folder / "predictions.csv"), config.evaluate.worst)
     submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
@@ -54,7 +55,7 @@ def contents(folder, run):
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
         "submission": submission.head(5).to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
-        "mistakes": boards.mistakes(worst, packed, rows, config).data if len(worst) else "",
+        "mistakes": boards.mistakes(worst, recordings, packed, rows, config).data if len(worst) else "",
         "figures": {path.stem: plots.png_uri(path.read_bytes()) for path in sorted((folder / "figures").glob("*.png"))},
         "stages": [{"name": s.name, "title": s.title, **run["stages"][s.name]} for s in stages.STAGES],
     }

@@ -232,7 +232,7 @@ def _check_classes(table, root):
     if train.empty:
         raise SourceError(
             f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
-            f"folder. Expected <folder>/<class>/<recording>, at any depth. Audio is {', '.join(sorted(AUDIO_SUFFIXES))}."
+            f"folder. Expected <folder>/<class>/<recording>, at any depth; audio is {' '.join(sorted(AUDIO_SUFFIXES))}"
         )
     if reserved := set(train["label"]) & RESERVED_LABELS:
         raise SourceError(
@@ -273,7 +273,8 @@ def _download(url, path):
                 file.write(block)
     except OSError as error:
         raise SourceError(
-            f"{url} could not be downloaded ({error}). Download it by hand and give the unpacked folder: DATA=path/to/ESC-50"
+            f"{url} could not be downloaded ({error}). "
+            "Download it by hand and give the unpacked folder: DATA=path/to/ESC-50"
         ) from None
 
 

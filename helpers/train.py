@@ -181,6 +181,13 @@ def cpu_threads(count):
         torch.set_num_threads(before)
 
 
+def kept_epochs(history):
+    """The record of each fold's kept epoch: the best on validation, or the last where nothing was chosen."""
+    if "validation_loss" in history:
+        return history.loc[history.groupby("fold")["validation_loss"].idxmin()].reset_index(drop=True)
+    return history.groupby("fold").tail(1).reset_index(drop=True)
+
+
 # --- weights -----------------------------------------------------------------------------------------------
 
 
@@ -203,7 +210,7 @@ def save(model, folder, labels, config, turn):
 
 
 def load(folder, config, device="cpu"):
-    """A saved classifier, ready to predict: (model, card). Raises ValueError if the weights are not those of the card."""
+    """A saved classifier, ready to predict: (model, card). Raises ValueError if the weights are not the card's."""
     card = artifacts.read_json(Path(folder) / "card.json")
     if artifacts.file_digest(Path(folder) / "weights.safetensors") != card["sha256"]:
         raise ValueError(f"{folder}: the weights are damaged (their SHA-256 is not the card's). Train again: FORCE=1.")
