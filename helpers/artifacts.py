@@ -54,7 +54,10 @@ SCHEMAS = {
 
 
 def home():
-    """Where ``data/`` and ``outputs/`` live: the repository, or the working folder where that is read-only."""
+    """Where ``data/`` and ``outputs/`` live: EARSHOT_HOME if set, else the repository, or the working folder where
+    that is read-only (Kaggle's inputs)."""
+    if os.environ.get("EARSHOT_HOME"):
+        return Path(os.environ["EARSHOT_HOME"]).expanduser().resolve()
     return REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path.cwd()
 
 

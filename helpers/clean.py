@@ -18,7 +18,7 @@ CLICK_SECONDS = 0.15  # what trimming leaves of a recording whose loudest moment
 
 
 class TooManyBad(ValueError):
-    """More recordings are unusable than data.max_bad_fraction allows; the message is a table by reason."""
+    """Too few usable recordings are left; the message is a table by reason."""
 
 
 def judge(recordings, config):
@@ -38,7 +38,7 @@ def judge(recordings, config):
     conflicting = conflicting_labels(table)
     _set_aside(table, conflicting, "DUP_LABEL_CONFLICT", "the same sound lies under two labels; listen and keep one")
     table.loc[table["status"].eq("ok"), "status"] = "used"
-    _check_bad_fraction(table, config.data.max_bad_fraction)
+    check_enough(table, config.data.max_bad_fraction)
     return table
 
 
@@ -54,14 +54,16 @@ def conflicting_labels(table):
     return train & table["pcm_sha256"].isin(labels.index[labels > 1])
 
 
-def _check_bad_fraction(table, limit):
-    bad = table["status"].eq("quarantined")
-    considered = table["status"].ne("ignored")
-    if bad.sum() > limit * considered.sum():
-        reasons = table.loc[bad, "code"].value_counts().to_string()
+def check_enough(table, limit):
+    """Stop where more than the share `limit` of recordings is set aside, or fewer than two classes are left."""
+    bad, considered = table["status"].eq("quarantined"), table["status"].ne("ignored")
+    classes = table.loc[table["split"].eq("train") & ~bad & considered, "label"].nunique()
+    if bad.sum() > limit * considered.sum() or classes < 2:
+        reasons = table.loc[bad, "reason"].str.partition(":")[0].value_counts().to_string()
         raise TooManyBad(
-            f"{bad.sum()} of {considered.sum()} recordings cannot be used; data.max_bad_fraction allows {limit:g}:\n"
-            f"{reasons}\nSee recordings.csv for each file; raise data.max_bad_fraction to go on without them."
+            f"{bad.sum()} of {considered.sum()} recordings cannot be used, {classes} classes are left "
+            f"(data.max_bad_fraction allows {limit:.0%}):\n{reasons}\n"
+            "See recordings.csv and quarantine.csv for each file; raise data.max_bad_fraction to go on without them."
         )
 
 

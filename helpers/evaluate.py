@@ -94,8 +94,8 @@ def extreme_recalls(confusion, support):
     """Recall over the classes with the fewest and with the most recordings (ties pooled): two arrays [...]."""
     hits, true = np.diagonal(confusion, axis1=-2, axis2=-1), np.sum(confusion, -1)
     few, many = support == support.min(), support == support.max()
-    share = lambda which: hits[..., which].sum(-1) / np.maximum(true[..., which].sum(-1), 1)  # noqa: E731
-    return {"minority_recall": share(few), "majority_recall": share(many)}
+    found = {"minority_recall": few, "majority_recall": many}
+    return {name: hits[..., which].sum(-1) / np.maximum(true[..., which].sum(-1), 1) for name, which in found.items()}
 
 
 def wilson(value, n):

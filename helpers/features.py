@@ -1,5 +1,6 @@
 """LogMel, the one front end of every consumer; the feature table; spectrogram images; packed waveforms."""
 
+import functools
 import re
 import warnings
 import zipfile
@@ -59,6 +60,12 @@ def log_mel(config):
     return LogMel(
         config.audio.sample_rate, features.n_fft, features.hop_length, features.n_mels, features.f_min, features.f_max
     )
+
+
+@functools.lru_cache(maxsize=8)
+def shared_log_mel(config):
+    """The same, made once per config: for looking and describing, where nobody moves it to another device."""
+    return log_mel(config)
 
 
 def hz_to_mel(hz):
@@ -141,7 +148,7 @@ def describe(waveform, config):
     waveform = np.pad(waveform, (0, max(0, features.n_fft - len(waveform))))
     frames = {"n_fft": features.n_fft, "hop_length": features.hop_length}
     magnitude = np.abs(librosa.stft(waveform, **frames)) + 1e-10
-    mel = log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
+    mel = shared_log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
     groups = [group.mean(axis=0) for group in np.array_split(mel, min(MEL_GROUPS, len(mel)))]
     tracks = {
         "centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate)[0],
@@ -200,7 +207,7 @@ def image_path(row):
 
 def write_images(packed, rows, config, folder):
     """One PNG per training clip and copy, <folder>/<label>/<clip_id>.png. Returns how many."""
-    transform, train = log_mel(config), rows[rows["split"].eq("train")]
+    transform, train = shared_log_mel(config), rows[rows["split"].eq("train")]
     for label in train["label"].unique():
         (Path(folder) / label.replace("/", "_")).mkdir(parents=True, exist_ok=True)
     for index, row in artifacts.progress(train.iterrows(), "spectrogram images", len(train)):

@@ -32,9 +32,11 @@ class Cnn(nn.Module):
 
 
 def conv_block(channels_in, channels_out, kernel=3, stride=1):
-    """Convolution, BatchNorm, ReLU, then half the size along both axes by the maximum."""
+    """Convolution, BatchNorm, ReLU, then half the size along both axes by the maximum, rounded up."""
     convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+    return nn.Sequential(
+        convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)
+    )
 
 
 NETWORKS = {"cnn": Cnn}

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import nbformat.sign
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
@@ -104,7 +105,7 @@ def execute(stage, executed, parameters, line):
             working = temporary.with_suffix(".ipynb")
             try:
                 papermill.execute_notebook(
-                    source, working, parameters, kernel_name="python3", progress_bar=False, cwd=artifacts.home(),
+                    source, working, parameters, kernel_name="python3", progress_bar=False, cwd=source.parent,
                     extra_arguments=["--IPKernelApp.log_level=CRITICAL"], stdout_file=line, stderr_file=line,
                 )  # fmt: skip
                 tidy(working, temporary)
@@ -139,6 +140,7 @@ def tidy(source, target):
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
+    nbformat.sign.NotebookNotary().sign(notebook)  # made here, so Jupyter may show its players without asking
 
 
 def last_shown(text):
@@ -153,15 +155,22 @@ def last_shown(text):
 
 @contextlib.contextmanager
 def quiet_kernel():
-    """Tell the kernels that nobody watches, and keep Jupyter's own warnings off the terminal."""
-    os.environ.update(
-        {"EARSHOT_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
-    )
+    """Tell the kernels that nobody watches and where outputs go; keep Jupyter's own warnings off the terminal."""
+    before = dict(os.environ)
+    os.environ |= {
+        "EARSHOT_HEADLESS": "1",
+        "EARSHOT_HOME": str(artifacts.home()),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
     for name in ("papermill", "traitlets", "asyncio"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def _check_finished(stage, settled, folder, executed):

@@ -121,7 +121,7 @@ def waveform_and_mel(waveform, config, seconds=None):
     """A small picture: waveform above, log-mel below. waveform float32 [samples] at the config's rate."""
     rate, settings = config.audio.sample_rate, config.features
     length = len(waveform) / rate
-    mel = features.log_mel(config)(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()
+    mel = features.shared_log_mel(config)(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2])
     top.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
     top.set(ylim=(-1, 1), yticks=[])

@@ -52,7 +52,7 @@ def _expand(names, config):
 
 
 STAGES = (
-    StageSpec("01_explore", "Explore the recordings", ("data",), ("recordings.csv",), ("data", "audio", "clean")),
+    StageSpec("01_explore", "Explore the recordings", ("data",), ("recordings.csv",), ("data", "audio")),
     StageSpec(
         "02_clean",
         "Clean, cut and split",

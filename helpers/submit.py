@@ -46,6 +46,13 @@ def recording_probabilities(recordings, clip_probabilities, clips, class_shares)
     return means.assign(heard=heard.to_numpy())
 
 
+def out_of_fold(recordings, predictions):
+    """Where there is no test set: the training recordings with their out-of-fold probabilities, in one order."""
+    classes = [column for column in predictions if column not in ("recording_id", "fold", "label", "predicted")]
+    table = recordings.set_index("recording_id").loc[predictions["recording_id"]].reset_index()
+    return table, predictions[classes].assign(heard=True)
+
+
 def ids_for(recordings, sample=None):
     """The id of each recording in the submission: as the sample spells it, else its name (or path, if names repeat).
 

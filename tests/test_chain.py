@@ -1,0 +1,198 @@
+"""The real notebooks, run by the real runner on a tiny configuration, and their files read back."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn.metrics import accuracy_score, f1_score
+
+from helpers import artifacts, pipeline, stages
+
+TINY = "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12 model.channels=[4,4,8,8] evaluate.worst=2"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An empty folder that holds data/ and outputs/ of everything in this module."""
+    folder = tmp_path_factory.mktemp("home")
+    before = os.environ.get("EARSHOT_HOME")
+    os.environ["EARSHOT_HOME"] = str(folder)
+    yield folder
+    os.environ.pop("EARSHOT_HOME")
+    if before:
+        os.environ["EARSHOT_HOME"] = before
+
+
+@pytest.fixture(scope="module")
+def demo(home):
+    """The finished run folder of the tiny demo."""
+    folder, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY)
+    assert ran == [spec.name for spec in stages.STAGES]
+    return folder
+
+
+def test_every_promised_file_is_there_and_no_temporary_one(demo):
+    config = pipeline.config.load("demo", fast=True, settings=TINY)
+    assert all((demo / name).exists() for spec in stages.STAGES for name in spec.outputs(config))
+    assert (demo / "report.html").is_file()
+    assert not list(demo.rglob("*.tmp"))
+
+
+def test_files_add_up_to_what_lies_in_the_folder(demo, home):
+    counts = artifacts.read_json(demo / "run.json")["counts"]
+    there = [path for path in (home / "data" / "demo-60").rglob("*") if path.is_file()]
+    assert counts["found"] == len(there) == counts["used"] + counts["quarantined"] + counts["ignored"]
+    assert counts["quarantined"] == len(artifacts.read_table(demo / "quarantine.csv")) > 5
+
+
+def test_no_group_crosses_a_fold(demo):
+    clips = artifacts.read_table(demo / "waveforms.csv")
+    train = clips[clips["split"].eq("train")]
+    assert train.groupby("group")["fold"].nunique().max() == 1
+    assert train["fold"].nunique() > 1
+
+
+def test_the_scores_are_those_of_the_predictions(demo):
+    metrics = artifacts.read_json(demo / "metrics.json")
+    table = artifacts.read_table(demo / "predictions.csv")
+    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(table["label"], table["predicted"]), abs=1e-5)
+    expected = f1_score(table["label"], table["predicted"], average="macro", zero_division=0)
+    assert metrics["macro_f1"]["value"] == pytest.approx(expected, abs=1e-5)
+    assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
+    classes = [column for column in table if column not in ("recording_id", "fold", "label", "predicted")]
+    assert np.allclose(table[classes].sum(axis=1), 1, atol=1e-4)
+
+
+def test_the_submission_has_a_row_for_every_test_file_also_the_broken_one(demo, home):
+    submission = pd.read_csv(demo / "submission.csv", dtype=str)
+    names = sorted(path.name for path in (home / "data" / "demo-60" / "test").iterdir())
+    assert list(submission) == ["filename", "label"] and sorted(submission["filename"]) == names
+    assert len(artifacts.read_json(demo / "submission_check.json")["unheard"]) == 1
+
+
+def test_the_report_stands_alone(demo):
+    page = (demo / "report.html").read_text(encoding="utf-8")
+    assert "Smoke run" in page and "Synthetic data" in page
+    assert "http://" not in page and "https://" not in page and str(demo) not in page
+    assert page.count("<audio") >= 10
+
+
+def test_nothing_runs_when_nothing_changed(demo, home):
+    for path in (home / "data").rglob("*"):
+        os.utime(path, (1, 1))
+    started = time.monotonic()
+    _, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY)
+    assert ran == [] and time.monotonic() - started < 15
+
+
+def test_only_what_depends_on_a_training_setting_runs_again(demo):
+    _, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY + " train.weight_decay=0.03")
+    assert ran == ["05_train_cnn", "06_compare_models", "07_evaluate", "08_submit"]
+
+
+def test_a_damaged_output_is_made_again_and_the_rest_is_not(demo):
+    table = demo / "metrics.json"
+    sound = table.read_bytes()
+    table.write_text("{}")
+    _, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY + " train.weight_decay=0.03")
+    assert ran == ["07_evaluate"] and table.read_bytes() == sound
+
+
+def test_a_second_run_on_the_same_folder_is_refused(demo):
+    with pipeline.locked(demo), pytest.raises(pipeline.PipelineError, match="in use"), pipeline.locked(demo):
+        pytest.fail("two runs hold the same folder")
+
+
+def test_a_recording_is_classified_from_the_command_line(demo, home):
+    recordings = artifacts.read_table(demo / "recordings.csv")
+    path = home / "data" / "demo-60" / recordings.loc[recordings["status"].eq("ok"), "path"].iloc[0]
+    command = [sys.executable, "-m", "helpers.predict", str(path), "--run", demo.name]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
+    assert done.returncode == 0 and "%" in done.stdout, done.stderr
+
+
+# --- a user's own folder -----------------------------------------------------------------------------------
+
+
+def own_folder(root):
+    """Three classes of tones in doubled folders, names with spaces and accents, a sample submission."""
+    rng = np.random.default_rng(0)
+    for number, label in enumerate(["Katze", "vélo à main", "Zug 3"]):
+        for take in range(6):
+            path = root / "Train" / "train" / label / f"Aufnahme {take} é.{'WAV' if take % 2 else 'flac'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seconds = np.arange(int(8000 * rng.uniform(0.6, 2.2))) / 8000
+            tone = 0.4 * np.sin(2 * np.pi * 300 * 2**number * seconds) + 0.05 * rng.standard_normal(len(seconds))
+            soundfile.write(path, tone, 8000, format="WAV" if take % 2 else "FLAC")
+    for number in range(4):
+        (root / "Test" / "test").mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / "Test" / "test" / f"clip {number}.wav", 0.1 * rng.standard_normal(8000), 8000)
+    sample = pd.DataFrame({"ID": [f"clip {number}" for number in (2, 0, 3, 1)], "Class": "Katze"})
+    sample.to_csv(root / "sample_submission.csv", index=False)
+    return root
+
+
+def test_a_users_folder_works_the_same_way(home, tmp_path):
+    root = own_folder(tmp_path / "my data")
+    settings = TINY + " audio.sample_rate=8000 audio.clip_seconds=1 split.folds=3 features.n_mels=32 submit.model=svm"
+    folder, _ = pipeline.run_all(data=str(root), run="mine", settings=settings + " evaluate.bootstrap_samples=100")
+    submission = pd.read_csv(folder / "submission.csv", dtype=str)
+    assert list(submission) == ["ID", "Class"]
+    assert submission["ID"].tolist() == ["clip 2", "clip 0", "clip 3", "clip 1"]
+    assert set(submission["Class"]) <= {"Katze", "vélo à main", "Zug 3"}
+    assert artifacts.read_json(folder / "metrics.json")["n_recordings"] == 18
+
+
+def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, capsys):
+    for name in ("a/1.wav", "a/2.wav", "b/3.wav", "b/4.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("this is no sound")
+    status = pipeline.main(["--data", str(tmp_path), "--run", "broken"])
+    said = capsys.readouterr().err
+    assert status == 1
+    assert "01_explore.ipynb stopped in cell" in said and "TooManyBad" in said and "NOT_AUDIO" in said
+    statuses = {
+        k: v["status"] for k, v in artifacts.read_json(home / "outputs" / "broken" / "run.json")["stages"].items()
+    }
+    assert statuses == {"01_explore": "running"}
+    assert (home / "outputs" / "broken" / "notebooks" / "01_explore.failed.ipynb").is_file()
+
+
+def test_a_notebook_opened_too_early_says_which_one_to_run_first(home, tmp_path):
+    line = pipeline.LiveLine("05")
+    with pytest.raises(pipeline.PipelineError, match=r"needs waveforms.npy.*[\s\S]*Run 04_features.ipynb first"):
+        pipeline.execute(stages.spec("05_train_cnn"), tmp_path / "05.ipynb", {"preset": "demo", "run": "empty"}, line)
+
+
+def test_wrong_settings_end_with_status_2_and_the_key(capsys):
+    assert pipeline.main(["--set", "train.epoch=3"]) == 2
+    assert "train.epoch" in capsys.readouterr().err
+    assert pipeline.main(["--data", "/no/such/folder"]) == 2
+    assert "/no/such/folder" in capsys.readouterr().err
+
+
+# --- real data ---------------------------------------------------------------------------------------------
+
+
+def test_esc10_is_read_with_its_official_folds_and_sources():
+    root = Path(os.environ.get("ESC10", artifacts.REPOSITORY.parent / "shared" / "data" / "ESC-10"))
+    if not root.is_dir():
+        pytest.skip(f"ESC-10 is not at {root} (set ESC10 to its folder)")
+    found = pipeline.sources.find(root, pipeline.config.load("esc10").data)
+    ok = found[found["status"].eq("ok")]
+    assert len(ok) == 400 and ok["label"].value_counts().eq(40).all() and "Dog bark" in set(ok["label"])
+    assert ok["official_fold"].value_counts().eq(80).all()
+    assert ok.groupby("source")["official_fold"].nunique().max() == 1
+
+
+def test_a_notebooks_metadata_keeps_no_path_of_this_machine(demo):
+    for path in (demo / "notebooks").glob("*.ipynb"):
+        papermill = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        assert "input_path" not in papermill and "output_path" not in papermill

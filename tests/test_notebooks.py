@@ -1,0 +1,91 @@
+"""The notebooks' sources: one skeleton, short cells, nothing defined in them, nothing left over from a run."""
+
+import ast
+import itertools
+import re
+import statistics
+
+import nbformat
+import pytest
+
+from helpers import artifacts, stages
+
+NOTEBOOKS = {spec.name: artifacts.REPOSITORY / "notebooks" / f"{spec.name}.ipynb" for spec in stages.STAGES}
+
+
+def cells(name, kind=None):
+    found = nbformat.read(NOTEBOOKS[name], as_version=4).cells
+    return [cell for cell in found if kind in (None, cell.cell_type)]
+
+
+def tagged(name):
+    return [cell.source for cell in cells(name, "code") if "parameters" in cell.metadata.get("tags", [])]
+
+
+def test_the_folder_holds_exactly_the_stages():
+    assert sorted(path.stem for path in (artifacts.REPOSITORY / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+def test_the_bootstrap_is_the_same_in_every_notebook():
+    assert len({cells(name, "code")[0].source for name in NOTEBOOKS}) == 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_sources_are_valid_and_stripped(name):
+    nbformat.validate(nbformat.read(NOTEBOOKS[name], as_version=4))
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells(name, "code"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_one_parameters_cell_of_literals_each_with_a_comment(name):
+    (source,) = tagged(name)
+    for node in ast.parse(source).body:
+        assert isinstance(node, ast.Assign)
+        ast.literal_eval(node.value)
+    assert all("  # " in line for line in source.splitlines())
+    assert source.splitlines()[:6] == tagged("01_explore")[0].splitlines()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_nothing_is_defined_and_no_path_leaves_the_project(name):
+    for cell in cells(name, "code"):
+        assert not [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        assert "../" not in cell.source and "chdir" not in cell.source and "%cd" not in cell.source
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells_are_short(name):
+    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in cells(name, "code")]
+    bootstrap, parameters, config, *body = lengths
+    assert max(bootstrap, parameters, config) <= 15
+    assert max(body) <= 12 and statistics.median(body) <= 6
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_code_cell_is_introduced(name):
+    kinds = [cell.cell_type for cell in cells(name)]
+    assert all(before == "markdown" for before, kind in itertools.pairwise(kinds) if kind == "code")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_head_names_every_file_of_the_contract_and_the_tail_says_what_is_next(name):
+    first, last, spec = cells(name)[0].source, cells(name)[-1].source, stages.spec(name)
+    assert first.startswith(f"# {int(name[:2])} · ")
+    files = [file for file in (*spec.reads, *spec.writes) if "{" not in file and file != "data"]
+    assert not [file for file in files if file not in first]
+    assert last.startswith("## What next")
+
+
+def test_links_between_notebooks_lead_somewhere():
+    for name in NOTEBOOKS:
+        for cell in cells(name, "markdown"):
+            for target in re.findall(r"\]\(([^)]+\.ipynb)\)", cell.source):
+                assert (artifacts.REPOSITORY / "notebooks" / target).is_file(), f"{name} links to {target}"
+
+
+def test_every_knob_is_a_real_setting():
+    keys = re.findall(r'"((?:\w+)\.(?:\w+))": \w+', "\n".join(c.source for n in NOTEBOOKS for c in cells(n, "code")))
+    from helpers.config import Config
+
+    tree = Config().model_dump()
+    assert keys and all(key.split(".")[1] in tree[key.split(".")[0]] for key in keys)
