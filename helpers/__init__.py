@@ -9,7 +9,8 @@ stages       what each notebook reads and writes, and whether it must run again
 synth        ten everyday sounds from their physics
 demo         the embedded demo data set, built from synth
 sources      finds recordings and their labels; downloads public sets
-audio        the one decoder gate: check, decode, resample, write
+decoder      the one decoder gate: looked at before decoded, checked after
+audio        recordings as arrays: load, survey, measure, resample, write
 clean        quality rules, trim, denoise, normalise, cut into clips
 split        groups, folds, the split certificate
 augment      waveform augmentation: offline copies, and batched in training

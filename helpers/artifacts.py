@@ -1,6 +1,7 @@
 """Files of a run: atomic writes, tables with a schema, digests of contents."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -20,6 +21,8 @@ class StageError(RuntimeError):
 
 
 TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
+# Columns of predictions that are no class; a class cannot have such a name.
+IDENTITY = {"clip_id", "recording_id", "fold", "label", "predicted", "group", "split", "path", "heard"}
 EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
 SCHEMAS = {
     "recordings.csv": {
@@ -115,7 +118,9 @@ def write_table(path, table):
         raise StageError(f"{Path(path).name} needs the columns {', '.join(missing)}")
     others = [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
     table = table[named + others]
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    returns = any("\r" in str(text) for column in table.select_dtypes(exclude="number") for text in table[column])
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # a carriage return survives only between quotes
+    write_text(path, table.to_csv(index=False, lineterminator="\n", quoting=quoting))
 
 
 def read_table(path):
@@ -140,6 +145,14 @@ def file_digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_digest(path):
+    """The same, or a word for a file that cannot be read: a folder's digest must not stop at one bad file."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return f"unreadable ({error.errno})"
+
+
 def digest(path):
     """SHA-256 of a file, or of a folder's relative names and contents; None if there is nothing."""
     path = Path(path)
@@ -150,7 +163,7 @@ def digest(path):
     files = sorted(Path(root) / name for root, _, names in os.walk(path) for name in names)
     files = [file for file in files if file.is_file()]
     with ThreadPoolExecutor() as pool:
-        contents = pool.map(file_digest, files)
+        contents = pool.map(content_digest, files)
     whole = hashlib.sha256()
     for file, content in zip(files, contents, strict=True):
         whole.update(os.fsencode(file.relative_to(path)) + b"\0" + content.encode() + b"\n")

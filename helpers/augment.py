@@ -28,7 +28,7 @@ def pipeline(settings, sample_rate):
     """The config's transforms as one audiomentations transform.
 
     Args: settings the config's Augment section; sample_rate in Hz (for the reverb's impulse responses).
-    Returns Compose (every transform by its own p) or OneOf (one of them, or nothing with the left-over probability).
+    Returns Compose (every transform by its own p) or OneOf (one of them or nothing, all equally likely).
     """
     import audiomentations  # slow to import, and only this stage needs it
 
@@ -68,8 +68,9 @@ def impulse_responses(sample_rate, count=8, seed=0):
         response = rng.standard_normal(len(seconds)) * 10 ** (-3 * seconds / seconds[-1])
         response[0] = 4 * np.abs(response).max()
         folder.mkdir(exist_ok=True)
-        with artifacts.replacing(folder / f"{number}.flac") as temporary:
-            audio.write(temporary, response / np.abs(response).max(), sample_rate)
+        if not (folder / f"{number}.flac").is_file():
+            with artifacts.replacing(folder / f"{number}.flac") as temporary:
+                audio.write(temporary, response / np.abs(response).max(), sample_rate)
     return str(folder)
 
 
@@ -79,6 +80,8 @@ def augment_clip(waveform, sample_rate, transform, seed):
     Args: waveform mono float32 [samples]; transform of `pipeline`; seed int, the same gives the same copy.
     Returns (copy float32 [samples] with a peak of at most 0.99, what was applied: dict of name to parameters).
     """
+    for step in transform.transforms:
+        step.parameters = {"should_apply": None}  # a one-of leaves what the others drew the last time
     random.seed(seed)
     np.random.seed(seed % 2**32)  # audiomentations draws from both global generators
     copy = transform(samples=waveform, sample_rate=sample_rate)[: len(waveform)]
@@ -110,11 +113,18 @@ def in_words(applied):
 
 def applied_transforms(transform):
     """What a transform did the last time: {name: its drawn parameters}."""
-    steps = [step for step in transform.transforms if step.parameters.get("should_apply")]
-    names = {type(step).__name__: {k: v for k, v in step.parameters.items() if k != "should_apply"} for step in steps}
-    return {
-        name: {k: round(v, 5) if isinstance(v, float) else v for k, v in drawn.items()} for name, drawn in names.items()
+    steps = {
+        type(step).__name__: step.parameters for step in transform.transforms if step.parameters.get("should_apply")
     }
+    steps.pop("Gain", None)  # the zero gain that stands for "nothing" in a one-of
+    return {name: {k: _plain(v) for k, v in drawn.items() if k != "should_apply"} for name, drawn in steps.items()}
+
+
+def _plain(value):
+    """A drawn parameter for the record: rounded, and a file by its name alone."""
+    if isinstance(value, (str, Path)):
+        return Path(value).name
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def write_copies(clips, run_folder, config, folder):

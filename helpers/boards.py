@@ -5,6 +5,7 @@ A board is plain HTML with the pictures and sounds inside, so it travels with th
 
 import base64
 import html
+import io
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,7 @@ def card(title, picture=None, waveform=None, sample_rate=None, note=""):
     """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, a note. Text is escaped."""
     parts = [f"<div style='font-weight:600'>{html.escape(title)}</div>"]
     if picture is not None:
-        parts.append(
-            f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{plots.png_uri(picture)}'>"
-        )
+        parts.append(f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{png_uri(picture)}'>")
     if waveform is not None:
         sound = base64.b64encode(audio.encode_mp3(waveform, sample_rate)).decode()
         source = f"src='data:audio/mpeg;base64,{sound}'"
@@ -35,6 +34,15 @@ def card(title, picture=None, waveform=None, sample_rate=None, note=""):
         parts.append(f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>")
     style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
     return f"<div style='{style}'>{''.join(parts)}</div>"
+
+
+def png_uri(picture):
+    """A data URI of a Figure or of PNG bytes."""
+    if not isinstance(picture, bytes):
+        buffer = io.BytesIO()
+        picture.savefig(buffer, format="png", dpi=90)
+        picture = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
 def board(cards, width=260):
@@ -52,11 +60,10 @@ def table(frame, precision=2, **formats):
     """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}"."""
     spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
     styler = frame.rename(columns=lambda name: str(name).replace("_", " ")).style.hide()
-    return (
-        styler.format(spaced, precision=precision, escape="html")
-        if spaced
-        else styler.format(precision=precision, escape="html")
-    )
+    styler = styler.format_index(escape="html", axis=1).format(precision=precision, escape="html")
+    for column, how in spaced.items():
+        styler = styler.format(how, subset=[column], escape="html")
+    return styler
 
 
 def clip_card(title, waveform, config, note=""):

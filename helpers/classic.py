@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import skops.io
 import xgboost
+from scipy.special import softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -36,9 +37,10 @@ def make(name, labels, groups, seed):
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     if name == "svm":
         machine = make_pipeline(StandardScaler(), SVC(C=5.0, class_weight="balanced", random_state=seed))
-        return CalibratedClassifierCV(
-            machine, method="sigmoid", cv=calibration_folds(labels, groups, seed), ensemble=False
-        )
+        folds = calibration_folds(labels, groups, seed)
+        if any(len(set(labels[learned])) < len(set(labels)) for learned, _ in folds):
+            return machine  # a class of so few sources cannot be calibrated by group: softmax must do
+        return CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False)
     return xgboost.XGBClassifier(
         n_estimators=200,
         max_depth=4,
@@ -91,8 +93,15 @@ def fit(name, training, encoder, seed):
 def predict(fitted, name, rows, labels):
     """Class probabilities of rows of the feature table: a table with a column per label."""
     model, present = fitted
-    probabilities = model.predict_proba(rows[columns_of(name, rows)].to_numpy(np.float32))
+    x = rows[columns_of(name, rows)].to_numpy(np.float32)
+    probabilities = model.predict_proba(x) if hasattr(model, "predict_proba") else softmax_decision(model, x)
     return pd.DataFrame(probabilities, columns=present).reindex(columns=labels, fill_value=0.0)
+
+
+def softmax_decision(model, x):
+    """Uncalibrated probabilities [rows, C] of a model that only has a decision function."""
+    decision = model.decision_function(x)
+    return softmax(np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, axis=1)
 
 
 def save(fitted, folder, name, labels, columns, turn):

@@ -6,17 +6,19 @@ key, a wrong type or an impossible value is refused with the key, what it got an
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(strict=True)]  # true is not 1
+Count = Annotated[Whole, Field(ge=1)]
 
 
 class ConfigError(ValueError):
@@ -24,7 +26,7 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -39,11 +41,22 @@ class Data(Section):
     demo_train: Count = 340  # recordings in the demo's train folder
     demo_test: Count = 80  # and in its test folder
 
+    @field_validator("label_pattern", "name_pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern, info):
+        try:
+            groups = re.compile(pattern or "").groups
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from None
+        if pattern and info.field_name == "label_pattern" and not groups:
+            raise ValueError("it needs a group (…) around the label")
+        return pattern
+
 
 class Audio(Section):
     """The one form in which every clip is stored, trained on and deployed."""
 
-    sample_rate: Annotated[int, Field(ge=4000, le=192000)] = 16000  # Hz
+    sample_rate: Annotated[Whole, Field(ge=4000, le=192000)] = 16000  # Hz
     clip_seconds: Positive = 4.0
     short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
     min_last_fraction: Probability = 0.5  # a recording's last piece is kept if it fills so much of a clip
@@ -61,7 +74,7 @@ class Clean(Section):
 
 
 class Split(Section):
-    folds: Annotated[int, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
+    folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
 
 
 class Transform(Section):
@@ -77,7 +90,7 @@ class Augment(Section):
     """Offline copies of the training clips."""
 
     mode: Literal["each", "one_of"] = "each"  # every transform by its own p, or exactly one or nothing
-    copies: Annotated[int, Field(ge=0, le=20)] = 1  # copies per training clip
+    copies: Annotated[Whole, Field(ge=0, le=20)] = 1  # copies per training clip
     transforms: tuple[Transform, ...] = (
         Transform(name="shift", low=-0.3, high=0.3),
         Transform(name="pitch_shift", low=-2, high=2),
@@ -89,12 +102,12 @@ class Augment(Section):
 class Features(Section):
     """The log-mel front end."""
 
-    n_fft: Annotated[int, Field(ge=64)] = 1024  # samples
+    n_fft: Annotated[Whole, Field(ge=64)] = 1024  # samples
     hop_length: Count = 320  # samples
-    n_mels: Annotated[int, Field(ge=8, le=512)] = 128
+    n_mels: Annotated[Whole, Field(ge=8, le=512)] = 128
     f_min: Annotated[float, Field(ge=0)] = 20.0  # Hz
     f_max: Positive | None = None  # Hz; None: half the sample rate
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 128  # pixels
+    image_size: Annotated[Whole, Field(ge=16, le=1024)] = 128  # pixels
 
 
 class Model(Section):
@@ -107,7 +120,7 @@ class Train(Section):
     """Training of the network, computed from waveforms."""
 
     epochs: Count = 30
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    batch_size: Annotated[Whole, Field(ge=2)] = 32
     learning_rate: Positive = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     warmup_fraction: Probability = 0.1  # of all steps
@@ -120,10 +133,10 @@ class Train(Section):
     shift: Probability = 1.0  # circular shift by up to this fraction of the clip
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.1  # playback speed drawn within +- this fraction
     gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
-    masks: Annotated[int, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
+    masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
     mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15  # longest mask, as a fraction of the axis
     views: Count = 4  # shifted views whose probabilities are averaged when predicting
-    threads: Annotated[int, Field(ge=0)] = 0  # CPU threads; 0: all cores
+    threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
 
 
 class Compare(Section):
@@ -134,7 +147,7 @@ class Compare(Section):
 
 
 class Evaluate(Section):
-    bootstrap_samples: Annotated[int, Field(ge=50)] = 2000
+    bootstrap_samples: Annotated[Whole, Field(ge=50)] = 2000
     worst: Count = 8  # mistakes shown and heard
 
 
@@ -148,7 +161,7 @@ class Config(Section):
     preset: str = "default"
     about: str = ""
     synthetic: bool = False  # scores of synthetic data are labelled so on every page
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
     fast: bool = False  # a smoke run: the same chain, far too small to mean anything
     data: Data = Data()
     audio: Audio = Audio()
@@ -206,18 +219,19 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
     3
     """
     preset = preset or ("folder" if data else "demo")
-    tree = _read_preset(preset)
+    tree, pairs = _read_preset(preset), _parse_settings(settings)
+    fast = bool(fast or pairs.pop("fast", False) or tree.get("fast"))
     if fast:
         tree = _merge(tree, FAST)
-    for key, value in {**(knobs or {}), **_parse_settings(settings)}.items():
-        if value is not None:
-            _set(tree, key, value)
+    turned = {key: value for key, value in (knobs or {}).items() if value is not None}
+    for key, value in {**turned, **pairs}.items():
+        _set(tree, key, value)
     if data:
         _set(tree, "data.root", str(Path(data).expanduser()))
     if seed is not None:
         tree["seed"] = seed
     try:
-        return Config(**{**tree, "fast": bool(fast)})
+        return Config.model_validate({**tree, "fast": fast})
     except ValidationError as error:
         raise ConfigError(_explain(error, preset)) from None
 
@@ -235,10 +249,10 @@ def _read_preset(preset):
         )
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds {type(tree).__name__}, expected sections such as `train:`")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path} should hold sections such as `train:`, got {tree!r:.80}")
     return {"preset": path.stem, **tree}
 
 
@@ -246,7 +260,11 @@ def _merge(base, change):
     """A copy of the nested dict `base` with the values of `change`."""
     merged = dict(base)
     for key, value in change.items():
-        merged[key] = _merge(merged.get(key) or {}, value) if isinstance(value, dict) else value
+        below = merged.get(key) or {}
+        if not isinstance(value, dict):
+            merged[key] = value
+        elif isinstance(below, dict):  # what should be a section and is none is left for the validation to refuse
+            merged[key] = _merge(below, value)
     return merged
 
 
@@ -256,7 +274,10 @@ def _parse_settings(settings):
         key, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"The value of {key} cannot be read: got {value!r}") from None
     return pairs
 
 
@@ -264,7 +285,10 @@ def _set(tree, dotted_key, value):
     """Set a dotted key in a nested dict, copying the sections on the way."""
     *sections, key = dotted_key.split(".")
     for section in sections:
-        tree[section] = dict(tree.get(section) or {})
+        below = tree.get(section) or {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"{dotted_key}: {section} is a setting, not a section with settings of its own")
+        tree[section] = dict(below)
         tree = tree[section]
     tree[key] = value
 

@@ -29,7 +29,7 @@ def missing_requirements(text):
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     names = {line: re.match(r"[A-Za-z0-9_.-]+", line).group() for line in lines if line and not line.startswith("-")}
     modules = {line: IMPORT_NAMES.get(name, name.replace("-", "_")) for line, name in names.items()}
-    return [line for line, module in modules.items() if importlib.util.find_spec(module) is None]
+    return [line for line, module in modules.items() if importlib.util.find_spec(module.split(".")[0]) is None]
 
 
 def prepare():

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from helpers import artifacts
+
 LEVEL = 0.95
 
 
@@ -47,8 +49,7 @@ def protocol(n_folds, select):
 
 def class_columns(table):
     """The probability columns of a table of predictions: whatever is not identity."""
-    identity = {"clip_id", "recording_id", "fold", "label", "group", "predicted", "split", "path", "heard"}
-    return [column for column in table if column not in identity]
+    return [column for column in table if column not in artifacts.IDENTITY]
 
 
 def group_confusions(predictions, labels):
@@ -68,8 +69,8 @@ def bootstrap_weights(n_groups, n_samples, seed):
 def scores(confusion):
     """Metrics of confusion matrices [..., C, C] (true, predicted) as a flat dict of arrays [...].
 
-    A class that is in neither truth nor prediction is left out of the means. Minority and majority recall pool the
-    classes with the fewest and the most recordings.
+    A class that is in neither truth nor prediction is left out of the means; macro recall is the mean over the
+    classes that are in the truth (scikit-learn's balanced accuracy).
 
     >>> scores(np.array([[3, 1], [0, 4]]))["accuracy"].item()
     0.875
@@ -93,9 +94,10 @@ def scores(confusion):
 def extreme_recalls(confusion, support):
     """Recall over the classes with the fewest and with the most recordings (ties pooled): two arrays [...]."""
     hits, true = np.diagonal(confusion, axis1=-2, axis2=-1), np.sum(confusion, -1)
-    few, many = support == support.min(), support == support.max()
+    few, many = support == support[support > 0].min(), support == support.max()
     found = {"minority_recall": few, "majority_recall": many}
-    return {name: hits[..., which].sum(-1) / np.maximum(true[..., which].sum(-1), 1) for name, which in found.items()}
+    with np.errstate(invalid="ignore"):  # a bootstrap sample without the class says nothing of it: NaN
+        return {name: hits[..., which].sum(-1) / true[..., which].sum(-1) for name, which in found.items()}
 
 
 def wilson(value, n):
@@ -117,7 +119,7 @@ def bounds(value, samples, n_groups):
     low, high = np.nanquantile(np.asarray(samples, dtype=float), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     wilson_low, wilson_high = wilson(np.clip(value, 0, 1), np.maximum(n_groups, 1))
     certain = low == high
-    return np.where(certain, wilson_low, low), np.where(certain, wilson_high, high)
+    return np.where(certain, wilson_low, low), np.where(certain, np.minimum(wilson_high, 1), high)
 
 
 def interval(value, samples, n_groups):
@@ -135,7 +137,10 @@ def summary(predictions, n_samples=2000, seed=0):
     support = counts.sum((0, 2))
     point = {**scores(counts.sum(0)), **extreme_recalls(counts.sum(0), support)}
     samples = {**scores(drawn), **extreme_recalls(drawn, support)}
-    result = {name: interval(value, samples[name], len(counts)) for name, value in point.items()}
+    n_groups = dict.fromkeys(point, len(counts))
+    for name, size in (("minority_recall", support[support > 0].min()), ("majority_recall", support.max())):
+        n_groups[name] = int(counts[:, support == size].any((1, 2)).sum())
+    result = {name: interval(value, samples[name], n_groups[name]) for name, value in point.items()}
     return {**result, "roc_auc": auc_interval(predictions, labels, weights[:300])}
 
 
@@ -197,8 +202,17 @@ def calibration(predictions, bins=10):
     return table.reset_index(drop=True), ece
 
 
+def percent(entry):
+    """A metric with its interval in words.
+
+    >>> percent({"value": 0.931, "low": 0.9, "high": 0.954})
+    '93.1 % (90.0–95.4)'
+    """
+    return f"{100 * entry['value']:.1f} % ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
+
+
 def worst(predictions, count):
-    """The most confident mistakes: the rows whose own label got the least probability, with its confidence."""
+    """The most confident mistakes: the wrong rows whose predicted class got the most probability, its `confidence`."""
     wrong = predictions[predictions["label"] != predictions["predicted"]].copy()
     wrong["confidence"] = [row[row["predicted"]] for _, row in wrong.iterrows()]
     return wrong.sort_values("confidence", ascending=False).head(count)

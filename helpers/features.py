@@ -240,12 +240,14 @@ def validate(folder, rows, packed, table):
                 pixels.setdefault(image.tobytes(), []).append(name)
         except OSError as error:
             corrupted.append(f"{name}: {error}")
+    known = {name.split("/")[0] for name in (*expected, *found)}
+    stray = {path.name + "/" for path in Path(folder).iterdir()} - {name + "/" for name in known}
     finite = np.isfinite(table[feature_columns(table)].to_numpy(float)).all(axis=1)
     return {
         "images": len(found),
         "corrupted_images": corrupted,
         "missing_images": sorted(expected - set(found)),
-        "unexpected_names_or_folders": sorted(set(found) - expected),
+        "unexpected_names_or_folders": sorted(set(found) - expected | stray),
         "equal_images": [names for names in pixels.values() if len(names) > 1],
         "silent_waveforms": rows.loc[~np.array([row.any() for row in packed]), "clip_id"].tolist(),
         "features_not_finite": table.loc[~finite, "clip_id"].tolist(),

@@ -85,12 +85,14 @@ def build(config, n_classes):
 
 def outline(model, n_samples):
     """What each part of a classifier makes of one clip: a table part, output shape, parameters."""
-    parts = [
-        ("log-mel", model.features),
-        *zip(("block 1", "block 2", "block 3", "block 4"), model.network.blocks, strict=False),
-    ]
+    blocks = [(f"block {number}", block) for number, block in enumerate(model.network.blocks, 1)]
     x, rows = torch.zeros(2, n_samples), []
-    for name, part in [*parts, ("average", model.network.pool), ("linear", model.network.head)]:
+    for name, part in [
+        ("log-mel", model.features),
+        *blocks,
+        ("average", model.network.pool),
+        ("linear", model.network.head),
+    ]:
         x = part(x)
         rows.append(
             (name, " x ".join(map(str, x.shape[1:])), count_parameters(part) if isinstance(part, nn.Module) else 0)

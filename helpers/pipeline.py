@@ -22,7 +22,7 @@ import nbformat.sign
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import artifacts, config, plots, report, sources, stages
+from helpers import artifacts, config, evaluate, report, sources, stages
 
 
 class PipelineError(RuntimeError):
@@ -225,14 +225,10 @@ def summary(folder, ran, seconds):
         f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
         f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside"
         f" + {counts['ignored']} ignored",
-        f"  held out    accuracy {plots.percent(metrics['accuracy'])} · macro F1 {plots.percent(metrics['macro_f1'])}"
-        + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
+        f"  held out    {_scores(metrics)}" + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
     ]
     if check.get("hidden_test"):
-        hidden = check["hidden_test"]
-        lines.append(
-            f"  hidden test accuracy {plots.percent(hidden['accuracy'])} · macro F1 {plots.percent(hidden['macro_f1'])}"
-        )
+        lines.append(f"  hidden test {_scores(check['hidden_test'])}")
     times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
     lines += [
         f"  submission  {_short(folder / 'submission.csv')} ({check['rows']} rows, {check['kind']})",
@@ -241,6 +237,10 @@ def summary(folder, ran, seconds):
         f"  seconds     {times}",
     ]
     return "\n".join(lines)
+
+
+def _scores(metrics):
+    return f"accuracy {evaluate.percent(metrics['accuracy'])} · macro F1 {evaluate.percent(metrics['macro_f1'])}"
 
 
 def _clock(seconds):

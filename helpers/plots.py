@@ -3,9 +3,7 @@
 Every function returns a matplotlib Figure; colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
-import base64
 import functools
-import io
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -38,6 +36,7 @@ STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]),
     "legend.frameon": False,
     "savefig.bbox": "tight",
+    "text.parse_math": False,  # a label with dollar signs is a label
 }
 
 
@@ -58,6 +57,11 @@ def styled(function):
 def grid(axis, which="x"):
     axis.grid(axis=which, color="#E3E7EB", linewidth=0.8)
     axis.set_axisbelow(True)
+
+
+def shown(label):
+    """A label as a legend shows it: matplotlib would leave out one that begins with an underscore."""
+    return " " + label if label.startswith("_") else label
 
 
 # --- the recordings ----------------------------------------------------------------------------------------
@@ -104,7 +108,12 @@ def fold_counts(clips):
     left, colours = np.zeros(len(table)), matplotlib.colormaps["tab20"](np.linspace(0, 1, len(table.columns)))
     for label, colour in zip(table.columns, colours, strict=True):
         axis.barh(
-            [f"fold {fold}" for fold in table.index], table[label], left=left, color=colour, label=label, height=0.7
+            [f"fold {fold}" for fold in table.index],
+            table[label],
+            left=left,
+            color=colour,
+            label=shown(label),
+            height=0.7,
         )
         left += table[label].to_numpy()
     axis.invert_yaxis()
@@ -149,15 +158,6 @@ def mel_ticks(settings, sample_rate):
     return [float((features.hz_to_mel(np.array(k * 1000.0)) - low) / (high - low)) for k in khz], [
         f"{k:g}" for k in khz
     ]
-
-
-def png_uri(picture):
-    """A data URI of a Figure or of PNG bytes."""
-    if not isinstance(picture, bytes):
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=90)
-        picture = buffer.getvalue()
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
 @styled
@@ -248,7 +248,7 @@ def roc_curves(predictions, labels):
         truth = predictions["label"].eq(label)
         if truth.any() and not truth.all():
             false, true, _ = roc_curve(truth, predictions[label])
-            axis.plot(false, true, color=colour, linewidth=1.8, label=label)
+            axis.plot(false, true, color=colour, linewidth=1.8, label=shown(label))
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="chance")
     axis.set(title="ROC, each class against the rest", xlabel="false positive rate", ylabel="true positive rate")
     axis.set_aspect("equal")
@@ -312,12 +312,3 @@ def reliability(table, ece):
     axis.set(xlim=(0, 1.03), ylim=(0, 1.03))
     grid(axis, "both")
     return figure
-
-
-def percent(entry):
-    """A metric with its interval in words.
-
-    >>> percent({"value": 0.931, "low": 0.9, "high": 0.954})
-    '93.1 % (90.0–95.4)'
-    """
-    return f"{100 * entry['value']:.1f} % ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"

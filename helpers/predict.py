@@ -106,7 +106,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle(artifacts.home() / "outputs" / options.run)
-    except artifacts.StageError as error:
+    except (artifacts.StageError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return max(_print_file(bundle, path, options.top) for path in options.files)

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, boards, evaluate, plots, stages
+from helpers import artifacts, boards, evaluate, stages
 from helpers.config import Config
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -29,7 +29,7 @@ def build(folder):
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["percent"] = plots.percent
+    environment.filters["percent"] = evaluate.percent
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**contents(folder, run))
     artifacts.write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -56,7 +56,9 @@ def contents(folder, run):
         "submission": submission.head(5).to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
         "mistakes": boards.mistakes(worst, recordings, packed, rows, config).data if len(worst) else "",
-        "figures": {path.stem: plots.png_uri(path.read_bytes()) for path in sorted((folder / "figures").glob("*.png"))},
+        "figures": {
+            path.stem: boards.png_uri(path.read_bytes()) for path in sorted((folder / "figures").glob("*.png"))
+        },
         "stages": [{"name": s.name, "title": s.title, **run["stages"][s.name]} for s in stages.STAGES],
     }
 

@@ -8,9 +8,10 @@ through its table. Every file found is accounted for: it is audio, or it is igno
 import hashlib
 import os
 import re
-import shutil
+import tempfile
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -42,8 +43,6 @@ NAME_GRAMMARS = {
     "Speech Commands": r"(?P<group>[0-9a-f]{8})_nohash_\d+",
     "xeno-canto": r"(?P<group>XC\d+)(?:[-_ ].*)?",
 }
-
-RESERVED_LABELS = {"recording_id", "clip_id", "fold", "label", "predicted", "group", "split", "path", "heard"}
 
 ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 
@@ -92,6 +91,7 @@ def find(root, data):
     files = sorted(_walk(root))
     esc50 = root / "meta" / "esc50.csv"
     rows = _esc50_rows(root, files, esc50, data) if esc50.is_file() else [_folder_row(path, data) for path in files]
+    rows = [_check_link(root, path, row) for path, row in zip(files, rows, strict=True)]
     table = pd.DataFrame(rows, columns=["recording_id", "path", "label", "split", "status", "reason"])
     table = _drop_unknown_test_labels(_name_facts(table, data))
     if data.max_per_class:
@@ -125,9 +125,9 @@ def recording_id(path):
 
 
 def _walk(root):
-    """Relative posix paths of everything below root that is not a folder; symbolic links are not followed."""
-    for folder, _, names in os.walk(root):
-        for name in names:
+    """Relative posix paths of everything below root that is not a folder; links to folders are not followed."""
+    for folder, folders, names in os.walk(root):
+        for name in names + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             yield (Path(folder) / name).relative_to(root).as_posix()
 
 
@@ -141,8 +141,7 @@ def _folder_row(path, data):
 def _row(path, label, split):
     """A file's row, with the reason where it is not a labelled recording."""
     status, reason = "ok", ""
-    name = PurePosixPath(path).name
-    if name.startswith(".") or "__MACOSX" in path:
+    if any(part.startswith(".") for part in PurePosixPath(path).parts) or "__MACOSX" in path:
         status, reason = "ignored", "hidden or system file"
     elif PurePosixPath(path).suffix.casefold() not in AUDIO_SUFFIXES:
         status, reason = "ignored", "not an audio file by its name"
@@ -152,6 +151,18 @@ def _row(path, label, split):
         status, reason = "quarantined", "NO_LABEL: the file lies in no class folder"
     safe = os.fsencode(path).decode("utf-8", "backslashreplace")
     return recording_id(path), safe, label if status == "ok" else "", split, status, reason
+
+
+def _check_link(root, path, row):
+    """A link is used only if it leads to a file inside the data folder; a link to a folder is not followed."""
+    place = Path(root) / path
+    if not place.is_symlink() or place.name.startswith("."):
+        return row
+    if place.is_dir():
+        return (*row[:4], "ignored", "a link to a folder, not followed: copy the folder, or give it as DATA")
+    if row[4] == "ok" and not place.resolve().is_relative_to(Path(root).resolve()):
+        return (*row[:4], "quarantined", "OUTSIDE_ROOT: a link to a file outside the data folder; copy the file")
+    return row
 
 
 def _is_utf8(path):
@@ -237,7 +248,7 @@ def _check_classes(table, root):
             f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
             f"folder. Expected <folder>/<class>/<recording>, at any depth; audio is {' '.join(sorted(AUDIO_SUFFIXES))}"
         )
-    if reserved := set(train["label"]) & RESERVED_LABELS:
+    if reserved := set(train["label"]) & artifacts.IDENTITY:
         raise SourceError(
             f"A class cannot be called {', '.join(sorted(reserved))}: predictions.csv has a column of that name."
         )
@@ -284,16 +295,16 @@ def _download(url, path):
 def _unpack(archive, root):
     """Unpack the single top folder of a zip archive as `root`; sizes and names are checked first."""
     try:
-        with zipfile.ZipFile(archive) as zipped, artifacts.replacing(root) as temporary:
+        with zipfile.ZipFile(archive) as zipped, tempfile.TemporaryDirectory(dir=root.parent) as temporary:
             members = zipped.infolist()
             if sum(member.file_size for member in members) > 4 << 30 or any(".." in m.filename for m in members):
-                raise SourceError(f"{archive.name} is not the archive it should be: too large, or unsafe names")
+                raise SourceError("too large, or unsafe names")
+            if len({PurePosixPath(member.filename).parts[0] for member in members}) != 1:
+                raise SourceError("it should hold one folder")
             zipped.extractall(temporary)
-            (top,) = temporary.iterdir()
-            for child in top.iterdir():
-                shutil.move(child, temporary / child.name)
-            top.rmdir()
-            if not (temporary / "meta" / "esc50.csv").is_file():
-                raise SourceError("The archive holds no meta/esc50.csv")
-    except (zipfile.BadZipFile, ValueError) as error:
+            tables = list(Path(temporary).glob("*/meta/esc50.csv"))
+            if len(tables) != 1:
+                raise SourceError("it holds no meta/esc50.csv")
+            os.replace(tables[0].parent.parent, root)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise SourceError(f"The downloaded archive cannot be used: {error}") from None

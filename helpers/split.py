@@ -50,16 +50,17 @@ def folds(recordings, n_folds, seed):
     if recordings["official_fold"].notna().all():
         _refuse_crossings(recordings.assign(fold=recordings["official_fold"]), "the official folds")
         return recordings["official_fold"].astype("Int64"), "official folds, read from the file names"
-    if (per_class < n_folds).any():
-        scarce = ", ".join(per_class.index[per_class < n_folds])
-        warnings.warn(f"Fewer sources than folds, so some folds lack these classes: {scarce}", stacklevel=2)
+    n_folds = min(n_folds, int(per_class.max()))
+    how = f"{n_folds} folds, stratified by label and grouped by source (seed {seed})"
+    if scarce := per_class.index[per_class < n_folds].tolist():
+        how += f"; with fewer sources than folds, some folds lack {', '.join(scarce)}"
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=recordings.index, dtype="Int64")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         for number, (_, members) in enumerate(splitter.split(recordings, recordings["label"], recordings["group"]), 1):
             fold.iloc[members] = number
-    return fold, f"{n_folds} folds, stratified by label and grouped by source (seed {seed})"
+    return fold, how
 
 
 def rounds(fold_numbers, select):
@@ -74,7 +75,12 @@ def rounds(fold_numbers, select):
     """
     numbers = sorted({int(number) for number in fold_numbers})
     if select == "validation" and len(numbers) < 3:
-        raise SplitError(f"Choosing the epoch on a validation fold needs three folds; there are {len(numbers)}.")
+        raise SplitError(
+            f"Choosing the epoch on a validation fold needs three folds; there are {len(numbers)}. "
+            "Set train.select=last, or add recordings from other sources."
+        )
+    if len(numbers) < 2:
+        raise SplitError("Cross-validation needs at least two folds; all training clips lie in one.")
     plan = []
     for position, test in enumerate(numbers):
         validation = numbers[(position + 1) % len(numbers)] if select == "validation" else None
@@ -85,7 +91,7 @@ def rounds(fold_numbers, select):
 
 
 def certificate(clips, how):
-    """What split_certificate.json says: that no group crosses the folds, or train and test.
+    """What split_certificate.json says: that no group crosses the folds, and which lie in train and test.
 
     Args: clips table with group, fold, split, label, recording_id. Raises SplitError if a group crosses.
     """

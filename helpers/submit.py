@@ -48,7 +48,7 @@ def recording_probabilities(recordings, clip_probabilities, clips, class_shares)
 
 def out_of_fold(recordings, predictions):
     """Where there is no test set: the training recordings with their out-of-fold probabilities, in one order."""
-    classes = [column for column in predictions if column not in ("recording_id", "fold", "label", "predicted")]
+    classes = [column for column in predictions if column not in artifacts.IDENTITY]
     table = recordings.set_index("recording_id").loc[predictions["recording_id"]].reset_index()
     return table, predictions[classes].assign(heard=True)
 
@@ -76,8 +76,13 @@ def ids_for(recordings, sample=None):
 
 def build(recordings, probabilities, sample=None):
     """The submission: an id and a label per recording, in the sample's order and with its header if there is one."""
-    id_column, label_column = (list(sample.columns[:2])) if sample is not None else ("filename", "label")
-    classes = [column for column in probabilities if column != "heard"]
+    header = list(sample.columns) if sample is not None else ["filename", "label"]
+    if len(header) != 2:
+        raise SubmissionError(
+            f"The sample submission has the columns {header}; so far only an id and a label can be filled in."
+        )
+    id_column, label_column = header
+    classes = [column for column in probabilities if column not in artifacts.IDENTITY]
     table = pd.DataFrame({id_column: ids_for(recordings, sample), label_column: probabilities[classes].idxmax(axis=1)})
     if sample is not None:
         table = table.set_index(id_column).loc[sample.iloc[:, 0]].reset_index()
@@ -88,7 +93,7 @@ def problems(table, expected_ids, labels):
     """Everything that is wrong with a submission, in words; an empty list if nothing is.
 
     >>> problems(pd.DataFrame({"filename": ["a", "a"], "label": ["cat", None]}), ["a", "b"], {"cat"})
-    ["1 ids appear twice: ['a']", "1 ids are missing: ['b']", "1 labels are missing (NaN)"]
+    ["1 ids appear twice: ['a']", "1 ids are missing: ['b']", '1 labels are missing (NaN)']
     """
     ids, given, found = table.iloc[:, 0], table.iloc[:, 1], []
     expected = pd.Index(list(expected_ids))

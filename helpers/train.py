@@ -44,9 +44,14 @@ def epoch(model, data, optimiser, schedule, settings, generator):
     for waveforms, labels in data:
         losses.append(step(model, waveforms, labels, optimiser, settings, generator))
         schedule.step()
-    if not np.isfinite(losses).all():
-        raise FloatingPointError("The training loss is not finite. Lower train.learning_rate or train.clip_norm.")
+    require_finite(losses, "training")
     return float(np.mean(losses))
+
+
+def require_finite(losses, which):
+    """Raise FloatingPointError, saying what to do, if a loss is NaN or infinite."""
+    if not np.isfinite(losses).all():
+        raise FloatingPointError(f"The {which} loss is not finite. Lower train.learning_rate or train.clip_norm.")
 
 
 def evaluate(model, data):
@@ -86,6 +91,7 @@ def fit(model, training, validation, settings, generator, on_epoch=None):
         record["train_loss"] = epoch(model, training, optimiser, schedule, settings, generator)
         if validation is not None:
             record["validation_loss"], record["validation_accuracy"] = evaluate(model, validation)
+            require_finite([record["validation_loss"]], "validation")
             if record["validation_loss"] < best:
                 best, best_epoch = record["validation_loss"], number
                 best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}

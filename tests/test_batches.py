@@ -1,0 +1,105 @@
+"""Batches: every row once, labels beside their rows, and only a batch at a time read from the disk."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.batches import WaveformBatches
+
+law = settings(deadline=None, max_examples=60, derandomize=True)
+
+
+def numbered(n):
+    """A packed array whose row i holds the number i."""
+    return np.repeat(np.arange(n, dtype=np.int16)[:, None], 4, axis=1)
+
+
+def seen(batches):
+    """The row numbers of one pass in the order they came, and their labels."""
+    passed = [(waveforms, labels) for waveforms, labels in batches]
+    numbers = [round(value * 32767) for waveforms, _ in passed for value in waveforms[:, 0].tolist()]
+    return numbers, [label for _, labels in passed for label in labels.tolist()]
+
+
+@law
+@given(st.integers(1, 50), st.integers(2, 12), st.booleans(), st.integers(0, 99))
+def test_every_row_comes_once_per_pass_with_its_own_label(n, batch_size, shuffle, seed):
+    rows = np.random.default_rng(seed).permutation(60)[:n]
+    generator = torch.Generator().manual_seed(seed) if shuffle else None
+    batches = WaveformBatches(numbered(60), rows, rows + 100, batch_size, generator=generator)
+    numbers, labels = seen(batches)
+    dropped = shuffle and n > batch_size and n % batch_size == 1
+    assert len(set(numbers)) == len(numbers) == n - dropped and set(numbers) <= set(rows.tolist())
+    assert labels == [number + 100 for number in numbers]
+    if not shuffle:
+        assert numbers == rows.tolist()
+
+
+@law
+@given(st.integers(1, 50), st.integers(2, 12), st.booleans())
+def test_len_counts_the_batches_and_only_the_last_is_smaller(n, batch_size, shuffle):
+    generator = torch.Generator().manual_seed(0) if shuffle else None
+    batches = WaveformBatches(numbered(n), np.arange(n), np.zeros(n, int), batch_size, generator=generator)
+    sizes = [len(labels) for _, labels in batches]
+    assert len(sizes) == len(batches) and all(size == batch_size for size in sizes[:-1])
+
+
+def test_waveforms_are_float_in_plus_minus_one_and_labels_whole_numbers():
+    packed = np.array([[32767, -32767, 0]], np.int16)
+    [(waveforms, labels)] = WaveformBatches(packed, [0], [3], 8)
+    assert waveforms.dtype == torch.float32 and labels.dtype == torch.int64
+    assert waveforms.tolist() == [[1.0, -1.0, 0.0]]
+
+
+def test_shuffling_repeats_with_the_generator_and_differs_from_pass_to_pass():
+    def passes(seed):
+        generator = torch.Generator().manual_seed(seed)
+        batches = WaveformBatches(numbered(40), np.arange(40), np.zeros(40, int), 8, generator=generator)
+        return [seen(batches)[0] for _ in range(2)]
+
+    first, second = passes(1)
+    assert [first, second] == passes(1) and passes(1) != passes(2)
+    assert first != second and first != sorted(first)
+
+
+def test_a_single_last_clip_is_dropped_only_when_shuffling():
+    sizes = {
+        shuffle: [
+            len(labels)
+            for _, labels in WaveformBatches(
+                numbered(9), np.arange(9), np.zeros(9, int), 4, generator=torch.Generator() if shuffle else None
+            )
+        ]
+        for shuffle in (False, True)
+    }
+    assert sizes == {False: [4, 4, 1], True: [4, 4]}
+
+
+def test_rows_and_labels_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="3 rows but 2 labels"):
+        WaveformBatches(numbered(5), [0, 1, 2], [0, 1], 2)
+
+
+class Watched:
+    """An array that notes which rows are read."""
+
+    def __init__(self, array):
+        self.array, self.reads = array, []
+
+    def __getitem__(self, index):
+        self.reads.append(np.asarray(index).tolist())
+        return self.array[index]
+
+
+def test_only_the_rows_of_a_batch_are_read_and_only_when_it_is_due(tmp_path):
+    np.save(tmp_path / "packed.npy", numbered(10))
+    packed = Watched(np.load(tmp_path / "packed.npy", mmap_mode="r"))
+    batches = iter(WaveformBatches(packed, [1, 3, 5, 7, 9], [0] * 5, 2))
+    assert packed.reads == []
+    waveforms, _ = next(batches)
+    assert packed.reads == [[1, 3]]
+    waveforms.zero_()  # a batch is a copy: the read-only file is not touched
+    assert [len(labels) for _, labels in batches] == [2, 1] and packed.reads == [[1, 3], [5, 7], [9]]
+    np.testing.assert_array_equal(np.load(tmp_path / "packed.npy"), numbered(10))

@@ -1,0 +1,130 @@
+"""Boards: what is shown is escaped, what is heard is the sound that was given."""
+
+import io
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from tables import prediction_rows, small_config, tone, tone_clips
+
+from helpers import audio, boards, evaluate, plots
+
+EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
+KNOWN_TAGS = {"div", "img", "audio"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a piece of HTML."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def sounds(source):
+    """The players' sounds of a piece of HTML: a list of (waveform, rate)."""
+    return [soundfile.read(io.BytesIO(b64decode(mp3))) for mp3 in re.findall(r"audio/mpeg;base64,([^'\"]+)", source)]
+
+
+@pytest.mark.parametrize("rate", [8000, 11000, 16000, 44100])
+def test_a_player_holds_an_mp3_of_the_same_length_and_pitch(rate):
+    player = boards.player(tone(440, rate, 1.0), rate)
+    decoded, mp3_rate = soundfile.read(io.BytesIO(player.data))
+    assert player.mimetype == "audio/mpeg"
+    assert len(decoded) / mp3_rate == pytest.approx(1.0, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(decoded))
+    assert np.fft.rfftfreq(len(decoded), 1 / mp3_rate)[spectrum.argmax()] == pytest.approx(440, rel=0.01)
+
+
+def test_a_player_clips_what_is_too_loud_and_takes_silence():
+    loud = 4 * tone(440)
+    assert boards.player(loud, 8000).data == boards.player(loud.clip(-1, 1), 8000).data
+    decoded, _ = soundfile.read(io.BytesIO(boards.player(np.zeros(8000), 8000).data))
+    assert np.abs(decoded).max() < 1e-3
+
+
+def test_the_text_of_a_card_is_escaped_everywhere():
+    figure = plots.class_counts(pd.DataFrame({"label": list("ab")}))
+    page = Page(boards.card(EVIL, picture=figure, waveform=tone(440), sample_rate=8000, note=EVIL))
+    assert set(page.tags) == KNOWN_TAGS
+    assert page.text == EVIL + EVIL and ("alt", EVIL) in page.attributes
+    assert {name for name, _ in page.attributes} <= {"style", "alt", "src", "controls", "preload"}
+
+
+def test_a_card_shows_only_what_it_is_given():
+    assert Page(boards.card("title")).tags == ["div", "div"]
+    assert Page(boards.card("title", note="note")).tags == ["div", "div", "div"]
+
+
+def test_a_board_shows_and_plays_every_clip_in_order():
+    items = [("one", tone(440)), ("two", tone(1000), "a note")]
+    page = boards.clips(items, small_config()).data
+    assert Page(page).tags.count("audio") == Page(page).tags.count("img") == 2
+    assert re.sub(r"\s+", " ", Page(page).text) == "onetwoa note"
+    peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
+    assert peaks == pytest.approx([440, 1000], rel=0.01)
+
+
+def test_the_cells_of_a_table_are_escaped_with_and_without_formats():
+    frame = pd.DataFrame({"label": [EVIL], "accuracy": [0.5]})
+    for shown in (boards.table(frame), boards.table(frame, accuracy="{:.1%}")):
+        page = Page(shown.to_html())
+        assert "script" not in page.tags and "img" not in page.tags and EVIL in page.text
+    assert "50.0%" in boards.table(frame, accuracy="{:.1%}").to_html()
+
+
+def test_the_header_of_a_table_is_escaped():
+    """Labels become columns in tables of predictions."""
+    page = Page(boards.table(pd.DataFrame({EVIL: [0.5]})).to_html())
+    assert "script" not in page.tags and EVIL in page.text
+
+
+def test_a_table_has_no_underscores_and_no_index_and_stays_as_it_was():
+    frame = pd.DataFrame({"macro_f1": [0.123456]}, index=[777])
+    page = Page(boards.table(frame, precision=3).to_html())
+    assert "macro f1" in page.text and "0.123" in page.text and "777" not in page.text
+    assert list(frame) == ["macro_f1"]
+
+
+def test_examples_are_the_first_clips_of_each_class():
+    packed, rows = tone_clips(folds=1)
+    page = boards.examples(packed, rows, small_config(), per_label=1).data
+    assert Page(page).text == "highlow"
+    peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
+    assert peaks == pytest.approx([2000, 400], rel=0.01)  # the second group's tones are 2 % higher
+
+
+def test_a_mistake_shows_what_it_is_what_it_was_taken_for_and_its_own_sound():
+    packed, rows = tone_clips(folds=1)
+    predictions = prediction_rows(rows["label"], ["low", *rows["label"].tolist()[1:]], classes=("high", "low"))
+    predictions["recording_id"] = rows["recording_id"]
+    recordings = pd.DataFrame({"recording_id": rows["recording_id"], "path": "a/" + rows["recording_id"] + EVIL})
+    worst = evaluate.worst(predictions, 3)
+    page = boards.mistakes(worst, recordings, packed, rows, small_config()).data
+    assert set(Page(page).tags) == KNOWN_TAGS and page.count("<audio") == 1
+    assert "high → low" in Page(page).text and f"80% sure · fold 1 · a/high100{EVIL}" in Page(page).text
+    [(sound, rate)] = sounds(page)
+    assert np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate == pytest.approx(2000, rel=0.02)
+
+
+def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_path):
+    soundfile.write(tmp_path / "long.wav", tone(440, 22050, 3.0), 22050)
+    facts = {"path": "long.wav", "label": EVIL, "duration_seconds": 3.0, "sample_rate": 22050, "codec": "WAV/PCM_16"}
+    table = pd.DataFrame([{**facts, "rms_db": -9.0, "flags": "DC_OFFSET"}])
+    page = boards.recordings(table, tmp_path, small_config(), seconds=1).data
+    assert EVIL in Page(page).text and "3.0 s · 22.05 kHz · WAV/PCM_16 · -9 dBFS · dc offset" in Page(page).text
+    [(sound, rate)] = sounds(page)
+    assert len(sound) / rate == pytest.approx(1.0, abs=0.2)
+    assert audio.level_db(sound) == pytest.approx(-9, abs=1)

@@ -1,0 +1,196 @@
+"""A config is either right or refused by name; later words win; a digest sees its own sections and no others."""
+
+import pytest
+from pydantic import ValidationError
+
+from helpers import config
+
+
+def preset_file(folder, text, encoding="utf-8"):
+    path = folder / "mine.yaml"
+    path.write_bytes(text.encode(encoding))
+    return str(path)
+
+
+REFUSED = {
+    "train.epoch=3": ("train.epoch", "epochs"),
+    "trian.epochs=3": ("trian", "train"),
+    "train.epochs=many": ("train.epochs", "'many'"),
+    "train.epochs=2.5": ("train.epochs", "2.5"),
+    "train.epochs=0": ("train.epochs", "0"),
+    "train.epochs=[1,2]": ("train.epochs", "[1, 2]"),
+    "train=5": ("train", "5"),
+    "seed=-1": ("seed", "-1"),
+    "model.dropout=1.5": ("model.dropout", "1.5"),
+    "model.dropout=.nan": ("model.dropout", "nan"),
+    "model.channels=[]": ("model.channels", "[]"),
+    "clean.peak=0": ("clean.peak", "0"),
+    "clean.denoise=perhaps": ("clean.denoise", "'perhaps'"),
+    "split.folds=1": ("split.folds", "1"),
+    "audio.clip_seconds=-4": ("audio.clip_seconds", "-4"),
+    "data.source=web": ("data.source", "'web'"),
+    "features.f_min=9000": ("features.f_min", "9000"),
+    "features.f_max=8001": ("features.f_max", "8001"),
+    "features.n_fft=64001": ("features.n_fft", "clip"),
+    "submit.model=banana": ("submit.model", "'banana'"),
+    "train.epochs": ("key=value", "'train.epochs'"),
+}
+
+
+@pytest.mark.parametrize("settings", REFUSED)
+def test_what_cannot_be_is_refused_with_its_key_and_what_was_got(settings):
+    key, got = REFUSED[settings]
+    with pytest.raises(config.ConfigError) as refusal:
+        config.load("demo", settings=settings)
+    assert key in str(refusal.value)
+    assert got in str(refusal.value)
+
+
+def test_every_wrong_key_is_named_at_once_and_nested_ones_too():
+    wrong = {"augment.transforms": [{"name": "echo"}], "train.epoch": 1}
+    with pytest.raises(config.ConfigError, match=r"(?s)augment\.transforms\.0\.name: got 'echo'.*train\.epoch"):
+        config.load("demo", knobs=wrong)
+
+
+@pytest.mark.parametrize("settings", ["train.epochs=[1", "train.epochs.x=1"])
+def test_settings_that_cannot_be_parsed_are_refused(settings):
+    with pytest.raises(config.ConfigError):
+        config.load("esc10", settings=settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "audio.clip_seconds=.inf",
+        "clean.silence_db=.nan",
+        "train.epochs=true",
+        "data.name_pattern=(",
+        "data.label_pattern=abc",  # no group 1
+    ],
+)
+def test_impossible_values_are_refused(settings):
+    with pytest.raises(config.ConfigError):
+        config.load("demo", settings=settings)
+
+
+# --- presets -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("preset", config.presets())
+def test_every_preset_loads_and_survives_its_own_json(preset, fast):
+    loaded = config.load(preset, fast=fast)
+    assert (loaded.preset, loaded.fast) == (preset, fast)
+    assert config.Config(**loaded.model_dump(mode="json")) == loaded
+
+
+def test_a_preset_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(config.ConfigError) as refusal:
+        config.load("dmeo")
+    assert all(name in str(refusal.value) for name in ("dmeo", *config.presets()))
+
+
+def test_a_preset_by_path_is_named_after_its_file_and_keeps_the_defaults(tmp_path):
+    loaded = config.load(preset_file(tmp_path, "train: {epochs: 7}"))
+    assert (loaded.preset, loaded.train.epochs) == ("mine", 7)
+    assert loaded.model_copy(update={"preset": "default", "train": config.Train()}) == config.Config()
+
+
+@pytest.mark.parametrize("text", ["train: {epoch: 3}", "a: [", "- a", "data: 5"])
+def test_a_broken_preset_is_refused(tmp_path, text):
+    with pytest.raises(config.ConfigError):
+        config.load(preset_file(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "fast"),
+    [("1: 2", "utf-8", False), ("about: café", "latin-1", False), ("data: 5", "utf-8", True)],
+)
+def test_every_broken_preset_is_a_config_error(tmp_path, text, encoding, fast):
+    with pytest.raises(config.ConfigError):
+        config.load(preset_file(tmp_path, text, encoding), fast=fast)
+
+
+# --- precedence --------------------------------------------------------------------------------------------
+
+
+def test_later_words_win(tmp_path):
+    preset = preset_file(tmp_path, "train: {epochs: 7}\nseed: 3\ndata: {root: a}")
+    epochs, knobs = "train.epochs=9", {"train.epochs": 8}
+    assert config.load(preset).train.epochs == 7
+    assert config.load(preset, fast=True).train.epochs == config.FAST["train"]["epochs"]
+    assert config.load(preset, fast=True, knobs=knobs).train.epochs == 8
+    assert config.load(preset, fast=True, knobs=knobs, settings=epochs).train.epochs == 9
+    assert config.load(preset, knobs={"train.epochs": None}).train.epochs == 7
+    assert config.load(preset, settings="seed=4").seed == 4
+    assert config.load(preset, settings="seed=4", seed=0).seed == 0
+    assert config.load(preset, settings="data.root=b").data.root == "b"
+    assert config.load(preset, settings="data.root=b", data="c").data.root == "c"
+
+
+def test_without_a_preset_data_decides():
+    assert config.load().preset == "demo"
+    assert config.load(data="somewhere").preset == "folder"
+
+
+def test_settings_are_typed_as_in_yaml():
+    loaded = config.load("demo", settings=" clean.denoise=true  train.learning_rate=1e-3 model.channels=[8,16] ")
+    assert loaded.clean.denoise is True
+    assert loaded.train.learning_rate == 0.001
+    assert loaded.model.channels == (8, 16)
+
+
+def test_settings_can_say_null():
+    assert config.load("demo", settings="clean.trim_db=null").clean.trim_db is None
+
+
+def test_fast_in_settings_is_not_dropped_silently():
+    assert config.load("demo", settings="fast=true").fast
+
+
+def test_fast_changes_what_it_says_and_nothing_else():
+    slow, fast = (config.load("demo", fast=fast).model_dump(mode="json") for fast in (False, True))
+    for section, values in config.FAST.items():
+        slow[section].update(values)
+    assert fast == {**slow, "fast": True}
+
+
+# --- frozen, digests ---------------------------------------------------------------------------------------
+
+
+def test_a_config_and_its_sections_are_frozen():
+    loaded = config.load("demo")
+    for target, name in ((loaded, "seed"), (loaded.train, "epochs"), (loaded.augment.transforms[0], "p")):
+        with pytest.raises(ValidationError):
+            setattr(target, name, 1)
+
+
+CHANGES = {
+    "data": "data.max_bad_fraction=0.5",
+    "audio": "audio.max_seconds=10",
+    "clean": "clean.denoise=true",
+    "split": "split.folds=4",
+    "augment": "augment.copies=2",
+    "features": "features.n_mels=64",
+    "model": "model.dropout=0.3",
+    "train": "train.epochs=3",
+    "compare": "compare.augmented_copies=false",
+    "evaluate": "evaluate.worst=5",
+    "submit": "submit.model=svm",
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_digest_changes_with_its_own_section_only(changed):
+    assert set(CHANGES) == {name for name, value in config.Config() if isinstance(value, config.Section)}
+    before, after = config.load("demo"), config.load("demo", settings=CHANGES[changed])
+    assert [name for name in CHANGES if before.digest((name,)) != after.digest((name,))] == [changed]
+
+
+def test_seed_and_fast_change_every_digest_and_the_folder_changes_none():
+    before = config.load("demo", data="here")
+    moved, other = config.load("demo", data="there"), config.load("demo", data="here", seed=1)
+    smoke = before.model_copy(update={"fast": True})
+    for section in CHANGES:
+        assert before.digest((section,)) == moved.digest((section,))
+        assert len({one.digest((section,)) for one in (before, other, smoke)}) == 3

@@ -1,0 +1,297 @@
+"""Scores: they agree with scikit-learn, their intervals draw whole groups and are never too sure of themselves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from sklearn import metrics as reference
+from tables import prediction_rows, small_config
+
+from helpers import artifacts, evaluate
+
+law = settings(deadline=None, max_examples=60, derandomize=True)
+CLASSES = ("a", "b", "c")
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # tables of one label have no ROC curve
+answers = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40)
+
+
+def confusion_of(pairs):
+    return evaluate.group_confusions(prediction_rows(*zip(*pairs, strict=True)), CLASSES).sum(axis=0)
+
+
+# --- against scikit-learn ----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@law
+@given(answers)
+def test_scores_agree_with_scikit_learn(pairs):
+    true, said = zip(*pairs, strict=True)
+    scores = evaluate.scores(confusion_of(pairs))
+    expected = {
+        "accuracy": reference.accuracy_score(true, said),
+        "macro_precision": reference.precision_score(true, said, average="macro", zero_division=0),
+        "macro_recall": reference.balanced_accuracy_score(true, said),
+        "macro_f1": reference.f1_score(true, said, average="macro", zero_division=0),
+        "weighted_f1": reference.f1_score(true, said, average="weighted", zero_division=0),
+    }
+    assert scores.keys() == expected.keys()
+    for name, value in expected.items():
+        assert scores[name] == pytest.approx(value, abs=1e-12), name
+
+
+@law
+@given(answers)
+def test_confusions_agree_with_scikit_learn_and_scores_of_a_stack_are_those_of_each(pairs):
+    true, said = zip(*pairs, strict=True)
+    confusion = confusion_of(pairs)
+    np.testing.assert_array_equal(confusion, reference.confusion_matrix(true, said, labels=CLASSES))
+    stack = evaluate.scores(np.stack([confusion, 2 * confusion]))
+    for name, value in evaluate.scores(confusion).items():
+        np.testing.assert_allclose(stack[name], [value, value])
+
+
+@law
+@given(st.integers(0, 10_000), st.integers(6, 40))
+def test_macro_auc_agrees_with_scikit_learn(seed, n):
+    rng = np.random.default_rng(seed)
+    labels = np.array([*CLASSES, *rng.choice(CLASSES, n)])
+    table = prediction_rows(labels, labels)
+    table[list(CLASSES)] = rng.dirichlet([1, 1, 1], len(table)).round(2)
+    probabilities = table[list(CLASSES)].to_numpy()
+    table[list(CLASSES)] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    expected = reference.roc_auc_score(labels, table[list(CLASSES)], multi_class="ovr")
+    assert evaluate.macro_auc(table, CLASSES) == pytest.approx(expected, abs=1e-12)
+    without_c = np.where(labels == "c", 0.0, 1.0)  # a class that was not drawn is left out of the mean
+    areas = [reference.roc_auc_score(labels == name, table[name], sample_weight=without_c) for name in "ab"]
+    assert evaluate.macro_auc(table, CLASSES, without_c) == pytest.approx(np.mean(areas), abs=1e-12)
+    doubled = pd.concat([table, table[:5]])
+    weights = np.ones(len(table)) + (np.arange(len(table)) < 5)
+    assert evaluate.macro_auc(table, CLASSES, weights) == pytest.approx(evaluate.macro_auc(doubled, CLASSES), abs=1e-12)
+
+
+def test_per_class_agrees_with_scikit_learn_worst_recall_first():
+    rng = np.random.default_rng(0)
+    true, said = rng.choice(CLASSES, 200, p=[0.6, 0.3, 0.1]), rng.choice(CLASSES, 200)
+    table = evaluate.per_class(prediction_rows(true, said), n_samples=200)
+    report = reference.classification_report(true, said, output_dict=True)
+    assert table["recall"].is_monotonic_increasing and set(table["label"]) == set(CLASSES)
+    for row in table.itertuples():
+        expected = report[row.label]
+        assert (row.precision, row.recall, row.f1, row.recordings) == pytest.approx(
+            (expected["precision"], expected["recall"], expected["f1-score"], expected["support"])
+        )
+        assert row.recall_low <= row.recall <= row.recall_high
+
+
+def test_minority_and_majority_recall_by_hand():
+    # a: 4 recordings, 3 found. b and c: 2 each, 1 and 2 found: as the smallest classes they are pooled.
+    predictions = prediction_rows("aaaabbcc", "aaabbacc")
+    confusion = evaluate.group_confusions(predictions, CLASSES).sum(axis=0)
+    recalls = evaluate.extreme_recalls(confusion, confusion.sum(axis=1))
+    assert recalls["majority_recall"] == 3 / 4 and recalls["minority_recall"] == 3 / 4
+    assert evaluate.extreme_recalls(confusion[::-1, ::-1], np.array([2, 2, 4]))["majority_recall"] == 3 / 4
+
+
+# --- intervals ---------------------------------------------------------------------------------------------
+
+
+def accuracy_interval(right, groups, n_samples=2000):
+    """Interval of the accuracy where `right` says which recordings are right."""
+    predictions = prediction_rows(["a"] * len(right), np.where(right, "a", "b"), groups)
+    return evaluate.summary(predictions, n_samples)["accuracy"]
+
+
+def width(interval):
+    return interval["high"] - interval["low"]
+
+
+def test_bootstrap_samples_draw_as_many_groups_as_there_are():
+    weights = evaluate.bootstrap_weights(7, 50, seed=1)
+    assert weights.shape == (50, 7) and (weights.sum(axis=1) == 7).all()
+    np.testing.assert_array_equal(weights, evaluate.bootstrap_weights(7, 50, seed=1))
+    assert weights.std() > 0
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_where_each_recording_is_its_own_group_the_interval_is_the_binomial_one(share):
+    found = accuracy_interval(np.arange(200) < 200 * share, groups=np.arange(200))
+    low, high = binom.ppf([0.025, 0.975], 200, share) / 200
+    assert found["value"] == share
+    assert found["low"] == pytest.approx(low, abs=0.012) and found["high"] == pytest.approx(high, abs=0.012)
+
+
+def test_recordings_of_one_source_do_not_count_as_many():
+    right = np.arange(200) % 10 < 8
+    alone = accuracy_interval(right, groups=np.arange(200))
+    all_right_or_all_wrong = accuracy_interval(np.arange(200) < 160, groups=np.arange(200) // 20)
+    assert width(all_right_or_all_wrong) > 2 * width(alone)
+
+
+def test_one_huge_group_makes_the_interval_wide():
+    right = np.arange(100) < 90  # the 90 right ones are takes of one source
+    huge = accuracy_interval(right, groups=np.maximum(np.arange(100), 89))
+    assert huge["low"] < 0.2 and huge["high"] > 0.9
+
+
+def test_groups_are_drawn_whole_however_they_are_named_and_ordered():
+    right, groups = np.arange(40) % 3 > 0, np.arange(40) // 4
+    found = accuracy_interval(right, groups)
+    renamed = accuracy_interval(right, [f"source {name}" for name in groups])
+    assert renamed == found
+
+
+@settings(law, max_examples=20)
+@given(
+    st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES), st.integers(0, 4)), min_size=3, max_size=30)
+)
+def test_low_and_high_are_in_order_and_shares(rows):
+    predictions = prediction_rows(*zip(*rows, strict=True))
+    found = evaluate.summary(predictions, 50)
+    for name, entry in found.items():
+        if name != "roc_auc" or predictions["label"].nunique() > 1:
+            assert 0 <= entry["low"] <= entry["high"] <= 1, name
+            assert 0 <= entry["value"] <= 1, name
+    assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
+
+
+def test_every_metric_of_a_fair_table_lies_in_its_interval():
+    rng = np.random.default_rng(1)
+    true = rng.choice(CLASSES, 150)
+    said = np.where(rng.uniform(size=150) < 0.7, true, rng.choice(CLASSES, 150))
+    for name, entry in evaluate.summary(prediction_rows(true, said, np.arange(150) // 2)).items():
+        assert entry["low"] < entry["value"] < entry["high"], name
+
+
+def test_a_perfect_score_still_gets_an_interval():
+    predictions = prediction_rows("abc" * 10, "abc" * 10)
+    for entry in evaluate.summary(predictions, 200).values():
+        assert entry["value"] == 1 and entry["high"] == 1 and 0.8 < entry["low"] < 1
+    assert (evaluate.per_class(predictions, 200)["recall_low"] < 0.9).all()
+
+
+def test_wilson_agrees_with_its_formula_solved_the_other_way():
+    """Wilson's bounds are the two shares from which the observed one lies 1.96 standard errors away."""
+    low, high = evaluate.wilson(np.array([0.3]), 50)
+    for bound in (low, high):
+        assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 50) == pytest.approx(1.96)
+
+
+def unbalanced(n_rare, n_common=60):
+    """A perfect table with few sources of class a and many of class b."""
+    labels = ["a"] * n_rare + ["b"] * n_common
+    return prediction_rows(labels, labels, classes=("a", "b"))
+
+
+def test_the_interval_of_an_extreme_recall_is_as_unsure_as_its_class():
+    """Recall of the smallest class is a share of that class: 3 of 3 must not look as sure as 63 of 63."""
+    predictions = unbalanced(20)
+    by_class = evaluate.per_class(predictions).set_index("label")["recall_low"]
+    found = evaluate.summary(predictions)
+    assert found["minority_recall"]["low"] == pytest.approx(by_class["a"], abs=0.01)
+    assert found["majority_recall"]["low"] == pytest.approx(by_class["b"], abs=0.01)
+
+
+def test_a_class_that_a_bootstrap_sample_lacks_is_not_counted_as_missed():
+    """As in per_class: without a recording of the class, a sample says nothing of its recall."""
+    assert evaluate.summary(unbalanced(2))["minority_recall"]["low"] > 0
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def test_a_recordings_probabilities_are_the_mean_of_its_clips():
+    clips = pd.DataFrame(
+        {
+            "clip_id": ["r1-0", "r1-1", "r2-0", "unused"],
+            "recording_id": ["r1", "r1", "r2", "r3"],
+            "label": ["a", "a", "b", "a"],
+            "group": ["g1", "g1", "g2", "g3"],
+            "fold": [1, 1, 2, 2],
+        }
+    )
+    probabilities = pd.DataFrame(
+        {"clip_id": ["r2-0", "r1-0", "r1-1"], "fold": [2, 1, 1], "a": [0.6, 0.9, 0.2], "b": [0.4, 0.1, 0.8]}
+    )
+    table = evaluate.per_recording(probabilities, clips).set_index("recording_id")
+    assert table.loc["r1", ["a", "b"]].tolist() == pytest.approx([0.55, 0.45])
+    assert table[["label", "predicted", "group", "fold"]].loc["r2"].tolist() == ["b", "a", "g2", 2]
+    assert table.index.tolist() == ["r1", "r2"]
+    by_clip = evaluate.per_clip(probabilities, clips).set_index("clip_id")
+    assert by_clip["predicted"].to_dict() == {"r2-0": "a", "r1-0": "a", "r1-1": "b"}
+    assert by_clip["label"].to_dict() == {"r2-0": "b", "r1-0": "a", "r1-1": "a"}
+    assert evaluate.class_columns(table) == evaluate.class_columns(by_clip) == ["a", "b"]
+
+
+def test_a_perfectly_calibrated_table_has_no_calibration_error():
+    predictions = prediction_rows("aaaab" * 4, "a" * 20, classes=("a", "b"), confidence=0.8)
+    table, ece = evaluate.calibration(predictions)
+    assert ece == pytest.approx(0)
+    assert table.to_dict("records") == [{"confidence": pytest.approx(0.8), "accuracy": 0.8, "recordings": 20}]
+
+
+def test_the_calibration_error_by_hand():
+    # 4 recordings at 85 %, 2 of them right: 0.35 off. 2 recordings at 60 %, all right: 0.4 off. 2 at 100 %, right: 0.
+    predictions = prediction_rows("aabb" + "aa" + "bb", "aaaa" + "aa" + "bb", classes=("a", "b"))
+    confidence = [0.85] * 4 + [0.6] * 2 + [1.0] * 2
+    predictions["a"] = np.where(predictions["predicted"].eq("a"), confidence, 1 - np.array(confidence))
+    predictions["b"] = 1 - predictions["a"]
+    table, ece = evaluate.calibration(predictions)
+    assert ece == pytest.approx((4 * 0.35 + 2 * 0.4) / 8)
+    assert table["recordings"].tolist() == [2, 4, 2]
+
+
+def test_the_worst_mistakes_are_wrong_and_the_most_confident_comes_first():
+    predictions = prediction_rows("abcab", "acbab", confidence=0.7)
+    predictions.loc[2, ["a", "b", "c"]] = [0.05, 0.9, 0.05]
+    worst = evaluate.worst(predictions, 5)
+    assert worst["recording_id"].tolist() == ["r2", "r1"] and worst["confidence"].tolist() == pytest.approx([0.9, 0.7])
+    assert len(evaluate.worst(predictions, 1)) == 1
+    assert evaluate.worst(prediction_rows("ab", "ab"), 3).empty
+    assert "confidence" not in predictions
+
+
+def test_the_worst_mistakes_are_those_the_docstring_names():
+    """The surest first: 60 % for the wrong class is worse than 50 %."""
+    predictions = prediction_rows("aa", "bb")
+    predictions.loc[0, ["a", "b", "c"]] = [0.4, 0.6, 0.0]
+    predictions.loc[1, ["a", "b", "c"]] = [0.05, 0.5, 0.45]
+    assert evaluate.worst(predictions, 1)["recording_id"].tolist() == ["r0"]
+
+
+HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall")
+
+
+@pytest.fixture
+def scored():
+    return prediction_rows("abcabcab", "abcabbaa", groups=[1, 1, 2, 3, 3, 4, 5, 6])
+
+
+def test_metrics_are_what_the_design_promises(scored, tmp_path):
+    settings = small_config().evaluate
+    found = evaluate.metrics(scored, scored, evaluate.protocol(5, "last"), settings, seed=0)
+    artifacts.write_json(tmp_path / "metrics.json", found)
+    found = artifacts.read_json(tmp_path / "metrics.json")
+    assert found["n_recordings"] == 8 and found["n_groups"] == 6 and found["n_classes"] == 3
+    assert "5 folds" in found["protocol"] and "nothing is chosen" in found["protocol"]
+    for metric in (*HEADLINE, "roc_auc"):
+        assert set(found[metric]) == {"value", "low", "high"}
+    assert found["accuracy"]["value"] == 6 / 8 and found["majority_class_accuracy"] == 3 / 8
+    assert found["per_clip"]["n_clips"] == 8 and found["per_clip"]["accuracy"] == found["accuracy"]
+
+
+def test_a_leaderboard_row_has_every_metric_with_its_interval_and_its_costs(scored, tmp_path):
+    costs = {"train_seconds": 1.5, "ms_per_clip": 0.2, "parameters": 12}
+    row = evaluate.leaderboard_row("cnn", scored, small_config().evaluate, 0, **costs)
+    intervals = [metric + bound for metric in HEADLINE for bound in ("", "_low", "_high")]
+    assert list(row) == ["model", *intervals, *costs]
+    assert row["accuracy"] == 6 / 8 and row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+    artifacts.write_table(tmp_path / "leaderboard.csv", pd.DataFrame([row]))
+    assert artifacts.read_table(tmp_path / "leaderboard.csv").iloc[0].to_dict() == row
+
+
+def test_the_same_seed_gives_the_same_interval(scored):
+    first, again, other = (evaluate.summary(scored, 200, seed)["macro_f1"] for seed in (1, 1, 2))
+    assert first == again and first != other

@@ -1,0 +1,326 @@
+"""Features: the front end agrees with librosa, nothing is lost in packing, and validation finds what is broken."""
+
+import librosa
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tables import noise, small_config, tone, tone_clips
+
+from helpers import audio, features
+
+law = settings(deadline=None, max_examples=40, derandomize=True)
+FRONT_ENDS = [  # sample_rate, n_fft, hop_length, n_mels, f_min, f_max
+    (16000, 1024, 320, 128, 20.0, None),
+    (16000, 512, 160, 40, 0.0, None),
+    (22050, 2048, 512, 128, 0.0, 8000.0),
+    (44100, 2048, 441, 64, 50.0, 16000.0),
+    (8000, 256, 100, 20, 300.0, 3400.0),
+]
+
+
+# --- LogMel ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample_rate, n_fft, hop_length, n_mels, f_min, f_max", FRONT_ENDS)
+def test_log_mel_agrees_with_librosa(sample_rate, n_fft, hop_length, n_mels, f_min, f_max):
+    waveform = noise(sample_rate) + tone(1000, sample_rate, 1.0)
+    ours = features.LogMel(sample_rate, n_fft, hop_length, n_mels, f_min, f_max)(torch.from_numpy(waveform)[None])[0]
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, fmin=f_min, fmax=f_max
+    )
+    theirs = librosa.power_to_db(power, top_db=None)
+    np.testing.assert_allclose(10 ** (ours.double().numpy() / 10), 10 ** (np.float64(theirs) / 10), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sample_rate, n_fft, hop_length, n_mels, f_min, f_max", FRONT_ENDS)
+def test_the_mel_filterbank_agrees_with_librosa(sample_rate, n_fft, hop_length, n_mels, f_min, f_max):
+    theirs = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
+    ours = features.mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * theirs.max())
+
+
+@law
+@given(st.floats(0, 1e5))
+def test_mel_agrees_with_librosa_and_has_an_inverse(hz):
+    mel = features.hz_to_mel(np.array(hz))
+    assert mel == pytest.approx(librosa.hz_to_mel(hz), rel=1e-9, abs=1e-9)
+    assert features.mel_to_hz(mel) == pytest.approx(hz, rel=1e-9, abs=1e-9)
+
+
+def test_too_many_bands_are_refused():
+    with pytest.raises(ValueError, match="fewer bands or a longer n_fft"):
+        features.LogMel(16000, n_fft=256, n_mels=128)
+
+
+@law
+@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 3000), st.sampled_from([0.0, 1e-6, 1.0]))
+def test_log_mel_is_finite_and_a_batch_equals_its_clips(seed, batch, n_samples, level):
+    front_end = features.LogMel(8000, 256, 128, 16)
+    waveforms = level * torch.rand(batch, n_samples, generator=torch.Generator().manual_seed(seed))
+    whole = front_end(waveforms)
+    assert whole.shape == (batch, 16, 1 + n_samples // 128) and whole.isfinite().all()
+    singles = torch.cat([front_end(waveform[None]) for waveform in waveforms])
+    torch.testing.assert_close(whole, singles, rtol=1e-4, atol=1e-3)
+
+
+def test_silence_is_the_floor_whatever_else_is_in_the_batch():
+    mel = features.LogMel(8000, 256, 128, 16)(torch.stack([torch.zeros(4000), torch.from_numpy(tone(440))]))
+    assert (mel[0] == -100).all() and mel[1].max() > 0
+
+
+@law
+@given(st.floats(-40, 0))
+def test_a_gain_in_decibels_is_an_offset_of_the_log_mel(gain_db):
+    waveform, front_end = torch.from_numpy(noise(4000))[None], features.LogMel(8000, 256, 128, 16)
+    shifted = front_end(waveform * 10 ** (gain_db / 20)) - front_end(waveform)
+    torch.testing.assert_close(shifted, torch.full_like(shifted, gain_db), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("sound", [np.zeros(4000, np.float32), tone(440)])
+def test_a_finite_gradient_flows_to_the_waveform(sound):
+    waveform = torch.from_numpy(sound)[None].requires_grad_()
+    features.LogMel(8000, 256, 128, 16)(waveform).sum().backward()
+    assert waveform.grad.isfinite().all()
+    assert waveform.grad.any() == sound.any()
+
+
+def test_log_mel_follows_the_config():
+    config = small_config(features={"n_mels": 12, "hop_length": 200, "f_max": 3000.0})
+    expected = features.LogMel(8000, 256, 200, 12, 50.0, 3000.0)
+    waveform = torch.from_numpy(noise(4000))[None]
+    assert torch.equal(features.log_mel(config)(waveform), expected(waveform))
+
+
+# --- packed waveforms --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip_files(tmp_path):
+    """Two clips and a copy as FLAC: (folder, clips, copies, waveforms in the packed order)."""
+    extremes = np.tile(np.float32([1, -1, 0, 0.5]), 1000)
+    waveforms = [noise(4000, amplitude=0.5), extremes, tone(440)]
+    for number, waveform in enumerate(waveforms):
+        audio.write(tmp_path / f"{number}.flac", waveform, 8000)
+    identity = {"recording_id": "r", "label": "a", "group": "g", "fold": 1}
+    clips = pd.DataFrame(
+        [{"clip_id": f"c{n}", "path": f"{n}.flac", "split": "train", **identity} for n in range(2)]
+    ).assign(start_seconds=1.5, valid_seconds=[0.3, 0.5])
+    copies = pd.DataFrame([{"clip_id": "c0-a0", "parent_id": "c0", "path": "2.flac", **identity}])
+    return tmp_path, clips, copies, waveforms
+
+
+def test_packing_loses_at_most_one_step_of_16_bits(clip_files):
+    folder, clips, copies, waveforms = clip_files
+    features.pack(clips, copies, folder, folder / "packed.npy", small_config())
+    packed = np.load(folder / "packed.npy", mmap_mode="r")
+    assert packed.dtype == np.int16 and packed.shape == (3, 4000)
+    restored = features.unpack(packed)
+    assert restored.dtype == np.float32 and np.abs(restored).max() <= 1
+    np.testing.assert_allclose(restored, np.stack(waveforms), rtol=0, atol=1 / 32767)
+
+
+def test_packed_rows_name_the_arrays_order_and_the_copies_parents(clip_files):
+    folder, clips, copies, _ = clip_files
+    rows = features.pack(clips, copies, folder, folder / "packed.npy", small_config())
+    assert rows["clip_id"].tolist() == ["c0", "c1", "c0-a0"]
+    assert rows["parent_id"].tolist() == ["", "", "c0"] and rows["split"].eq("train").all()
+    assert rows["valid_seconds"].tolist() == [0.3, 0.5, 0.3]  # a copy is as long as its parent
+
+
+def test_unpacking_a_tensor_equals_unpacking_an_array():
+    packed = np.arange(-32767, 32768, 97, dtype=np.int16).reshape(4, -1)
+    np.testing.assert_array_equal(features.unpack(torch.from_numpy(packed)).numpy(), features.unpack(packed))
+
+
+@law
+@given(st.integers(-32767, 32767))
+def test_packing_what_was_unpacked_gives_the_same_number(level):
+    assert np.round(features.unpack(np.array([level], np.int16)) * 32767) == level
+
+
+# --- feature table -----------------------------------------------------------------------------------------
+
+CLICK = np.eye(1, 4000, 17, dtype=np.float32)[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(4000, np.float32), noise(3), noise(1), CLICK, np.ones(4000, np.float32)], ids=str
+)
+def test_every_feature_is_finite_even_of_hardly_a_sound(waveform):
+    described = features.describe(waveform, small_config())
+    assert all(isinstance(value, float) and np.isfinite(value) for value in described.values())
+
+
+def test_features_measure_what_their_names_say():
+    config = small_config()
+    low, high = (features.describe(tone(pitch_hz), config) for pitch_hz in (400, 2000))
+    hiss = features.describe(noise(4000), config)
+    assert low["centroid_mean"] == pytest.approx(400, rel=0.1) and high["centroid_mean"] == pytest.approx(2000, rel=0.1)
+    assert low["zero_crossing_rate_mean"] == pytest.approx(2 * 400 / 8000, rel=0.2)
+    assert high["rms_mean"] == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+    assert hiss["flatness_mean"] > 100 * high["flatness_mean"]
+    assert {name.rpartition("_")[2] for name in low} == {"mean", "std"}
+
+
+def test_mfccs_agree_with_librosa():
+    config, waveform = small_config(features={"n_mels": 40, "n_fft": 1024}), noise(4000)
+    power = librosa.feature.melspectrogram(y=waveform, sr=8000, n_fft=1024, hop_length=128, n_mels=40, fmin=50.0)
+    theirs = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=None), n_mfcc=20).mean(axis=1)
+    described = features.describe(waveform, config)
+    np.testing.assert_allclose([described[f"mfcc_{i:02d}_mean"] for i in range(1, 21)], theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_the_table_describes_each_clip_without_its_padding():
+    packed, rows = tone_clips(folds=1, groups_per_fold=1)
+    packed[:, 2400:] = 0
+    rows = rows.assign(valid_seconds=0.3)
+    table = features.feature_table(packed, rows, small_config())
+    assert table["clip_id"].tolist() == rows["clip_id"].tolist()
+    for number, row in table[features.feature_columns(table)].iterrows():
+        alone = features.describe(features.unpack(packed[number][:2400]), small_config())
+        np.testing.assert_allclose(row.to_numpy(float), list(alone.values()), rtol=0, atol=1e-6)
+
+
+# --- spectrogram images ------------------------------------------------------------------------------------
+
+
+def test_an_image_survives_its_file_and_shows_80_db(tmp_path):
+    mel = np.linspace(-100, 0, 128 * 128).reshape(128, 128).astype(np.float32)
+    features.spectrogram_image(mel, 128).save(tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as image:
+        assert image.mode == "P" and image.size == (128, 128)
+        index, colours = np.array(image), np.array(image.convert("RGB"))
+    level = np.clip((mel[::-1] + 80) / 80, 0, 1)
+    np.testing.assert_allclose(index / 255, level, atol=1 / 255)
+    magma = matplotlib.colormaps["magma"](index)[..., :3]
+    np.testing.assert_allclose(colours / 255, magma, atol=1 / 255)
+
+
+@pytest.mark.parametrize("size", [16, 128, 200])
+def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right(size):
+    config = small_config()
+    sound = np.concatenate([tone(200, seconds=0.25), np.zeros(2000, np.float32)])
+    image = np.array(
+        features.spectrogram_image(features.log_mel(config)(torch.from_numpy(sound)[None])[0].numpy(), size)
+    )
+    assert image.shape == (size, size)
+    row, column = np.unravel_index(image.argmax(), image.shape)
+    assert row > size / 2 and column < size / 2
+
+
+def test_the_picture_of_silence_is_even():
+    assert np.ptp(np.array(features.spectrogram_image(np.full((16, 32), -100.0), 32))) == 0
+
+
+def test_equal_folders_give_equal_archives(tmp_path):
+    for name in ("one", "two"):
+        for file in ("b/2.png", "a/1.png") if name == "one" else ("a/1.png", "b/2.png"):
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(file.encode())
+        features.zip_folder(tmp_path / name, tmp_path / f"{name}.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    (tmp_path / "two/a/1.png").write_bytes(b"other")
+    features.zip_folder(tmp_path / "two", tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() != (tmp_path / "two.zip").read_bytes()
+
+
+# --- validation --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Everything that validation looks at, in order: folder, rows, packed, table."""
+    packed, rows = tone_clips(folds=1, groups_per_fold=1)
+    rows.loc[1, "split"] = "test"
+    assert features.write_images(packed, rows, small_config(), tmp_path) == 3
+    return tmp_path, rows, packed, features.feature_table(packed, rows, small_config())
+
+
+def faults(found):
+    """What validation complains about: the names of its lists that are not empty."""
+    return {name for name, listed in found.items() if name != "images" and listed}
+
+
+def test_nothing_is_wrong_with_what_was_written(written):
+    found = features.validate(*written)
+    assert faults(found) == set() and found["images"] == 3
+
+
+def first_image(written):
+    return written[0] / features.image_path(written[1].iloc[0])
+
+
+def cut_short(written):
+    path = first_image(written)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def text_instead(written):
+    first_image(written).write_text("not a picture")
+
+
+def flipped_byte(written):
+    path, content = first_image(written), bytearray(first_image(written).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def missing(written):
+    first_image(written).unlink()
+
+
+def stray(written):
+    (written[0] / "unknown").mkdir()
+    features.spectrogram_image(np.arange(256.0).reshape(16, 16), 16).save(written[0] / "unknown" / "stray.png")
+
+
+def stray_folder(written):
+    (written[0] / "unknown").mkdir()
+
+
+def twin(written):
+    other = written[0] / features.image_path(written[1].iloc[3])
+    other.write_bytes(first_image(written).read_bytes())
+
+
+def silent(written):
+    written[2][2] = 0
+
+
+def not_a_number(written):
+    written[3].loc[0, "centroid_mean"] = np.nan
+
+
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        (cut_short, "corrupted_images"),
+        (text_instead, "corrupted_images"),
+        (flipped_byte, "corrupted_images"),
+        (missing, "missing_images"),
+        (stray, "unexpected_names_or_folders"),
+        (stray_folder, "unexpected_names_or_folders"),
+        (twin, "equal_images"),
+        (silent, "silent_waveforms"),
+        (not_a_number, "features_not_finite"),
+    ],
+)
+def test_validation_finds_what_is_broken_and_nothing_else(written, damage, complaint):
+    damage(written)
+    found = features.validate(*written)
+    assert faults(found) == {complaint} and len(found[complaint]) == 1
+
+
+def test_validation_survives_a_byte_flipped_anywhere(written):
+    path, whole = first_image(written), first_image(written).read_bytes()
+    for position in range(0, len(whole), 41):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        path.write_bytes(damaged)
+        assert faults(features.validate(*written)) <= {"corrupted_images"}

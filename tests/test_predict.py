@@ -1,0 +1,166 @@
+"""The bundle: a file in, probabilities out, the same as in training; and a command line that explains itself."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from tables import feature_rows, noise, small_config, tone, tone_clips
+
+from helpers import artifacts, audio, classic, clean, features, models, predict, train
+
+LABELS = ["bell", "dog", "rain"]
+
+
+def save_run(folder, config):
+    """Two networks of random weights, saved as a run's folds."""
+    for fold in (1, 2):
+        torch.manual_seed(fold)
+        turn = {"test": fold, "validation": None, "train": (3 - fold,)}
+        train.save(models.build(config, len(LABELS)), folder / "models" / "cnn" / f"fold{fold}", LABELS, config, turn)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The folder of a run named "tiny", below a home of its own."""
+    monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
+    save_run(tmp_path / "outputs" / "tiny", small_config(train={"views": 2}))
+    return tmp_path / "outputs" / "tiny"
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A stereo recording at another rate than the clips': 1.2 seconds."""
+    sound = tone(440, 22050, 1.2) + noise(26460)
+    soundfile.write(tmp_path / "recording.wav", np.stack([sound, 0.5 * sound], axis=1), 22050)
+    return tmp_path / "recording.wav"
+
+
+# --- the bundle --------------------------------------------------------------------------------------------
+
+
+def test_a_files_probabilities_sum_to_1_highest_first(run, recording):
+    found = predict.Bundle(run).predict_file(recording)
+    assert set(found.index) == set(LABELS) and found.is_monotonic_decreasing
+    assert found.sum() == pytest.approx(1, abs=1e-5) and (found >= 0).all()
+
+
+def test_a_file_is_the_mean_of_its_clips_over_folds_and_views(run, recording):
+    config = small_config()
+    clips = np.stack([clip for _, _, clip in clean.cut(clean.load_clean(recording, config), config.audio)])
+    assert clips.shape == (2, 4000)
+    rows = []
+    for fold in (1, 2):
+        model, _ = train.load(run / "models" / "cnn" / f"fold{fold}", config)
+        with torch.no_grad():
+            rows += [model(torch.from_numpy(np.roll(clips, shift, axis=1))).softmax(1) for shift in (0, 2000)]
+    expected = pd.Series(torch.stack(rows).mean((0, 1)), index=LABELS)
+    found = predict.Bundle(run).predict_file(recording)[LABELS]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_quieter_copy_of_a_recording_is_the_same_to_the_bundle(run, recording):
+    sound, rate = soundfile.read(recording)
+    soundfile.write(recording.with_name("quiet.wav"), sound / 8, rate, subtype="FLOAT")
+    bundle = predict.Bundle(run)
+    loud, quiet = (bundle.predict_file(recording.with_name(name)) for name in ("recording.wav", "quiet.wav"))
+    np.testing.assert_allclose(quiet[LABELS], loud[LABELS], atol=2e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_packed_clips_are_predicted_as_the_clips_themselves(run, batch_size):
+    packed, rows = tone_clips(folds=1)
+    some, bundle = rows.iloc[[6, 1, 3]], predict.Bundle(run)
+    table = bundle.predict_packed(packed, some, batch_size)
+    assert table["clip_id"].tolist() == some["clip_id"].tolist()
+    alone = bundle.predict_clips(features.unpack(packed[[6, 1, 3]]))
+    np.testing.assert_allclose(table[LABELS], alone, rtol=1e-4)
+
+
+def test_no_clips_give_an_empty_table(run):
+    packed, rows = tone_clips(folds=1)
+    table = predict.Bundle(run).predict_packed(packed, rows.iloc[:0])
+    assert table.empty and list(table) == ["clip_id", *LABELS]
+
+
+def test_a_run_without_a_network_says_what_to_do(tmp_path):
+    with pytest.raises(artifacts.StageError, match="05_train_cnn"):
+        predict.Bundle(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("n_samples", [1, 2, 300, 5000])
+def test_however_short_a_recording_is_it_is_predicted_or_refused_with_a_reason(run, tmp_path, n_samples):
+    soundfile.write(tmp_path / "short.wav", noise(n_samples), 44100)
+    try:
+        found = predict.Bundle(run).predict_file(tmp_path / "short.wav")
+    except audio.AudioIssue as issue:
+        assert issue.code
+    else:
+        assert found.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_silence_is_refused(run, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 8000)
+    with pytest.raises(audio.AudioIssue, match="SILENT"):
+        predict.Bundle(run).predict_file(tmp_path / "silent.wav")
+
+
+# --- the submitted model -----------------------------------------------------------------------------------
+
+
+def test_a_submitted_network_predicts_the_test_clips_through_the_bundle(run):
+    packed, rows = tone_clips(folds=1)
+    table = predict.test_probabilities(run, small_config(), packed, rows, None)
+    pd.testing.assert_frame_equal(table, predict.Bundle(run).predict_packed(packed, rows))
+
+
+@pytest.mark.parametrize("name", ["mfcc_linear", "svm", "xgboost"])
+def test_a_submitted_classic_model_is_the_mean_over_its_folds(tmp_path, name):
+    table = feature_rows()
+    classic.cross_validate(name, table, small_config(), tmp_path / "models" / name)
+    test = table.iloc[[4, 11, 20]]
+    found = predict.test_probabilities(tmp_path, small_config(submit={"model": name}), None, test, table)
+    folds = [classic.load(tmp_path / "models" / name / f"fold{fold}")[0] for fold in (1, 2, 3)]
+    expected = np.mean([classic.predict(fitted, name, test, ["a", "b", "c"]) for fitted in folds], axis=0)
+    assert found["clip_id"].tolist() == test["clip_id"].tolist()
+    np.testing.assert_allclose(found[["a", "b", "c"]], expected, rtol=1e-6)
+
+
+def test_costs_are_the_mean_fold_time_and_the_size_of_one_network(run):
+    packed, _ = tone_clips(folds=1)
+    bundle = predict.Bundle(run)
+    history = [{"fold": 1, "seconds": 1.0}, {"fold": 1, "seconds": 2.0}, {"fold": 2, "seconds": 5.0}]
+    found = predict.costs(bundle, packed, history)
+    assert found["train_seconds"] == 4.0 and found["ms_per_clip"] > 0
+    assert found["parameters"] == models.count_parameters(bundle.models[1])
+
+
+# --- the command line --------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_line_per_file(run, recording, capsys):
+    assert predict.main([str(recording), str(recording), "--run", "tiny", "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith(f"{recording}: ") and lines[0].count("%") == 2
+
+
+def test_a_missing_run_is_explained(run, recording, capsys):
+    assert predict.main([str(recording), "--run", "absent"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "absent" in printed.err and "make run-all" in printed.err
+
+
+def test_a_file_that_is_no_recording_is_explained_and_the_others_are_predicted(run, recording, tmp_path, capsys):
+    (tmp_path / "notes.wav").write_text("these are notes, not sound")
+    assert predict.main([str(tmp_path / "notes.wav"), str(recording), str(tmp_path / "none.wav"), "--run", "tiny"]) == 1
+    printed = capsys.readouterr()
+    assert "notes.wav: NOT_AUDIO" in printed.err and "none.wav: UNREADABLE" in printed.err
+    assert "Traceback" not in printed.err and printed.out.startswith(str(recording))
+
+
+def test_a_damaged_network_is_explained(run, recording, capsys):
+    weights = run / "models" / "cnn" / "fold1" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert predict.main([str(recording), "--run", "tiny"]) == 1
+    assert "damaged" in capsys.readouterr().err

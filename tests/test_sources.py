@@ -1,0 +1,314 @@
+"""Every file found is accounted for, labels come from folders, and a download is whole or not there."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from signals import plant
+
+from helpers import artifacts, config, sources
+from helpers.sources import SourceError
+
+LAW = settings(deadline=None, derandomize=True, max_examples=60)
+TWO_CLASSES = ("dog/a.wav", "cat/b.wav")
+
+
+def find(root, **data):
+    """What is found below root, by path."""
+    return sources.find(root, config.Data(**data)).set_index("path")
+
+
+def row(root, path, **data):
+    found = find(root, **data).loc[path]
+    return found["label"], found["split"], found["status"]
+
+
+# --- labels ------------------------------------------------------------------------------------------------
+
+LAYOUTS = {
+    "dog/1.wav": ("dog", "train", "ok"),
+    "train/dog/1.wav": ("dog", "train", "ok"),
+    "train/train/dog/1.wav": ("dog", "train", "ok"),
+    "Training/DATA/dog/1.wav": ("dog", "train", "ok"),
+    "data/dog/1.wav": ("dog", "train", "ok"),
+    "deep/er/dog/1.wav": ("dog", "train", "ok"),
+    "dog/1.WAV": ("dog", "train", "ok"),
+    "dog/1.Flac": ("dog", "train", "ok"),
+    "dog/1.Mp3": ("dog", "train", "ok"),
+    "dog/two.dots.ogg": ("dog", "train", "ok"),
+    "dog house/my dog, “Rex”.wav": ("dog house", "train", "ok"),
+    "größe/naïve\nname.wav": ("größe", "train", "ok"),
+    "test/1.wav": ("", "test", "ok"),
+    "TEST/sub/1.wav": ("", "test", "ok"),
+    "test/test/dog/1.wav": ("dog", "test", "ok"),
+    "test/unknown/1.wav": ("", "test", "ok"),
+    "1.wav": ("", "train", "quarantined"),
+    "train/1.wav": ("", "train", "quarantined"),
+    "dog/notes.txt": ("", "train", "ignored"),
+    "dog/noextension": ("", "train", "ignored"),
+    "dog/.DS_Store": ("", "train", "ignored"),
+    "dog/._1.wav": ("", "train", "ignored"),
+    "dog/Thumbs.db": ("", "train", "ignored"),
+    "__MACOSX/dog/1.wav": ("", "train", "ignored"),
+}
+
+
+@pytest.mark.parametrize("path", LAYOUTS)
+def test_a_file_is_what_its_folders_and_name_say(tmp_path, path):
+    plant(tmp_path, *TWO_CLASSES, path)
+    assert row(tmp_path, path) == LAYOUTS[path]
+
+
+@pytest.mark.parametrize("path", [".ipynb_checkpoints/1.wav", "dog/.trash/1.wav"])
+def test_files_in_hidden_folders_are_ignored(tmp_path, path):
+    plant(tmp_path, *TWO_CLASSES, path)
+    assert row(tmp_path, path) == ("", "train", "ignored")
+
+
+@pytest.mark.parametrize("path", [b"dog/\xff.wav", b"\xfe\xff/1.wav"])
+def test_a_name_that_is_not_utf8_is_set_aside_and_can_be_written(tmp_path, path):
+    plant(tmp_path, *TWO_CLASSES, os.fsdecode(path))
+    table = sources.find(tmp_path, config.Data())
+    [found] = table[table["status"].eq("quarantined")].itertuples()
+    assert found.reason.startswith("NAME_UNSAFE")
+    artifacts.write_table(tmp_path / "t.csv", table)
+    assert artifacts.read_table(tmp_path / "t.csv")["path"].tolist() == table["path"].tolist()
+
+
+PARTS = st.sampled_from(["train", "test", "dog", "cat", "data", ".hid", "__MACOSX", "a b", "é"])
+FILES = st.sampled_from(["1.wav", "2.MP3", "notes.txt", ".DS_Store", "x", "é ü.ogg"])
+
+
+@LAW
+@given(st.sets(st.tuples(st.lists(PARTS, max_size=3), FILES).map(lambda it: "/".join([*it[0], it[1]])), max_size=8))
+def test_every_file_has_one_row_and_only_known_classes_are_labels(tmp_path_factory, paths):
+    root = tmp_path_factory.mktemp("tree")
+    files = {*TWO_CLASSES, *paths}
+    plant(root, *files)
+    table = sources.find(root, config.Data())
+    assert sorted(table["path"]) == sorted(files)
+    assert table["recording_id"].is_unique
+    assert artifacts.account(table)["found"] == len(files)
+    assert table["reason"].ne("").eq(table["status"].ne("ok")).all()
+    train = table["split"].eq("train") & table["status"].eq("ok")
+    assert train.eq(table["split"].eq("train") & table["label"].ne("")).all()
+    assert set(table["label"]) <= {"", *table.loc[train, "label"]}
+
+
+def test_equal_stems_have_different_ids_that_depend_on_the_path_alone(tmp_path):
+    first = find(plant(tmp_path / "x", "dog/1.wav", "cat/1.wav", "cat/1.mp3"))
+    second = find(plant(tmp_path / "y", "dog/1.wav", "cat/1.wav", "cat/1.mp3", "a/new.wav", content=b"other"))
+    assert first["recording_id"].is_unique
+    assert first["recording_id"].to_dict().items() <= second["recording_id"].to_dict().items()
+
+
+def test_a_label_pattern_reads_the_class_from_the_folders_name(tmp_path):
+    plant(tmp_path, "001 - Dog bark/1.ogg", "002 - Rain/1.ogg", "plain/1.ogg")
+    labels = find(tmp_path, label_pattern=r"\d+ - (.+)")["label"]
+    assert labels.tolist() == ["Dog bark", "Rain", "plain"]
+
+
+# --- links -------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_of_links_is_seen_once(tmp_path):
+    plant(tmp_path, *TWO_CLASSES)
+    (tmp_path / "dog" / "again").symlink_to(tmp_path)
+    found = find(tmp_path)
+    assert found["status"].value_counts().to_dict() == {"ok": 2, "ignored": 1}
+
+
+def test_a_link_that_leaves_the_folder_is_set_aside(tmp_path):
+    outside = plant(tmp_path / "outside", "secret.wav") / "secret.wav"
+    root = plant(tmp_path / "root", *TWO_CLASSES)
+    (root / "dog" / "link.wav").symlink_to(outside)
+    assert find(root).loc["dog/link.wav", "reason"].startswith("OUTSIDE_ROOT")
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "0 files"),
+        (("dog/notes.txt", "cat/x.jpg"), "2 files"),
+        (("1.wav", "2.wav"), "2 files"),
+        (("test/dog/1.wav", "test/cat/2.wav"), "No labelled audio"),
+        (("dog/1.wav", "dog/2.wav"), "'dog'"),
+        (("dog/1.wav", "test/cat/2.wav"), "'dog'"),
+    ],
+)
+def test_too_little_to_learn_from_names_the_folder(tmp_path, files, said):
+    plant(tmp_path, *files)
+    with pytest.raises(SourceError) as refusal:
+        find(tmp_path)
+    assert str(tmp_path) in str(refusal.value)
+    assert said in str(refusal.value)
+
+
+def test_a_class_cannot_take_the_name_of_a_column(tmp_path):
+    with pytest.raises(SourceError, match="fold"):
+        find(plant(tmp_path, "fold/1.wav", "dog/2.wav"))
+
+
+def test_a_data_folder_must_be_there_and_a_link_to_it_is_followed(tmp_path):
+    with pytest.raises(SourceError, match="nowhere"):
+        sources.locate(config.load(data=tmp_path / "nowhere"))
+    with pytest.raises(SourceError, match="DATA="):
+        sources.locate(config.load("folder"))
+    plant(tmp_path / "there", "x")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert sources.locate(config.load(data=tmp_path / "link")) == (tmp_path / "there").resolve()
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [
+        ("ESC-50", {"1-100032-A-0.wav": ("100032", 1), "5-9032-B.ogg": ("9032", 5)}),
+        ("UrbanSound8K", {"100032-3-0-0.wav": ("100032", None), "7061-6-0-12.wav": ("7061", None)}),
+        ("Speech Commands", {"0a7c2a8d_nohash_0.wav": ("0a7c2a8d", None)}),
+        ("xeno-canto", {"XC12345.mp3": ("XC12345", None), "XC9 - Song Thrush.mp3": ("XC9", None)}),
+        (None, {"rex.wav": ("", None), "1-100032-A-0.wav": ("", None)}),
+        (None, {"6-100032-A-0.wav": ("", None)}),  # there is no sixth fold
+    ],
+)
+def test_a_grammar_is_used_if_every_name_fits_it(tmp_path, title, names):
+    assert sources.grammar_of([f"dog/{name}" for name in names])[0] == title
+    found = find(plant(tmp_path, *(f"{label}/{name}" for label in ("dog", "cat") for name in names)))
+    for name, (group, fold) in names.items():
+        source, official = found.loc[f"dog/{name}", ["source", "official_fold"]]
+        assert source == group
+        assert official == fold if fold else artifacts.pd.isna(official)
+
+
+def test_a_pattern_from_the_config_comes_before_the_grammars(tmp_path):
+    plant(tmp_path, "dog/7-ab.wav", "cat/8-cd.wav", "cat/other.wav")
+    found = find(tmp_path, name_pattern=r"(?P<fold>\d)-(?P<group>\w+)")
+    assert found["source"].to_dict() == {"dog/7-ab.wav": "ab", "cat/8-cd.wav": "cd", "cat/other.wav": ""}
+    assert found["official_fold"].dropna().to_dict() == {"dog/7-ab.wav": 7, "cat/8-cd.wav": 8}
+
+
+TAKES = [f"{label}/{source}-{take}.wav" for label in ("dog", "cat") for source in range(4) for take in range(2)]
+
+
+@LAW
+@given(st.integers(1, 12))
+def test_max_per_class_limits_the_training_side_and_accounts_for_every_file(tmp_path_factory, limit):
+    root = plant(tmp_path_factory.mktemp("takes"), *TAKES, *(f"test/{name}" for name in TAKES))
+    table = find(root, max_per_class=limit, name_pattern=r"(?P<group>\d)-\d")
+    train = table[table["split"].eq("train")]
+    kept = train["status"].eq("ok")
+    assert kept.groupby(train["label"]).sum().to_dict() == dict.fromkeys(("dog", "cat"), min(limit, 8))
+    assert table.loc[table["split"].eq("test"), "status"].eq("ok").all()
+    assert artifacts.account(table)["found"] == 2 * len(TAKES)
+    cut_through = kept.groupby([train["label"], train["source"]]).nunique().gt(1)
+    assert cut_through.groupby("label").sum().max() <= 1
+
+
+# --- ESC-50 ------------------------------------------------------------------------------------------------
+
+META = """filename,fold,target,category,esc10,src_file,take
+1-100-A-0.wav,1,0,dog,True,100,A
+2-200-B-1.wav,2,1,crackling_fire,True,200,B
+3-300-A-2.wav,3,2,mouse_click,False,300,A
+"""
+ARCHIVE = {
+    "ESC-50-master/meta/esc50.csv": META.encode(),
+    "ESC-50-master/README.md": b"words",
+    **{f"ESC-50-master/audio/{line.split(',')[0]}": b"x" * 500 for line in META.splitlines()[1:]},
+    "ESC-50-master/audio/stray.wav": b"x",
+}
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_the_esc50_archive_is_downloaded_once_and_read_through_its_table(tmp_path):
+    archive = zipped(tmp_path / "a.zip", ARCHIVE)
+    root = sources.download_esc50(tmp_path / "data", archive.as_uri())
+    assert os.listdir(tmp_path / "data") == ["ESC-50"]
+    archive.unlink()
+    assert sources.download_esc50(tmp_path / "data", archive.as_uri()) == root
+
+    all50, ten = find(root, source="esc50"), find(root, source="esc10")
+    assert all50["label"].to_dict() == {
+        "README.md": "",
+        "audio/1-100-A-0.wav": "dog",
+        "audio/2-200-B-1.wav": "crackling fire",
+        "audio/3-300-A-2.wav": "mouse click",
+        "audio/stray.wav": "",
+        "meta/esc50.csv": "",
+    }
+    assert all50.loc["audio/3-300-A-2.wav", ["source", "official_fold"]].tolist() == ["300", 3]
+    assert sorted(ten.index[ten["status"].eq("ok")]) == ["audio/1-100-A-0.wav", "audio/2-200-B-1.wav"]
+    assert ten.loc[["audio/3-300-A-2.wav", "audio/stray.wav"], "status"].tolist() == ["ignored", "ignored"]
+
+
+def damaged(content):
+    """The archive with the first member's compressed bytes overwritten."""
+    start = content.index(META[:0].encode() + b"esc50.csv") + len("esc50.csv")
+    return content[:start] + b"\xff" * 6 + content[start + 6 :]
+
+
+def refused_download(tmp_path, content):
+    """Try to download these bytes; give back what is left behind."""
+    if content is not None:
+        (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(SourceError):
+        sources.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
+    return [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.zip"]
+
+
+def archive_bytes(extra=(), base=ARCHIVE):
+    buffer = io.BytesIO()
+    return zipped(buffer, {**base, **dict(extra)}).getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"<html>Too many requests</html>",
+        archive_bytes()[:-200],
+        archive_bytes({"../escaped": b"x"}),
+        archive_bytes({"ESC-50-master/../../escaped": b"x"}),
+        archive_bytes({"/tmp/earshot-escaped": b"x"}),
+        archive_bytes({"second-folder/x": b"x"}),
+        archive_bytes(base={"ESC-50-master/README.md": b"no table"}),
+    ],
+    ids=["missing", "empty", "html", "cut", "traversal", "inner", "absolute", "two-tops", "no-table"],
+)
+def test_a_download_that_is_not_the_archive_is_refused_and_leaves_nothing(tmp_path, content):
+    assert refused_download(tmp_path, content) == []
+    assert not Path("/tmp/earshot-escaped").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [damaged(archive_bytes()), archive_bytes(base={}), archive_bytes(base={"file": b"x"})],
+    ids=["damaged", "no-members", "file-at-the-top"],
+)
+def test_every_broken_archive_is_a_source_error(tmp_path, content):
+    assert refused_download(tmp_path, content) == []
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    sizes = zipfile.ZipFile.infolist
+    monkeypatch.setattr(
+        zipfile.ZipFile, "infolist", lambda self: [setattr(m, "file_size", 3 << 30) or m for m in sizes(self)]
+    )
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("unpacked"))
+    assert refused_download(tmp_path, archive_bytes()) == []

@@ -1,0 +1,225 @@
+"""A stage knows what it reads, writes and depends on, and runs again when that changed and only then."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+from signals import plant
+
+from helpers import artifacts, config, stages
+from helpers.artifacts import StageError
+
+RECORDINGS = pd.DataFrame(columns=list(artifacts.SCHEMAS["recordings.csv"]))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home for runs, with two recordings to run on."""
+    monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
+    plant(tmp_path / "data", "dog/1.wav", "cat/2.wav")
+    return tmp_path
+
+
+def settled(settings=""):
+    return config.load("folder", settings=settings)
+
+
+def explore(home, **counts):
+    """Run the first stage, as its notebook does."""
+    stage = stages.begin("01_explore", settled(), data=home / "data")
+    stage.write("recordings.csv", RECORDINGS)
+    return stage.finish(**counts)
+
+
+def why(home, settings="", name="01_explore"):
+    return stages.why_stale(stages.spec(name), settled(settings), home / "outputs" / "folder", home / "data")
+
+
+# --- contracts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("submit", ["cnn", "svm"])
+def test_every_input_is_written_by_one_earlier_stage(submit):
+    written = {"data"}
+    for stage in stages.STAGES:
+        assert set(stage.inputs(settled(f"submit.model={submit}"))) <= written
+        outputs = stage.outputs(settled())
+        assert len(outputs) == len(set(outputs))
+        assert not written & set(outputs)
+        written |= set(outputs)
+
+
+def test_every_stage_has_its_notebook_and_real_sections():
+    for stage in stages.STAGES:
+        assert (artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb").is_file()
+        assert all(isinstance(getattr(config.Config(), section), config.Section) for section in stage.sections)
+
+
+def test_model_folders_expand_to_the_models_of_the_config():
+    chosen = settled('compare.models=["svm","xgboost"] submit.model=svm')
+    assert stages.spec("06_compare_models").outputs(chosen) == ["models/svm", "models/xgboost", "leaderboard.csv"]
+    assert stages.spec("08_submit").inputs(chosen)[-1] == "models/svm"
+
+
+@pytest.mark.parametrize("run", ["a/b", "../a", "/tmp/a", "..", ".", "a/"])
+def test_a_run_name_cannot_leave_outputs(home, run):
+    with pytest.raises(StageError, match="without slashes"):
+        stages.run_folder(settled(), run)
+
+
+def test_a_run_is_named_after_its_preset(home):
+    assert stages.run_folder(settled()) == home / "outputs" / "folder"
+    assert stages.run_folder(config.load("demo", fast=True)) == home / "outputs" / "demo-fast"
+    assert stages.run_folder(settled(), "mine") == home / "outputs" / "mine"
+
+
+# --- begin and finish --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(1, len(stages.STAGES)))
+def test_a_stage_without_its_inputs_names_the_earlier_notebook_to_run(home, number):
+    with pytest.raises(StageError, match=r"Run \d\d_\w+\.ipynb first") as refusal:
+        stages.begin(stages.STAGES[number].name, settled(), data=home / "data")
+    earlier = {f"{stage.name}.ipynb" for stage in stages.STAGES[:number]}
+    assert any(name in str(refusal.value) for name in earlier)
+
+
+def test_an_input_of_an_unfinished_stage_does_not_count(home):
+    stage = stages.begin("01_explore", settled(), data=home / "data")
+    stage.write("recordings.csv", RECORDINGS)
+    with pytest.raises(StageError, match=r"needs recordings\.csv.*Run 01_explore\.ipynb first"):
+        stages.begin("02_clean", settled(), data=home / "data")
+    stage.finish()
+    assert list(stages.begin("02_clean", settled(), data=home / "data").read("recordings.csv")) == list(RECORDINGS)
+
+
+def test_a_broken_promise_is_not_done(home):
+    stage = stages.begin("01_explore", settled(), data=home / "data")
+    with pytest.raises(StageError, match=r"promised recordings\.csv"):
+        stage.finish()
+    assert why(home) == "did not finish"
+
+
+def test_the_record_keeps_what_earlier_stages_said(home):
+    shown = explore(home, found=2, used=2)
+    assert shown[["stage", "found", "used"]].to_numpy().tolist() == [["01_explore", 2, 2]]
+    stages.begin("02_clean", settled(), data=home / "data")
+    run = stages.read_run(home / "outputs" / "folder")
+    assert run["counts"] == {"found": 2, "used": 2}
+    assert {name: record["status"] for name, record in run["stages"].items()} == {
+        "01_explore": "done",
+        "02_clean": "running",
+    }
+    assert config.Config(**run["config"]) == settled()
+    assert run["digests"]["data"] == artifacts.digest(home / "data")
+    assert run["stages"]["01_explore"]["seconds"] >= 0
+    assert run["stages"]["01_explore"]["peak_mb"] > 0
+
+
+def test_a_folder_without_a_record_has_none(tmp_path):
+    assert stages.read_run(tmp_path) == {}
+
+
+# --- staleness ---------------------------------------------------------------------------------------------
+
+
+def touch(home):
+    for path in (home / "data/dog/1.wav", home / "outputs/folder/recordings.csv"):
+        os.utime(path, (0, 0))
+
+
+def change_keeping_times(home):
+    path = home / "data/dog/1.wav"
+    times = path.stat().st_mtime_ns
+    path.write_bytes(b"y")
+    os.utime(path, ns=(times, times))
+
+
+CHANGES = {
+    "nothing": (lambda home: None, None),
+    "time stamps": (touch, None),
+    "an input's byte": (change_keeping_times, "input data changed"),
+    "an input's name": (lambda home: (home / "data/dog/1.wav").rename(home / "data/dog/3.wav"), "input data changed"),
+    "a new input": (lambda home: plant(home / "data", "cat/3.wav"), "input data changed"),
+    "an output": (
+        lambda home: (home / "outputs/folder/recordings.csv").write_text("x"),
+        "output recordings.csv changed",
+    ),
+    "a lost output": (
+        lambda home: (home / "outputs/folder/recordings.csv").unlink(),
+        "output recordings.csv changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_stage_is_stale_exactly_when_a_content_changed(home, change):
+    make, reason = CHANGES[change]
+    assert why(home) == "not run yet"
+    explore(home)
+    make(home)
+    assert why(home) == reason
+
+
+def test_settings_of_its_own_sections_make_a_stage_stale_and_no_others(home):
+    explore(home)
+    own = stages.spec("01_explore").sections
+    changes = {"data": "max_bad_fraction=0.5", "audio": "max_seconds=9", "clean": "denoise=true", "train": "epochs=3"}
+    reasons = {section: why(home, f"{section}.{change}") for section, change in changes.items()}
+    assert reasons == {section: "its settings changed" if section in own else None for section in changes}
+    assert why(home, "seed=1") == "its settings changed"
+
+
+@pytest.mark.parametrize(
+    ("function", "answer", "reason"),
+    [
+        ("code_digest", lambda name: "other", "its code changed"),
+        ("library_versions", lambda: {"numpy": "0"}, "library versions changed"),
+    ],
+)
+def test_other_code_or_libraries_make_a_stage_stale(home, monkeypatch, function, answer, reason):
+    explore(home)
+    monkeypatch.setattr(stages, function, answer)
+    assert why(home) == reason
+
+
+# --- code --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository whose notebook reaches a and, through a, b; but not c."""
+    cells = [
+        {"cell_type": "markdown", "source": ["words"]},
+        {"cell_type": "code", "source": ["from helpers import a\n", "a.run()"], "outputs": []},
+    ]
+    plant(tmp_path, "helpers/a.py", content=b"from helpers import b")
+    plant(tmp_path, "helpers/b.py", "helpers/c.py", content=b"x = 1")
+    plant(tmp_path, "notebooks/n.ipynb", content=json.dumps({"cells": cells}).encode())
+    monkeypatch.setattr(stages, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "seen"),
+    [
+        ("helpers/a.py", "import b", "import b  # why", True),
+        ("helpers/b.py", "x = 1", "x = 2", True),
+        ("helpers/c.py", "x = 1", "x = 2", False),
+        ("notebooks/n.ipynb", "a.run()", "a.run(1)", True),
+        ("notebooks/n.ipynb", "words", "other words", False),
+        ("notebooks/n.ipynb", '"outputs": []', '"outputs": [1]', False),
+    ],
+)
+def test_a_code_digest_sees_the_code_that_is_reached_and_nothing_else(repository, path, old, new, seen):
+    before = stages.code_digest("n")
+    text = (repository / path).read_text()
+    (repository / path).write_text(text.replace(old, new))
+    assert old in text
+    assert (stages.code_digest("n") != before) == seen
+
+
+def test_modules_are_found_through_others(repository):
+    assert stages.helper_modules("from helpers import a") == ["a", "b"]
+    assert stages.helper_modules("import numpy") == []
