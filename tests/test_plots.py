@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tables import feature_rows, noise, prediction_rows, small_config, tone, tone_clips
 
-from helpers import evaluate, features, plots
+from helpers import boards, evaluate, features, plots
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
