@@ -59,6 +59,7 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
     Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError or PipelineError.
     """
     started = time.monotonic()
+    preset, data = _absolute(preset), data and str(Path(data).expanduser().resolve())  # kernels work elsewhere
     settled = config.load(preset, data, seed, fast, settings)
     folder = stages.run_folder(settled, run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +76,11 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
             report.build(folder)
     print(summary(folder, ran, time.monotonic() - started))
     return folder, ran
+
+
+def _absolute(preset):
+    """A preset's path made absolute; a name of a preset that comes with Earshot stays a name."""
+    return str(Path(preset).resolve()) if preset and preset.endswith((".yaml", ".yml")) else preset
 
 
 def run_stage(stage, settled, folder, root, parameters, force=False):

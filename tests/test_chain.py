@@ -139,10 +139,12 @@ def own_folder(root):
     return root
 
 
-def test_a_users_folder_works_the_same_way(home, tmp_path):
-    root = own_folder(tmp_path / "my data")
-    settings = TINY + " audio.sample_rate=8000 audio.clip_seconds=1 split.folds=3 features.n_mels=32 submit.model=svm"
-    folder, _ = pipeline.run_all(data=str(root), run="mine", settings=settings + " evaluate.bootstrap_samples=100")
+def test_a_users_folder_works_the_same_way(home, tmp_path, monkeypatch):
+    own_folder(tmp_path / "my data")
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text("audio: {sample_rate: 8000, clip_seconds: 1}\nsplit: {folds: 3}\n")
+    settings = TINY + " features.n_mels=32 submit.model=svm evaluate.bootstrap_samples=100"
+    folder, _ = pipeline.run_all(preset="my.yaml", data="my data", run="mine", settings=settings)
     submission = pd.read_csv(folder / "submission.csv", dtype=str)
     assert list(submission) == ["ID", "Class"]
     assert submission["ID"].tolist() == ["clip 2", "clip 0", "clip 3", "clip 1"]
