@@ -67,12 +67,9 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
         print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
         root = sources.locate(settled)
         parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
-        parameters |= {
-            "fast": fast,
-            "settings": settings,
-        }  # a notebook's own knobs are for hands, not for headless runs
+        parameters |= {"fast": fast, "settings": settings}
         ran = [stage.name for stage in stages.STAGES if run_stage(stage, settled, folder, root, parameters, force)]
-        if ran or not (folder / "report.html").is_file():
+        if not (folder / "report.html").is_file():
             report.build(folder)
     print(summary(folder, ran, time.monotonic() - started))
     return folder, ran
@@ -93,6 +90,7 @@ def run_stage(stage, settled, folder, root, parameters, force=False):
         line.say(f"{number:<24} nothing changed")
         return False
     line.write(f"{stage.title} …")
+    (folder / "report.html").unlink(missing_ok=True)  # it would no longer be true
     execute(stage, executed, parameters, line)
     _check_finished(stage, settled, folder, executed)
     seconds = time.monotonic() - line.started
@@ -103,7 +101,7 @@ def run_stage(stage, settled, folder, root, parameters, force=False):
 def execute(stage, executed, parameters, line):
     """Execute a stage's notebook. Its copy is put in place if it succeeds, else beside it as .failed.ipynb."""
     source = artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb"
-    parameters = {**dict.fromkeys(parameter_names(source)), **parameters}
+    parameters = {**dict.fromkeys(parameter_names(source)), **parameters}  # a notebook's own knobs are for hands only
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:

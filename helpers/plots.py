@@ -207,7 +207,7 @@ def learning_curves(history):
             axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(title="Accuracy", xlabel="epoch", ylim=(0, 1.02))
-    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     for axis in (left, right):
         grid(axis, "y")
         if axis.lines:
@@ -265,7 +265,7 @@ def recall_by_class(table):
     whiskers(axis, table["recall"], table["recall_low"], table["recall_high"], BLUE)
     axis.set_yticks(range(len(table)), [f"{row.label} ({row.recordings})" for row in table.itertuples()])
     axis.set(title="Recall by class (recordings)", xlim=(0, 1.02), xlabel="share found, with its 95 % interval")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     grid(axis)
     return figure
 
@@ -280,7 +280,7 @@ def leaderboard(table):
         whiskers(axis, table[metric], table[f"{metric}_low"], table[f"{metric}_high"], colour, offset, name)
     axis.set_yticks(range(len(table)), table["model"])
     axis.set(title="The models, on the same folds", xlabel="score, with its 95 % interval")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
     grid(axis)
     return figure

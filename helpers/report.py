@@ -52,6 +52,7 @@ def contents(folder, run):
         "certificate": artifacts.read_json(folder / "split_certificate.json"),
         "check": artifacts.read_json(folder / "submission_check.json"),
         "quarantine": quarantine.to_dict("records"),
+        "ignored": recordings.loc[recordings["status"].eq("ignored"), "reason"].value_counts().to_dict(),
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
         "submission": submission.head(5).to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,

@@ -49,8 +49,9 @@ def recording_probabilities(recordings, clip_probabilities, clips, class_shares)
 def out_of_fold(recordings, predictions):
     """Where there is no test set: the training recordings with their out-of-fold probabilities, in one order."""
     classes = [column for column in predictions if column not in artifacts.IDENTITY]
-    table = recordings.set_index("recording_id").loc[predictions["recording_id"]].reset_index()
-    return table, predictions[classes].assign(heard=True)
+    table = recordings[recordings["recording_id"].isin(predictions["recording_id"])].reset_index(drop=True)
+    probabilities = predictions.set_index("recording_id").loc[table["recording_id"], classes].reset_index(drop=True)
+    return table, probabilities.assign(heard=True)
 
 
 def ids_for(recordings, sample=None):

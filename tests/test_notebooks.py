@@ -2,8 +2,11 @@
 
 import ast
 import itertools
+import os
 import re
 import statistics
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -89,3 +92,41 @@ def test_every_knob_is_a_real_setting():
 
     tree = Config().model_dump()
     assert keys and all(key.split(".")[1] in tree[key.split(".")[0]] for key in keys)
+
+
+def run_bootstrap(folder, **variables):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
+    source = cells("01_explore", "code")[0].source + "\nprint(environment.__file__)"
+    return subprocess.run([sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def plant_code(folder):
+    """The least that the bootstrap takes for Earshot: the mark that it looks for, and a helpers.environment."""
+    (folder / "helpers").mkdir(parents=True)
+    for name in ("__init__.py", "pipeline.py"):
+        (folder / "helpers" / name).touch()
+    (folder / "helpers" / "environment.py").write_text("def prepare():\n    print('prepared')\n")
+
+
+def test_the_bootstrap_finds_the_code_above_the_working_folder(tmp_path):
+    plant_code(tmp_path)
+    (tmp_path / "outputs" / "deep").mkdir(parents=True)
+    done = run_bootstrap(tmp_path / "outputs" / "deep")
+    assert done.stdout.splitlines() == ["prepared", str(tmp_path / "helpers" / "environment.py")], done.stderr
+
+
+def test_the_bootstrap_clones_the_address_that_it_is_given(tmp_path):
+    plant_code(tmp_path / "origin")
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "code"]):
+        subprocess.run(["git", *command], cwd=tmp_path / "origin", check=True)
+    (tmp_path / "empty").mkdir()
+    done = run_bootstrap(tmp_path / "empty", EARSHOT_REPO=str(tmp_path / "origin"))
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "empty" / "earshot" / "helpers" / "environment.py"), (
+        done.stderr
+    )
+
+
+def test_the_bootstrap_says_what_to_do_where_there_is_no_code(tmp_path):
+    done = run_bootstrap(tmp_path)
+    assert done.returncode != 0 and "set EARSHOT_REPO" in done.stderr
