@@ -128,7 +128,9 @@ def _plain(value):
 
 
 def write_copies(clips, run_folder, config, folder):
-    """Write config.augment.copies augmented copies of each training clip below `folder`.
+    """Write up to config.augment.copies augmented copies of each training clip below `folder`.
+
+    A copy for which no transform was drawn would be its parent once more, and is left out.
 
     Args: clips table of clips.csv; run_folder that their paths start from; config; folder that is written to.
     Returns the rows of augmented.csv; every copy has a unique id and keeps its parent's group and fold.
@@ -156,6 +158,8 @@ def _write_batch(clips, numbers, run_folder, config, folder):
         for copy in range(config.augment.copies):
             seed = int(np.random.SeedSequence((config.seed, int(number), copy)).generate_state(1)[0])
             augmented, applied = augment_clip(waveform, rate, transform, seed)
+            if not applied:
+                continue
             path = Path(clip.label.replace("/", "_"), f"{clip.clip_id}-a{copy}.flac")
             (folder / path.parent).mkdir(parents=True, exist_ok=True)
             audio.write(folder / path, augmented, rate)

@@ -133,6 +133,7 @@ def waveform_and_mel(waveform, config, seconds=None):
     mel = features.shared_log_mel(config)(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2])
     top.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
+    top.axhline(0, color="#B8C0C8", linewidth=0.6)
     top.set(ylim=(-1, 1), yticks=[])
     top.spines[:].set_visible(False)
     top.tick_params(bottom=False)
