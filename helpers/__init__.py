@@ -3,6 +3,7 @@
 The import order is the reading order; a module imports only modules above it:
 
 environment  installs what a bare Colab or Kaggle kernel lacks
+settings     all settings of a run: types, ranges, defaults
 config       a preset becomes a validated, frozen Config
 artifacts    files of a run: atomic writes, tables with a schema, digests
 stages       what each notebook reads and writes, and whether it must run again
@@ -21,6 +22,7 @@ train        a step, an epoch, fit; weights in and out
 classic      scikit-learn and XGBoost models on the feature table
 evaluate     metrics as flat dicts, with an interval on every number
 predict      the bundle: waveform in, probabilities out
+compare      every model by name: trained on the same folds, predicted alike
 submit       predictions to a checked submission
 plots        figures from arrays and tables
 boards       cards to look at and to listen to

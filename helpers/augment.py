@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers import artifacts, audio
-from helpers.config import Augment, Transform
+from helpers.settings import Augment, Transform
 
 # The transforms of the systems that Earshot unites, with their ranges, to be heard in 03_augment.
 SHOWN = tuple(Transform(name=name) for name in ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb"))

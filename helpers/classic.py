@@ -15,14 +15,19 @@ from scipy.special import softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from helpers import artifacts, features, split, train
 
-# What a calibrated SVM holds beside the types that skops trusts by itself.
-CALIBRATION_TYPES = ["sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"]
+# What a calibrated SVM and a trained DNN hold beside the types that skops trusts by itself.
+TRUSTED_TYPES = [
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+]
 
 
 def columns_of(name, table):
@@ -35,6 +40,9 @@ def make(name, labels, groups, seed):
     """An unfitted classifier by name; labels and groups of the training rows shape the SVM's calibration folds."""
     if name == "mfcc_linear":
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    if name == "dnn":
+        layers = {"hidden_layer_sizes": (256, 128), "alpha": 1e-3, "max_iter": 60, "random_state": seed}
+        return make_pipeline(StandardScaler(), MLPClassifier(**layers))
     if name == "svm":
         machine = make_pipeline(StandardScaler(), SVC(C=5.0, class_weight="balanced", random_state=seed))
         folds = calibration_folds(labels, groups, seed)
@@ -124,14 +132,16 @@ def load(folder):
         model = xgboost.XGBClassifier()
         model.load_model(Path(folder) / "model.ubj")
     else:
-        model = skops.io.load(Path(folder) / "model.skops", trusted=CALIBRATION_TYPES)
+        model = skops.io.load(Path(folder) / "model.skops", trusted=TRUSTED_TYPES)
     return (model, np.array(card["present"])), card
 
 
 def size(fitted):
-    """How many numbers a fitted model holds: coefficients, support vectors times features, or tree nodes."""
+    """How many numbers a fitted model holds: weights, support vectors times features, or tree nodes."""
     model = fitted[0]
     if isinstance(model, xgboost.XGBClassifier):
         return len(model.get_booster().trees_to_dataframe())
     last = (model.calibrated_classifiers_[0].estimator if isinstance(model, CalibratedClassifierCV) else model)[-1]
+    if isinstance(last, MLPClassifier):
+        return int(sum(weights.size for weights in (*last.coefs_, *last.intercepts_)))
     return int(last.support_vectors_.size if isinstance(last, SVC) else last.coef_.size + last.intercept_.size)

@@ -12,22 +12,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, classic, clean, features, models, train
-from helpers.config import Config
+from helpers import artifacts, audio, clean, features, models, train
+from helpers.settings import Config
 
 
 class Bundle:
     """The networks of a run's folds as one model: their probabilities averaged.
 
-    Raises StageError if the run has no trained network yet.
+    Args: folder of the run; name of the network; device. Raises StageError if the run has no such network yet.
     """
 
-    def __init__(self, folder, device="cpu"):
-        folder = Path(folder)
-        paths = sorted((folder / "models" / "cnn").glob("fold*"))
+    def __init__(self, folder, name="cnn", device="cpu"):
+        paths = sorted((Path(folder) / "models" / name).glob("fold*"))
         if not paths:
             raise artifacts.StageError(
-                f"There is no trained network in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
+                f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
             )
         self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
         loaded = [train.load(path, self.config, device) for path in paths]
@@ -62,35 +61,22 @@ class Bundle:
         return pd.concat([rows[["clip_id"]].reset_index(drop=True), table], axis=1)
 
 
-def test_probabilities(folder, config, packed, rows, table):
-    """Class probabilities of test clips by the submitted model: a table clip_id and a column per class.
-
-    Args: folder of the run; config; packed int16 [clips, samples]; rows of waveforms.csv; table the feature table.
-    """
-    if config.submit.model == "cnn":
-        return Bundle(folder).predict_packed(packed, rows)
-    loaded = [classic.load(path) for path in sorted((Path(folder) / "models" / config.submit.model).glob("fold*"))]
-    clips = table[table["clip_id"].isin(rows["clip_id"])]
-    votes = [classic.predict(fitted, card["name"], clips, card["labels"]) for fitted, card in loaded]
-    return pd.concat([clips[["clip_id"]].reset_index(drop=True), sum(votes) / len(votes)], axis=1)
-
-
-def costs(bundle, packed, history):
+def costs(model, packed, history):
     """What the network costs, for the leaderboard: seconds of training per fold, ms per clip, parameters."""
     return {
         "train_seconds": round(float(pd.DataFrame(history).groupby("fold")["seconds"].sum().mean()), 3),
-        "ms_per_clip": round(1000 * seconds_per_clip(bundle, packed), 3),
-        "parameters": models.count_parameters(bundle.models[0]),
+        "ms_per_clip": round(1000 * seconds_per_clip(model, packed), 3),
+        "parameters": models.count_parameters(model),
     }
 
 
-def seconds_per_clip(bundle, packed, count=32, repeats=3):
-    """Time that one network of a bundle takes per clip, in batches of `count`: the median of some repeats."""
+def seconds_per_clip(model, packed, count=32, repeats=3):
+    """Time that one network takes per clip, in batches of `count`: the median of some repeats."""
     waveforms, times = torch.from_numpy(features.unpack(packed[:count])), []
     with torch.inference_mode():
         for _ in range(repeats + 1):
             started = time.perf_counter()
-            bundle.models[0](waveforms)
+            model(waveforms)
             times.append((time.perf_counter() - started) / len(waveforms))
     return float(np.median(times[1:]))
 

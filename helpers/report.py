@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import artifacts, boards, evaluate, stages
-from helpers.config import Config
+from helpers.settings import Config
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

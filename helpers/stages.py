@@ -30,7 +30,7 @@ LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "librosa", "so
 class StageSpec:
     """A notebook's contract: files below the run folder ("data": the recordings) and config sections.
 
-    "models/{compare}" stands for a folder per model compared, "models/{submit}" for the submitted model's.
+    "models/{compare}" stands for a folder per model compared, "models/{submit}" for those that the submission needs.
     """
 
     name: str
@@ -47,7 +47,7 @@ class StageSpec:
 
 
 def _expand(names, config):
-    models = {"models/{compare}": config.compare.models, "models/{submit}": (config.submit.model,)}
+    models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
     return [path for name in names for path in ([f"models/{m}" for m in models[name]] if name in models else [name])]
 
 
@@ -80,7 +80,7 @@ STAGES = (
         "Compare models",
         ("waveforms.npy", "waveforms.csv", "features.csv", "models/cnn", "history.json"),
         ("models/{compare}", "leaderboard.csv"),
-        ("features", "train", "compare", "evaluate"),
+        ("audio", "features", "model", "train", "compare", "evaluate"),
     ),
     StageSpec(
         "07_evaluate",
@@ -249,8 +249,9 @@ def helper_modules(source):
     found, waiting = set(), [source]
     while waiting:
         for node in ast.walk(ast.parse(waiting.pop())):
-            if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-                for module in {alias.name for alias in node.names} - found:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "helpers":
+                names = {alias.name for alias in node.names} if node.module == "helpers" else {node.module[8:]}
+                for module in names - found:
                     found.add(module)
                     waiting.append((REPOSITORY / "helpers" / f"{module}.py").read_text(encoding="utf-8"))
     return sorted(found)

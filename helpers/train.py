@@ -23,7 +23,7 @@ def step(model, waveforms, labels, optimiser, settings, generator):
     Args: model AudioClassifier; waveforms [B, N]; labels int [B]; settings the config's Train section;
         generator of every random draw.
     """
-    targets = augment.smooth(labels, model.network.head[-1].out_features, settings.label_smoothing)
+    targets = augment.smooth(labels, model.n_classes, settings.label_smoothing)
     waveforms = augment.perturb(waveforms, settings.shift, settings.speed, settings.gain_db, generator)
     waveforms, targets = augment.mixup(
         waveforms, targets, *augment.draw_mixup(len(labels), settings.mixup_alpha, generator)

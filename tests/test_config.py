@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from helpers import config
+from helpers.settings import Config, Train
 
 
 def preset_file(folder, text, encoding="utf-8"):
@@ -93,7 +94,7 @@ def test_a_preset_that_is_not_there_is_refused_with_those_that_are():
 def test_a_preset_by_path_is_named_after_its_file_and_keeps_the_defaults(tmp_path):
     loaded = config.load(preset_file(tmp_path, "train: {epochs: 7}"))
     assert (loaded.preset, loaded.train.epochs) == ("mine", 7)
-    assert loaded.model_copy(update={"preset": "default", "train": config.Train()}) == config.Config()
+    assert loaded.model_copy(update={"preset": "default", "train": Train()}) == Config()
 
 
 @pytest.mark.parametrize("text", ["train: {epoch: 3}", "a: [", "- a", "data: 5"])

@@ -72,7 +72,7 @@ def test_the_outline_adds_up_to_the_whole_model(channels):
     model = models.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 3).eval()
     table = models.outline(model, 4000)
     assert table["parameters"].sum() == models.count_parameters(model)
-    assert table["output_shape"].iloc[0] == "1 x 32 x 32" and table["output_shape"].iloc[-1] == "3"
+    assert table["output_shape"].iloc[0] == "32 x 32" and table["output_shape"].iloc[-1] == "3"
     assert table["part"].str.startswith("block").sum() == len(channels)
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from tables import feature_rows, noise, small_config, tone, tone_clips
+from tables import noise, small_config, tone, tone_clips
 
-from helpers import artifacts, audio, classic, clean, features, models, predict, train
+from helpers import artifacts, audio, clean, features, models, predict, train
 
 LABELS = ["bell", "dog", "rain"]
 
@@ -106,32 +106,14 @@ def test_silence_is_refused(run, tmp_path):
         predict.Bundle(run).predict_file(tmp_path / "silent.wav")
 
 
-# --- the submitted model -----------------------------------------------------------------------------------
-
-
-def test_a_submitted_network_predicts_the_test_clips_through_the_bundle(run):
-    packed, rows = tone_clips(folds=1)
-    table = predict.test_probabilities(run, small_config(), packed, rows, None)
-    pd.testing.assert_frame_equal(table, predict.Bundle(run).predict_packed(packed, rows))
-
-
-@pytest.mark.parametrize("name", ["mfcc_linear", "svm", "xgboost"])
-def test_a_submitted_classic_model_is_the_mean_over_its_folds(tmp_path, name):
-    table = feature_rows()
-    classic.cross_validate(name, table, small_config(), tmp_path / "models" / name)
-    test = table.iloc[[4, 11, 20]]
-    found = predict.test_probabilities(tmp_path, small_config(submit={"model": name}), None, test, table)
-    folds = [classic.load(tmp_path / "models" / name / f"fold{fold}")[0] for fold in (1, 2, 3)]
-    expected = np.mean([classic.predict(fitted, name, test, ["a", "b", "c"]) for fitted in folds], axis=0)
-    assert found["clip_id"].tolist() == test["clip_id"].tolist()
-    np.testing.assert_allclose(found[["a", "b", "c"]], expected, rtol=1e-6)
+# --- costs -------------------------------------------------------------------------------------------------
 
 
 def test_costs_are_the_mean_fold_time_and_the_size_of_one_network(run):
     packed, _ = tone_clips(folds=1)
     bundle = predict.Bundle(run)
     history = [{"fold": 1, "seconds": 1.0}, {"fold": 1, "seconds": 2.0}, {"fold": 2, "seconds": 5.0}]
-    found = predict.costs(bundle, packed, history)
+    found = predict.costs(bundle.models[0], packed, history)
     assert found["train_seconds"] == 4.0 and found["ms_per_clip"] > 0
     assert found["parameters"] == models.count_parameters(bundle.models[1])
 

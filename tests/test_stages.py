@@ -223,3 +223,8 @@ def test_a_code_digest_sees_the_code_that_is_reached_and_nothing_else(repository
 def test_modules_are_found_through_others(repository):
     assert stages.helper_modules("from helpers import a") == ["a", "b"]
     assert stages.helper_modules("import numpy") == []
+
+
+def test_the_code_of_a_stage_includes_what_its_modules_import_by_either_form():
+    assert {"audio", "decoder", "artifacts"} <= set(stages.helper_modules("from helpers import audio"))
+    assert "settings" in stages.helper_modules("from helpers.config import load")

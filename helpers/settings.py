@@ -1,0 +1,204 @@
+"""All settings of a run: sections with types, ranges and defaults, validated and frozen.
+
+A preset names only what differs. ``config.load`` reads it, and says in words what cannot be used.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Compared = Literal["mfcc_linear", "svm", "xgboost", "dnn", "lstm", "gru", "cnn1d", "soft_vote", "stacking"]
+ENSEMBLES = ("soft_vote", "stacking")
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Whole = Annotated[int, Field(strict=True)]  # true is not 1
+Count = Annotated[Whole, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where the recordings come from and how their names are read."""
+
+    source: Literal["folder", "demo", "esc10", "esc50"] = "folder"  # what to do when no folder is given
+    root: str | None = None  # folder of recordings; None: as `source` says
+    label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
+    name_pattern: str = "auto"  # regex on the file name with groups (?P<group>) and (?P<fold>), or auto
+    max_per_class: Count | None = None  # use at most so many recordings of each class
+    max_bad_fraction: Probability = 0.25  # more unusable recordings than this stop the run
+    demo_train: Count = 340  # recordings in the demo's train folder
+    demo_test: Count = 80  # and in its test folder
+
+    @field_validator("label_pattern", "name_pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern, info):
+        try:
+            groups = re.compile(pattern or "").groups
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from None
+        if pattern and info.field_name == "label_pattern" and not groups:
+            raise ValueError("it needs a group (…) around the label")
+        return pattern
+
+
+class Audio(Section):
+    """The one form in which every clip is stored, trained on and deployed."""
+
+    sample_rate: Annotated[Whole, Field(ge=4000, le=192000)] = 16000  # Hz
+    clip_seconds: Positive = 4.0
+    short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
+    min_last_fraction: Probability = 0.5  # a recording's last piece is kept if it fills so much of a clip
+    max_seconds: Positive = 900.0  # longer recordings are set aside
+
+
+class Clean(Section):
+    """What is done to a recording before it is cut."""
+
+    min_seconds: Positive = 0.1  # shorter recordings are set aside
+    silence_db: float = -80.0  # dBFS; recordings that never get louder are set aside
+    trim_db: Positive | None = 50.0  # edges so many dB below the loudest frame are cut; None: no trimming
+    denoise: bool = False  # spectral gating with noisereduce
+    peak: Annotated[float, Field(gt=0, le=1)] = 0.99  # peak of every cleaned recording
+
+
+class Split(Section):
+    folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
+
+
+class Transform(Section):
+    """One waveform augmentation: with probability p, parameters drawn uniformly from its range."""
+
+    name: Literal["shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb"]
+    p: Probability = 0.5
+    low: float | None = None
+    high: float | None = None
+
+
+class Augment(Section):
+    """Offline copies of the training clips."""
+
+    mode: Literal["each", "one_of"] = "each"  # every transform by its own p, or exactly one or nothing
+    copies: Annotated[Whole, Field(ge=0, le=20)] = 1  # copies per training clip
+    transforms: tuple[Transform, ...] = (
+        Transform(name="shift", low=-0.3, high=0.3),
+        Transform(name="pitch_shift", low=-2, high=2),
+        Transform(name="time_stretch", low=0.8, high=1.25),
+        Transform(name="gaussian_noise", low=0.001, high=0.015),
+    )
+
+
+class Features(Section):
+    """The log-mel front end."""
+
+    n_fft: Annotated[Whole, Field(ge=64)] = 1024  # samples
+    hop_length: Count = 320  # samples
+    n_mels: Annotated[Whole, Field(ge=8, le=512)] = 128
+    f_min: Annotated[float, Field(ge=0)] = 20.0  # Hz
+    f_max: Positive | None = None  # Hz; None: half the sample rate
+    image_size: Annotated[Whole, Field(ge=16, le=1024)] = 128  # pixels
+
+
+class Model(Section):
+    name: str = "cnn"
+    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
+    dropout: Probability = 0.2
+
+
+class Train(Section):
+    """Training of the network, computed from waveforms."""
+
+    epochs: Count = 30
+    batch_size: Annotated[Whole, Field(ge=2)] = 32
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    warmup_fraction: Probability = 0.1  # of all steps
+    select: Literal["validation", "last"] = "validation"  # best epoch on a validation fold, or the last one
+    patience: Count = 10  # epochs without a better validation loss before stopping
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4  # 0: off
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    clip_norm: Positive = 1.0  # gradients are scaled down to this norm
+    augmented_copies: bool = False  # train on 03's offline copies too
+    shift: Probability = 1.0  # circular shift by up to this fraction of the clip
+    speed: Annotated[float, Field(ge=0, lt=1)] = 0.1  # playback speed drawn within +- this fraction
+    gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
+    masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
+    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15  # longest mask, as a fraction of the axis
+    views: Count = 4  # shifted views whose probabilities are averaged when predicting
+    threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
+
+
+class Compare(Section):
+    """Models beside the CNN: on the feature table, other networks, ensembles of all but the linear baseline."""
+
+    models: tuple[Compared, ...] = ("mfcc_linear", "svm", "xgboost")
+    augmented_copies: bool = True  # fit on 03's offline copies too
+
+
+class Evaluate(Section):
+    bootstrap_samples: Annotated[Whole, Field(ge=50)] = 2000
+    worst: Count = 8  # mistakes shown and heard
+
+
+class Submit(Section):
+    model: str = "cnn"
+
+
+class Config(Section):
+    """Everything that shapes a run. Frozen; saved in ``run.json`` and beside each model."""
+
+    preset: str = "default"
+    about: str = ""
+    synthetic: bool = False  # scores of synthetic data are labelled so on every page
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    fast: bool = False  # a smoke run: the same chain, far too small to mean anything
+    data: Data = Data()
+    audio: Audio = Audio()
+    clean: Clean = Clean()
+    split: Split = Split()
+    augment: Augment = Augment()
+    features: Features = Features()
+    model: Model = Model()
+    train: Train = Train()
+    compare: Compare = Compare()
+    evaluate: Evaluate = Evaluate()
+    submit: Submit = Submit()
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        nyquist = self.audio.sample_rate / 2
+        if not self.features.f_min < (self.features.f_max or nyquist) <= nyquist:
+            raise ValueError(
+                f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz does not hold: "
+                f"f_min is {self.features.f_min:g}, f_max is {self.features.f_max}"
+            )
+        if self.features.n_fft > self.audio.clip_seconds * self.audio.sample_rate:
+            raise ValueError("features.n_fft is longer than a clip (audio.clip_seconds x audio.sample_rate)")
+        ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
+        if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
+            raise ValueError("compare.models names each model once, the ensembles soft_vote and stacking last")
+        if self.submit.model not in ("cnn", *self.compare.models):
+            raise ValueError(f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models")
+        return self
+
+    def members(self):
+        """The models that an ensemble joins: the CNN and all compared ones but the baseline and the ensembles."""
+        return ("cnn", *(name for name in self.compare.models if name not in (*ENSEMBLES, "mfcc_linear")))
+
+    def submitted(self):
+        """The models that the submission needs: an ensemble's members and itself, or the one named."""
+        return (*self.members(), self.submit.model) if self.submit.model in ENSEMBLES else (self.submit.model,)
+
+    def with_network(self, name):
+        """The same config with another network."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"name": name})})
+
+    def digest(self, sections):
+        """SHA-256 of the named sections with the seed and `fast`: equal digests mean equal settings."""
+        part = {name: self.model_dump(mode="json")[name] for name in (*sections, "seed", "fast")}
+        part.get("data", {}).pop("root", None)  # the recordings count, not where they lie
+        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
