@@ -98,7 +98,6 @@ STAGES = (
             "waveforms.npy",
             "waveforms.csv",
             "features.csv",
-            "predictions.csv",
             "models/{submit}",
         ),
         ("submission.csv", "submission_check.json"),
