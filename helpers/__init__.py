@@ -24,6 +24,7 @@ evaluate     metrics as flat dicts, with an interval on every number
 predict      the bundle: waveform in, probabilities out
 compare      every model by name: trained on the same folds, predicted alike
 submit       predictions to a checked submission
+style        the house style of figures
 plots        figures from arrays and tables
 boards       cards to look at and to listen to
 report       one page that a person can send to a colleague

@@ -64,6 +64,15 @@ def home():
     return REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path.cwd()
 
 
+def existing_run(name):
+    """Folder of a run that is there, by name. Raises StageError listing the runs that are."""
+    folder = home() / "outputs" / name
+    if not folder.is_dir():
+        runs = sorted(path.parent.name for path in (home() / "outputs").glob("*/run.json"))
+        raise StageError(f"There is no run {name!r} yet. Runs: {', '.join(runs) or 'none; start with `make run-all`'}.")
+    return folder
+
+
 # --- files -------------------------------------------------------------------------------------------------
 
 

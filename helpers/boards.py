@@ -59,7 +59,8 @@ def clips(items, config):
 def table(frame, precision=2, **formats):
     """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}"."""
     spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
-    styler = frame.rename(columns=lambda name: str(name).replace("_", " ")).style.hide()
+    spoken = [str(name).replace("_", " ") for name in frame]
+    styler = frame.set_axis(spoken if len(set(spoken)) == len(spoken) else list(frame), axis=1).style.hide()
     styler = styler.format_index(escape="html", axis=1).format(precision=precision, escape="html")
     for column, how in spaced.items():
         styler = styler.format(how, subset=[column], escape="html")

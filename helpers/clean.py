@@ -14,6 +14,7 @@ import pandas as pd
 
 from helpers import artifacts, audio
 
+PAUSE_DB = -80.0  # dBFS after normalising; a piece below this holds no sound
 FRAME_SECONDS = 0.032  # levels are taken over frames of this length
 NOISE_SAMPLES = 4096  # fewer are no sample of the noise
 CLICK_SECONDS = 0.15  # less than this is left by trimming only where the loudest moment is a click
@@ -38,6 +39,8 @@ def judge(recordings, config):
     _set_aside(table, silent, "SILENT", f"never louder than {rules.silence_db:g} dBFS")
     conflicting = conflicting_labels(table)
     _set_aside(table, conflicting, "DUP_LABEL_CONFLICT", "the same sound lies under two labels; listen and keep one")
+    for samples, twins in table[conflicting].groupby("pcm_sha256"):
+        table.loc[conflicting & table["pcm_sha256"].eq(samples), "reason"] += f" of {', '.join(twins['path'])}"
     table.loc[table["status"].eq("ok"), "status"] = "used"
     check_enough(table, config.data.max_bad_fraction)
     return table
@@ -165,12 +168,17 @@ def cut(waveform, settings):
     """Cut a cleaned waveform into clips.
 
     Args: waveform float32 [samples] at settings.sample_rate; settings the config's Audio section.
-    Yields (start_seconds, valid_seconds, clip float32 [clip_samples]).
+    A piece without sound (a long pause) gives no clip, but a recording always gives one.
+    Returns a list of (start_seconds, valid_seconds, clip float32 [clip_samples]).
     """
     size, rate = round(settings.clip_seconds * settings.sample_rate), settings.sample_rate
-    for start in starts(len(waveform), size, settings.min_last_fraction):
-        piece = waveform[start : start + size]
-        yield round(start / rate, 4), round(len(piece) / rate, 4), fill(piece, size, settings.short_clips)
+    first = starts(len(waveform), size, settings.min_last_fraction)
+    pieces = [(start, waveform[start : start + size]) for start in first]
+    heard = [(start, piece) for start, piece in pieces if audio.level_db(piece - piece.mean()) > PAUSE_DB]
+    return [
+        (round(start / rate, 4), round(len(piece) / rate, 4), fill(piece, size, settings.short_clips))
+        for start, piece in heard or pieces[:1]
+    ]
 
 
 def load_clean(path, config):

@@ -62,10 +62,10 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
     preset, data = _absolute(preset), data and str(Path(data).expanduser().resolve())  # kernels work elsewhere
     settled = config.load(preset, data, seed, fast, settings)
     folder = stages.run_folder(settled, run)
+    print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
+    root = sources.locate(settled)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
-        root = sources.locate(settled)
         parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
         parameters |= {"fast": fast, "settings": settings}
         ran = [stage.name for stage in stages.STAGES if run_stage(stage, settled, folder, root, parameters, force)]
@@ -223,12 +223,15 @@ def summary(folder, ran, seconds):
     """What the terminal shows at the end: counts, held-out scores, where the outputs are, times."""
     run, metrics = stages.read_run(folder), artifacts.read_json(folder / "metrics.json")
     check, counts = artifacts.read_json(folder / "submission_check.json"), run["counts"]
+    found = artifacts.read_table(folder / "recordings.csv")
+    ignored = found.loc[found["status"].eq("ignored"), "reason"].value_counts()
     marks = [name for name in ("synthetic", "fast") if run["config"][name]]
     lines = [
         "",
         f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
         f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside"
         f" + {counts['ignored']} ignored",
+        *(f"              ignored: {count} {reason}" for reason, count in ignored.items()),
         f"  held out    {_scores(metrics)}" + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
     ]
     if check.get("hidden_test"):

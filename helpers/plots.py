@@ -1,9 +1,8 @@
 """Figures from arrays and tables.
 
-Every function returns a matplotlib Figure; colours are Okabe and Ito's, which colour-blind readers can tell apart.
+Every function returns a matplotlib Figure. Colours are Okabe and Ito's, which colour-blind readers can tell apart;
+where every class needs its own, there are not enough of them, and tab20 it is.
 """
-
-import functools
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -12,57 +11,7 @@ import torch
 from sklearn.metrics import roc_curve
 
 from helpers import features
-
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#8A8F98",
-)  # fmt: skip
-INK = "#22303C"
-STYLE = {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#B8C0C8",
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": "#55626E",
-    "ytick.color": "#55626E",
-    "axes.prop_cycle": matplotlib.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]),
-    "legend.frameon": False,
-    "savefig.bbox": "tight",
-    "text.parse_math": False,  # a label with dollar signs is a label
-}
-
-
-def styled(function):
-    """Draw a figure in the house style, and close it so that a notebook shows it once."""
-
-    @functools.wraps(function)
-    def draw(*args, **kwargs):
-        with plt.rc_context(STYLE):
-            figure = function(*args, **kwargs)
-            figure.canvas.draw()
-        plt.close(figure)
-        return figure
-
-    return draw
-
-
-def grid(axis, which="x"):
-    axis.grid(axis=which, color="#E3E7EB", linewidth=0.8)
-    axis.set_axisbelow(True)
-
-
-def shown(label):
-    """A label as a legend shows it: matplotlib would leave out one that begins with an underscore."""
-    return " " + label if label.startswith("_") else label
-
+from helpers.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, shown, styled
 
 # --- the recordings ----------------------------------------------------------------------------------------
 
@@ -117,7 +66,7 @@ def fold_counts(clips):
         )
         left += table[label].to_numpy()
     axis.invert_yaxis()
-    axis.set(title="Every class in every fold, no source in two", xlabel="recordings")
+    axis.set(title="Recordings per fold, coloured by class", xlabel="recordings")
     axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=8.5)
     return figure
 
@@ -204,7 +153,8 @@ def learning_curves(history):
         if column in history:
             for _, fold in history.groupby("fold"):
                 axis.plot(fold["epoch"], fold[column], color=colour, alpha=0.25, linewidth=1)
-            mean = history.groupby("epoch")[column].mean()
+            epochs = history.groupby("epoch")[column]
+            mean = epochs.mean()[epochs.count() == history["fold"].nunique()]
             axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(title="Accuracy", xlabel="epoch", ylim=(0, 1.02))
@@ -265,7 +215,8 @@ def recall_by_class(table):
     figure, axis = plt.subplots(figsize=(8, 0.36 * len(table) + 1.1))
     whiskers(axis, table["recall"], table["recall_low"], table["recall_high"], BLUE)
     axis.set_yticks(range(len(table)), [f"{row.label} ({row.recordings})" for row in table.itertuples()])
-    axis.set(title="Recall by class (recordings)", xlim=(0, 1.02), xlabel="share found, with its 95 % interval")
+    axis.set(title="Recall by class (recordings)", xlabel="share found, with its 95 % interval")
+    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(table) - 0.4))
     axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     grid(axis)
     return figure

@@ -91,7 +91,7 @@ def main(arguments=None):
     parser.add_argument("--top", type=int, default=3, help="classes shown per file (default: 3)")
     options = parser.parse_args(arguments)
     try:
-        bundle = Bundle(artifacts.home() / "outputs" / options.run)
+        bundle = Bundle(artifacts.existing_run(options.run))
     except (artifacts.StageError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -72,7 +72,7 @@ def main(arguments=None):
     parser.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
     options = parser.parse_args(arguments)
     try:
-        print(build(artifacts.home() / "outputs" / options.run))
+        print(build(artifacts.existing_run(options.run)))
     except artifacts.StageError as error:
         print(error, file=sys.stderr)
         return 1

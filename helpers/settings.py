@@ -29,6 +29,7 @@ class Data(Section):
     root: str | None = None  # folder of recordings; None: as `source` says
     label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
     name_pattern: str = "auto"  # regex on the file name with groups (?P<group>) and (?P<fold>), or auto
+    exclude: tuple[str, ...] = ()  # labels that are left out
     max_per_class: Count | None = None  # use at most so many recordings of each class
     max_bad_fraction: Probability = 0.25  # more unusable recordings than this stop the run
     demo_train: Count = 340  # recordings in the demo's train folder
@@ -43,6 +44,9 @@ class Data(Section):
             raise ValueError(f"it is no regular expression: {error}") from None
         if pattern and info.field_name == "label_pattern" and not groups:
             raise ValueError("it needs a group (…) around the label")
+        named = "(?P<group>" in (pattern or "") or "(?P<fold>" in (pattern or "")
+        if info.field_name == "name_pattern" and pattern != "auto" and not named:
+            raise ValueError("it needs (?P<group>…) around what tells the source, or (?P<fold>…), or be auto")
         return pattern
 
 

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from helpers import artifacts, demo
@@ -94,6 +95,8 @@ def find(root, data):
     rows = [_check_link(root, path, row) for path, row in zip(files, rows, strict=True)]
     table = pd.DataFrame(rows, columns=["recording_id", "path", "label", "split", "status", "reason"])
     table = _drop_unknown_test_labels(_name_facts(table, data))
+    left_out = table["label"].isin(data.exclude) & table["split"].eq("train") & table["status"].eq("ok")
+    table.loc[left_out, ["status", "reason"]] = "ignored", "left out: data.exclude"
     if data.max_per_class:
         table = _thin_out(table, data.max_per_class)
     _check_classes(table, root)
@@ -199,6 +202,9 @@ def _name_facts(table, data):
     _, pattern = grammar_of(table.loc[ok, "path"], data.name_pattern)
     matches = [pattern.fullmatch(PurePosixPath(path).stem) if pattern else None for path in table["path"]]
     facts = [match.groupdict() if match else {} for match in matches]
+    if data.name_pattern != "auto" and ok.any() and not any(np.array(facts, dtype=object)[ok.to_numpy()]):
+        name = PurePosixPath(table.loc[ok, "path"].iloc[0]).stem
+        raise SourceError(f"data.name_pattern {data.name_pattern!r} fits none of the file names, such as {name!r}.")
     table["source"] = [fact.get("group") or "" for fact in facts]
     table["official_fold"] = pd.array(
         [int(fact["fold"]) if fact.get("fold") else None for fact in facts], dtype="Int64"
@@ -244,9 +250,12 @@ def hidden_labels(root, recordings, config):
 def _check_classes(table, root):
     train = table[table["status"].eq("ok") & table["split"].eq("train")]
     if train.empty:
+        tables = [path for path in table["path"] if path.lower().endswith(".csv")]
+        hint = f" Labels are read from folders, not yet from {', '.join(tables[:3])}." if tables else ""
         raise SourceError(
             f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
             f"folder. Expected <folder>/<class>/<recording>, at any depth; audio is {' '.join(sorted(AUDIO_SUFFIXES))}"
+            + hint
         )
     if reserved := set(train["label"]) & artifacts.IDENTITY:
         raise SourceError(

@@ -45,7 +45,7 @@ def folds(recordings, n_folds, seed):
     if lonely := per_class.index[per_class < 2].tolist():
         raise SplitError(
             f"A class needs recordings from at least two sources to be trained and tested honestly; "
-            f"only one was found for: {', '.join(lonely)}. Add recordings or take the class out."
+            f"only one was found for: {', '.join(lonely)}. Add recordings, or leave the class out: data.exclude."
         )
     if recordings["official_fold"].notna().all():
         _refuse_crossings(recordings.assign(fold=recordings["official_fold"]), "the official folds")
@@ -90,7 +90,17 @@ def rounds(fold_numbers, select):
     return plan
 
 
-def certificate(clips, how):
+def how_grouped(recordings):
+    """In words, how the groups were formed: said in the certificate and in the report."""
+    if recordings["source"].ne("").any():
+        return "recordings of one source (told by the file name) and recordings with the same samples, united"
+    return (
+        "the file names tell no source, so each recording counts as its own unless samples are equal; "
+        "where several recordings come from one source, the scores are too good (see data.name_pattern)"
+    )
+
+
+def certificate(clips, how, how_groups):
     """What split_certificate.json says: that no group crosses the folds, and which lie in train and test.
 
     Args: clips table with group, fold, split, label, recording_id. Raises SplitError if a group crosses.
@@ -103,7 +113,7 @@ def certificate(clips, how):
         "crossings": 0,
         "folds": {str(fold): _fold_counts(part) for fold, part in train.groupby("fold")},
         "how_folds": how,
-        "how_groups": "recordings of one source (file name) and recordings with the same samples, united",
+        "how_groups": how_groups,
         "n_groups": int(sizes.size),
         "largest_group_recordings": int(sizes.max()),
         "groups": {group: sorted(part["recording_id"].unique()) for group, part in train.groupby("group")},

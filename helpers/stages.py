@@ -147,7 +147,8 @@ class Stage:
         if missing:
             raise StageError(f"{self.spec.name} promised {', '.join(missing)}, which it did not write.")
         seconds = round(time.perf_counter() - self.started, 1)
-        record = {"status": "done", "seconds": seconds, "peak_mb": peak_mb(), "key": self.key}
+        settings = self.config.model_dump(mode="json", include=set(own_sections(self.spec)))
+        record = {"status": "done", "seconds": seconds, "peak_mb": peak_mb(), "key": self.key, "settings": settings}
         record["outputs"] = {name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)}
         _note(self.folder, self.config, self.spec.name, record, counts)
         return pd.DataFrame([{"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"], **counts}])
@@ -167,16 +168,38 @@ def begin(name, config, run=None, data=None):
 
 
 def _require_inputs(stage, config, folder):
+    """Raise StageError, naming the notebook to run first, unless all inputs are there, made with these settings."""
     done = read_run(folder).get("stages", {})
+    earlier = STAGES[: STAGES.index(stage)]
+    unfinished = [other.name for other in earlier if done.get(other.name, {}).get("status") != "done"]
     for name in stage.inputs(config):
-        if name == "data":
-            continue
-        producer = next(other for other in STAGES if name in other.outputs(config))
-        if not (folder / name).exists() or done.get(producer.name, {}).get("status") != "done":
+        producer = next((other for other in earlier if name in other.outputs(config)), None)
+        if producer and (producer.name in unfinished or not (folder / name).exists()):
+            first = (*unfinished, producer.name)[0]
             raise StageError(
                 f"{stage.name} needs {name}, which is not there yet in {folder}. "
-                f"Run {producer.name}.ipynb first, with the same preset, data and run (or `make run-all`)."
+                f"Run {first}.ipynb first, with the same preset, data and run (or `make run-all`)."
             )
+    for other in earlier:
+        _require_same_settings(stage, config, other.name, done.get(other.name, {}).get("settings", {}))
+
+
+def _require_same_settings(stage, config, name, settings):
+    """What an earlier notebook was run with must hold here too, or what is trained would not be what is deployed."""
+    here = config.model_dump(mode="json")
+    for section, recorded in settings.items():
+        for key, value in recorded.items():
+            if key != "root" and here[section][key] != value:
+                raise StageError(
+                    f"{name} was run with {section}.{key}={value}, but here it is {here[section][key]}. "
+                    f'Give it to {stage.name} too (settings = "{section}.{key}={value}"), or run {name} again.'
+                )
+
+
+def own_sections(stage):
+    """The sections of the configuration that no stage before this one depends on."""
+    before = {section for other in STAGES[: STAGES.index(stage)] for section in other.sections}
+    return [section for section in stage.sections if section not in before]
 
 
 def stage_key(stage, config, folder, data):
@@ -271,5 +294,9 @@ def git_commit():
 
 def peak_mb():
     """Largest resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it started this process
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return round(int(lines["VmHWM"].split()[0]) / 2**10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,5 +1,6 @@
 """Predictions to a submission that is checked before it is put in place."""
 
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,17 +15,22 @@ class SubmissionError(ValueError):
 
 def find_sample(root):
     """The sample submission below a data folder, as text, or None. Its header, ids and their order are the contract."""
-    found = sorted(
-        path
-        for path in Path(root).rglob("*.csv")
-        if "sample" in path.name.lower() and "submission" in path.name.lower()
-    )
+    found = sorted(path for path in Path(root).rglob("*.csv") if _is_sample(path.relative_to(root)))
     if not found:
         return None
-    sample = pd.read_csv(found[0], dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    if sample.shape[1] < 2:
-        raise SubmissionError(f"{found[0].name} has the columns {list(sample)}; expected an id and a label column")
+    try:
+        sample = pd.read_csv(found[0], dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise SubmissionError(f"{found[0]} cannot be read as a CSV in UTF-8: {error}") from None
+    if sample.shape[1] != 2:
+        raise SubmissionError(f"{found[0].name} has the columns {list(sample)}; expected an id and a label")
     return sample
+
+
+def _is_sample(path):
+    """Whether a relative path names a sample submission; hidden files and what macOS leaves in archives do not."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and "sample" in path.name.lower() and "submission" in path.name.lower()
 
 
 def prior(labels):
@@ -63,7 +69,9 @@ def ids_for(recordings, sample=None):
     if sample is None:
         return names if names.is_unique else recordings["path"]
     wanted = sample.iloc[:, 0]
+    asked = {unicodedata.normalize("NFC", name): name for name in wanted}  # macOS spells accents in two characters
     spellings = [names, names.map(lambda name: PurePosixPath(name).stem), recordings["path"]]
+    spellings = [s.map(lambda name: asked.get(unicodedata.normalize("NFC", name), name)) for s in spellings]
     best = max(spellings, key=lambda spelling: spelling.isin(wanted).sum())
     missing, extra = sorted(set(wanted) - set(best)), sorted(set(best) - set(wanted))
     if missing or extra or best.duplicated().any():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import encoded, encoded_av, noise, plant, recordings_table, snr_db, tone, wav_bytes, write_wav
 
-from helpers import artifacts, audio, config, decoder, sources
+from helpers import artifacts, audio, decoder, sources
+from helpers import settings as settings_module
 from helpers.decoder import AudioIssue, Decoded
 
 LAW = settings(deadline=None, derandomize=True, max_examples=50)
@@ -406,7 +407,7 @@ def test_a_few_samples_can_be_measured(n_samples):
 
 
 def survey(root):
-    return audio.survey(root, sources.find(root, config.Data())).set_index("path")
+    return audio.survey(root, sources.find(root, settings_module.Data())).set_index("path")
 
 
 def test_a_survey_measures_what_it_can_and_sets_aside_the_rest(tmp_path):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tables import noise, small_config, tone
 
 from helpers import audio, augment
-from helpers.config import Augment, Transform
+from helpers.settings import Augment, Transform
 
 RATE = 8000
 NAMES = ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb")

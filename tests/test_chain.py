@@ -169,7 +169,7 @@ def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, cap
 
 def test_a_notebook_opened_too_early_says_which_one_to_run_first(home, tmp_path):
     line = pipeline.LiveLine("05")
-    with pytest.raises(pipeline.PipelineError, match=r"needs waveforms.npy.*[\s\S]*Run 04_features.ipynb first"):
+    with pytest.raises(pipeline.PipelineError, match=r"needs waveforms.npy.*[\s\S]*Run 01_explore.ipynb first"):
         pipeline.execute(stages.spec("05_train_cnn"), tmp_path / "05.ipynb", {"preset": "demo", "run": "empty"}, line)
 
 
@@ -198,3 +198,31 @@ def test_a_notebooks_metadata_keeps_no_path_of_this_machine(demo):
     for path in (demo / "notebooks").glob("*.ipynb"):
         papermill = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
         assert "input_path" not in papermill and "output_path" not in papermill
+
+
+def test_recordings_of_a_fifth_of_a_second_and_no_test_folder_work_too(home, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in [f"{label}/{take}.wav" for label in ("low", "high") for take in range(4)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pitch = 300 if name.startswith("low") else 1500
+        tone = 0.3 * np.sin(2 * np.pi * pitch * np.arange(1600) / 8000) + 0.01 * rng.standard_normal(1600)
+        soundfile.write(tmp_path / name, tone, 8000)
+    settings = (
+        TINY + " audio.sample_rate=8000 audio.clip_seconds=1 features.n_mels=32 augment.copies=0 submit.model=svm"
+    )
+    folder, _ = pipeline.run_all(data=str(tmp_path), run="short", settings=settings)
+    assert artifacts.read_json(folder / "submission_check.json")["kind"] == "out-of-fold predictions"
+    own = artifacts.read_table(folder / "models" / "svm" / "out_of_fold.csv").set_index("clip_id")
+    submission = pd.read_csv(folder / "submission.csv", dtype=str)
+    clips = artifacts.read_table(folder / "waveforms.csv").set_index("clip_id")["recording_id"]
+    said = own[["high", "low"]].idxmax(axis=1).rename(clips)
+    paths = artifacts.read_table(folder / "recordings.csv").set_index("recording_id")["path"]
+    assert submission.set_index("filename")["label"].to_dict() == {
+        paths[identity]: said[identity] for identity in said.index
+    }
+
+
+def test_settings_that_an_earlier_notebook_did_not_have_are_refused(home):
+    settings = pipeline.config.load(settings=TINY + " features.n_mels=40", fast=True)
+    with pytest.raises(artifacts.StageError, match=r"04_features was run with features.n_mels=128, but here it is 40"):
+        stages.begin("05_train_cnn", settings)

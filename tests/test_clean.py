@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from signals import noise, plant, recordings_table, tone, write_wav
 
 from helpers import artifacts, audio, clean, config, sources
+from helpers import settings as settings_module
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 RATE = 16000
-RULES = config.Clean()
+RULES = settings_module.Clean()
 
 
 def still(seconds=1.0, level=0.0):
@@ -50,7 +51,7 @@ SIGNALS = {
     how=st.sampled_from(["pad", "loop"]),
 )
 def test_clips_laid_end_to_end_are_the_recording_but_for_a_short_rest(n_samples, clip_seconds, min_last_fraction, how):
-    settled = config.Audio(
+    settled = settings_module.Audio(
         sample_rate=8000, clip_seconds=clip_seconds, min_last_fraction=min_last_fraction, short_clips=how
     )
     size, waveform = round(clip_seconds * 8000), np.arange(1, n_samples + 1, dtype=np.float32)
@@ -185,7 +186,7 @@ def test_denoising_takes_mono_only():
 def judged(*rows, **data):
     """The verdict on these recordings, which lie between enough sound ones of two classes."""
     sound = [{"label": label} for label in ("dog", "cat") for _ in range(10)]
-    settled = config.Config(data=config.Data(**data))
+    settled = settings_module.Config(data=settings_module.Data(**data))
     return clean.judge(recordings_table(*rows, *sound), settled).iloc[: len(rows)]
 
 
@@ -230,7 +231,7 @@ def test_a_conflict_with_an_unusable_recording_is_none():
 def test_judging_leaves_its_input_alone():
     table = recordings_table({}, {"label": "cat", "rms_db": -20.0})
     before = table.copy()
-    clean.judge(table, config.Config())
+    clean.judge(table, settings_module.Config())
     assert table.equals(before)
 
 
@@ -272,7 +273,7 @@ def explored(tmp_path):
     write_wav(root / "dog/silent.wav", still(2))
     plant(root, "cat, é/text.wav", content=b"words")
     artifacts.write_table(
-        tmp_path / "recordings.csv", audio.survey(root, sources.find(root, config.Data())).convert_dtypes()
+        tmp_path / "recordings.csv", audio.survey(root, sources.find(root, settings_module.Data())).convert_dtypes()
     )
     return root, artifacts.read_table(tmp_path / "recordings.csv")
 
@@ -315,3 +316,11 @@ def test_one_sample_is_too_short(tmp_path):
     write_wav(tmp_path / "x.wav", tone()[1:2])
     facts = audio.measure(audio.decode(tmp_path / "x.wav"))
     assert judged({name: facts[name] for name in ("rms_db", "duration_seconds")})["code"].iloc[0] == "TOO_SHORT"
+
+
+def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
+    settled = settings_module.Audio(sample_rate=RATE, clip_seconds=1.0)
+    sound, pause = tone(440, 1.0), np.zeros(2 * RATE, np.float32)
+    heard = clean.cut(np.concatenate([sound, pause, sound]), settled)
+    assert [start for start, _, _ in heard] == [0, 3]
+    assert [start for start, _, _ in clean.cut(pause, settled)] == [0]

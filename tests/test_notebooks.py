@@ -88,7 +88,7 @@ def test_links_between_notebooks_lead_somewhere():
 
 def test_every_knob_is_a_real_setting():
     keys = re.findall(r'"((?:\w+)\.(?:\w+))": \w+', "\n".join(c.source for n in NOTEBOOKS for c in cells(n, "code")))
-    from helpers.config import Config
+    from helpers.settings import Config
 
     tree = Config().model_dump()
     assert keys and all(key.split(".")[1] in tree[key.split(".")[0]] for key in keys)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from signals import plant
 
 from helpers import artifacts, config, sources
+from helpers import settings as settings_module
 from helpers.sources import SourceError
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
@@ -19,7 +20,7 @@ TWO_CLASSES = ("dog/a.wav", "cat/b.wav")
 
 def find(root, **data):
     """What is found below root, by path."""
-    return sources.find(root, config.Data(**data)).set_index("path")
+    return sources.find(root, settings_module.Data(**data)).set_index("path")
 
 
 def row(root, path, **data):
@@ -72,7 +73,7 @@ def test_files_in_hidden_folders_are_ignored(tmp_path, path):
 @pytest.mark.parametrize("path", [b"dog/\xff.wav", b"\xfe\xff/1.wav"])
 def test_a_name_that_is_not_utf8_is_set_aside_and_can_be_written(tmp_path, path):
     plant(tmp_path, *TWO_CLASSES, os.fsdecode(path))
-    table = sources.find(tmp_path, config.Data())
+    table = sources.find(tmp_path, settings_module.Data())
     [found] = table[table["status"].eq("quarantined")].itertuples()
     assert found.reason.startswith("NAME_UNSAFE")
     artifacts.write_table(tmp_path / "t.csv", table)
@@ -89,7 +90,7 @@ def test_every_file_has_one_row_and_only_known_classes_are_labels(tmp_path_facto
     root = tmp_path_factory.mktemp("tree")
     files = {*TWO_CLASSES, *paths}
     plant(root, *files)
-    table = sources.find(root, config.Data())
+    table = sources.find(root, settings_module.Data())
     assert sorted(table["path"]) == sorted(files)
     assert table["recording_id"].is_unique
     assert artifacts.account(table)["found"] == len(files)

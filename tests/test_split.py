@@ -186,7 +186,7 @@ SOUND = [
 
 
 def test_a_certificate_counts_what_there_is():
-    said = split.certificate(clips_of(SOUND), "dealt")
+    said = split.certificate(clips_of(SOUND), "dealt", "by source")
     assert (said["crossings"], said["n_groups"], said["largest_group_recordings"]) == (0, 4, 2)
     assert said["groups"] == {"g1": ["r1", "r2"], "g2": ["r3"], "g3": ["r4"], "g4": ["r5"]}
     assert said["folds"]["1"] == {"recordings": 3, "clips": 6, "groups": 2, "labels": {"cat": 1, "dog": 2}}
@@ -196,9 +196,9 @@ def test_a_certificate_counts_what_there_is():
 
 def test_a_group_across_folds_gets_no_certificate():
     with pytest.raises(SplitError, match="1 groups cross the folds: g1"):
-        split.certificate(clips_of([*SOUND, ("r7", "dog", "g1", 2, "train")]), "dealt")
+        split.certificate(clips_of([*SOUND, ("r7", "dog", "g1", 2, "train")]), "dealt", "by source")
 
 
 def test_a_group_that_is_also_in_test_is_named():
-    said = split.certificate(clips_of([*SOUND, ("r7", "", "g2", None, "test")]), "dealt")
+    said = split.certificate(clips_of([*SOUND, ("r7", "", "g2", None, "test")]), "dealt", "by source")
     assert said["groups_also_in_test"] == ["g2"]

@@ -80,7 +80,7 @@ def test_the_sample_is_found_below_the_data_and_read_as_text(tmp_path):
 
 def test_a_sample_of_one_column_is_refused(tmp_path):
     (tmp_path / "sample_submission.csv").write_text("id\n1\n")
-    with pytest.raises(submit.SubmissionError, match="expected an id and a label column"):
+    with pytest.raises(submit.SubmissionError, match="expected an id and a label"):
         submit.find_sample(tmp_path)
 
 
