@@ -174,7 +174,9 @@ def cut(waveform, settings):
     size, rate = round(settings.clip_seconds * settings.sample_rate), settings.sample_rate
     first = starts(len(waveform), size, settings.min_last_fraction)
     pieces = [(start, waveform[start : start + size]) for start in first]
-    heard = [(start, piece) for start, piece in pieces if audio.level_db(piece - piece.mean()) > PAUSE_DB]
+    heard = [
+        (start, piece) for start, piece in pieces if len(piece) and audio.level_db(piece - piece.mean()) > PAUSE_DB
+    ]
     return [
         (round(start / rate, 4), round(len(piece) / rate, 4), fill(piece, size, settings.short_clips))
         for start, piece in heard or pieces[:1]
