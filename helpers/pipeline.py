@@ -261,7 +261,7 @@ def _short(path):
 
 
 def main(arguments=None):
-    """Run the series from the command line. Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings."""
+    """Run the series from the command line. Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings, 130 stopped."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
     )
@@ -287,6 +287,9 @@ def main(arguments=None):
     except (PipelineError, artifacts.StageError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The next call starts again at the stage that was running.", file=sys.stderr)
+        return 130
     return 0
 
 
