@@ -261,7 +261,10 @@ def _short(path):
 
 
 def main(arguments=None):
-    """Run the series from the command line. Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings, 130 stopped."""
+    """Run the series from the command line.
+
+    Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings, 130 stopped by hand.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
     )
