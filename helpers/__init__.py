@@ -9,7 +9,8 @@ artifacts    files of a run: atomic writes, tables with a schema, digests
 stages       what each notebook reads and writes, and whether it must run again
 synth        ten everyday sounds from their physics
 demo         the embedded demo data set, built from synth
-sources      finds recordings and their labels; downloads public sets
+downloads    public sets, downloaded once and checked
+sources      finds recordings and their labels
 decoder      the one decoder gate: looked at before decoded, checked after
 audio        recordings as arrays: load, survey, measure, resample, write
 clean        quality rules, trim, denoise, normalise, cut into clips

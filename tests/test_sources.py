@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import plant
 
-from helpers import artifacts, config, sources
+from helpers import artifacts, config, downloads, sources
 from helpers import settings as settings_module
-from helpers.sources import SourceError
+from helpers.downloads import SourceError
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 TWO_CLASSES = ("dog/a.wav", "cat/b.wav")
@@ -238,10 +238,10 @@ def zipped(path, members):
 
 def test_the_esc50_archive_is_downloaded_once_and_read_through_its_table(tmp_path):
     archive = zipped(tmp_path / "a.zip", ARCHIVE)
-    root = sources.download_esc50(tmp_path / "data", archive.as_uri())
+    root = downloads.download_esc50(tmp_path / "data", archive.as_uri())
     assert os.listdir(tmp_path / "data") == ["ESC-50"]
     archive.unlink()
-    assert sources.download_esc50(tmp_path / "data", archive.as_uri()) == root
+    assert downloads.download_esc50(tmp_path / "data", archive.as_uri()) == root
 
     all50, ten = find(root, source="esc50"), find(root, source="esc10")
     assert all50["label"].to_dict() == {
@@ -268,7 +268,7 @@ def refused_download(tmp_path, content):
     if content is not None:
         (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(SourceError):
-        sources.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
+        downloads.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
     return [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.zip"]
 
 
