@@ -46,11 +46,20 @@ class Bundle:
 
     def predict_file(self, path):
         """Class probabilities of a recording: a Series, highest first. Raises AudioIssue for what cannot be used."""
-        waveform = clean.load_clean(path, self.config)
+        return self.windows(clean.load_clean(path, self.config))[self.labels].mean().sort_values(ascending=False)
+
+    def windows(self, waveform):
+        """Class probabilities over time: a table start_seconds, end_seconds and a column per class, a row per clip.
+
+        Args: waveform cleaned, float32 [samples] at the config's rate (`clean.load_clean`). It is cut as the training
+            recordings were. Raises AudioIssue if it is silent.
+        """
         if audio.level_db(waveform) <= audio.FLOOR_DB:
             raise audio.AudioIssue("SILENT", "the recording holds no sound")
-        clips = np.stack([clip for _, _, clip in clean.cut(waveform, self.config.audio)])
-        return pd.Series(self.predict_clips(clips).mean(axis=0), index=self.labels).sort_values(ascending=False)
+        starts, lengths, clips = zip(*clean.cut(waveform, self.config.audio), strict=True)
+        times = pd.DataFrame({"start_seconds": starts, "end_seconds": np.add(starts, lengths)})
+        batches = [self.predict_clips(np.stack(clips[first : first + 64])) for first in range(0, len(clips), 64)]
+        return pd.concat([times, pd.DataFrame(np.concatenate(batches), columns=self.labels)], axis=1)
 
     def predict_packed(self, packed, rows, batch_size=64):
         """Class probabilities of rows of waveforms.csv: a table clip_id and a column per class."""
