@@ -21,12 +21,12 @@ FILE ?=
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
           $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
 
-.PHONY: help run-all test lint format lab predict report lock clean
+.PHONY: help run-all test lint format lab app predict report lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
-	@echo '  run-all takes PRESET=demo|esc10|folder|file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1'
+	@echo '  run-all takes PRESET=name or file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1'
 	@echo '  and single settings: SET="train.epochs=20 clean.denoise=true"'
 	@echo '  PYTHON=python3.12 chooses the interpreter (3.11 to 3.13).'
 
@@ -48,6 +48,9 @@ format: $(READY)  ## bring code and notebooks into the house style, strip the no
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+app: $(READY)  ## upload or record a sound and see what a run hears in it: make app RUN=demo
+	@EARSHOT_RUN="$(RUN)" $(BIN)/python -m streamlit run app/streamlit_app.py
 
 predict: $(READY)  ## classify one recording: make predict FILE=x.wav RUN=demo
 	@test -n "$(FILE)" || { echo 'Which recording? make predict FILE=x.wav RUN=demo'; exit 2; }

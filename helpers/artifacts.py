@@ -22,7 +22,10 @@ class StageError(RuntimeError):
 
 TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
 # Columns of predictions that are no class; a class cannot have such a name.
-IDENTITY = {"clip_id", "recording_id", "fold", "label", "predicted", "group", "split", "path", "heard"}
+IDENTITY = {
+    *("clip_id", "recording_id", "fold", "label", "predicted", "group"),
+    *("split", "path", "heard", "confidence"),
+}
 EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
 SCHEMAS = {
     "recordings.csv": {
@@ -53,6 +56,7 @@ SCHEMAS = {
     "out_of_fold.csv": {"clip_id": TEXT, "fold": WHOLE, EVERYTHING_ELSE: NUMBER},
     "predictions.csv": {"recording_id": TEXT, "fold": WHOLE, "label": TEXT, "predicted": TEXT, EVERYTHING_ELSE: NUMBER},
     "leaderboard.csv": {"model": TEXT, EVERYTHING_ELSE: NUMBER},
+    "balance.csv": {"balance": TEXT, EVERYTHING_ELSE: NUMBER},
 }
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from helpers import artifacts, audio
+from helpers import artifacts, audio, targets
 from helpers.settings import Augment, Transform
 
 # The transforms of the systems that Earshot unites, with their ranges, to be heard in 03_augment.
@@ -160,7 +160,7 @@ def _write_batch(clips, numbers, run_folder, config, folder):
             augmented, applied = augment_clip(waveform, rate, transform, seed)
             if not applied:
                 continue
-            path = Path(clip.label.replace("/", "_"), f"{clip.clip_id}-a{copy}.flac")
+            path = Path(targets.folder_name(clip.label), f"{clip.clip_id}-a{copy}.flac")
             (folder / path.parent).mkdir(parents=True, exist_ok=True)
             audio.write(folder / path, augmented, rate)
             done = json.dumps(applied, default=str)
@@ -245,10 +245,29 @@ def mask_spectrogram(x, masks, fraction, generator):
     return x
 
 
-def smooth(labels, n_classes, smoothing):
-    """Label distributions [B, C] from integer labels [B], with label smoothing (Szegedy et al. 2016, arXiv:1512.00567).
+def perturb_images(images, flip, rotate, zoom, generator):
+    """Mirror images in time, turn them and zoom: what image networks are often trained with.
 
-    >>> smooth(torch.tensor([1]), 2, 0.1).tolist()
+    What comes in from outside the image is its nearest edge. A sound played backwards or tilted is no sound that
+    exists; whether this helps is for the scores to say.
+
+    Args: images [B, H, W]; flip share that is mirrored; rotate largest turn either way, as a share of a full turn;
+        zoom largest relative change of size; generator of the CPU that every draw comes from. Returns [B, H, W].
+    """
+    angle = _uniform(images[:, 0], generator, -rotate, rotate)[:, 0] * 2 * torch.pi
+    scale = 1 / (1 + _uniform(images[:, 0], generator, -zoom, zoom)[:, 0])
+    mirror = torch.where(_uniform(images[:, 0], generator, 0, 1)[:, 0] < flip, -1.0, 1.0)
+    cosine, sine, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
+    rows = [(mirror * cosine, -sine, zero), (mirror * sine, cosine, zero)]
+    turn = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    grid = F.affine_grid(turn, (len(images), 1, *images.shape[1:]), align_corners=False)
+    return F.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def smooth(targets, smoothing, multilabel=False):
+    """Targets [B, C] with label smoothing (Szegedy et al. 2016, arXiv:1512.00567), each class for itself if several.
+
+    >>> smooth(torch.tensor([[0.0, 1.0]]), 0.1).tolist()
     [[0.05000000074505806, 0.949999988079071]]
     """
-    return F.one_hot(labels, n_classes).float() * (1 - smoothing) + smoothing / n_classes
+    return targets * (1 - smoothing) + smoothing / (2 if multilabel else targets.shape[1])

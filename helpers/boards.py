@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from IPython.display import HTML, Audio
 
-from helpers import audio, features, plots
+from helpers import artifacts, audio, features, plots, targets
 
 
 def player(waveform, sample_rate):
@@ -21,8 +21,9 @@ def player(waveform, sample_rate):
     return sound
 
 
-def card(title, picture=None, waveform=None, sample_rate=None, note=""):
-    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, a note. Text is escaped."""
+def card(title, picture=None, waveform=None, sample_rate=None, note="", bars=None):
+    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, bars (shares by name), a
+    note. Text is escaped."""
     parts = [f"<div style='font-weight:600'>{html.escape(title)}</div>"]
     if picture is not None:
         parts.append(f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{png_uri(picture)}'>")
@@ -30,6 +31,8 @@ def card(title, picture=None, waveform=None, sample_rate=None, note=""):
         sound = base64.b64encode(audio.encode_mp3(waveform, sample_rate)).decode()
         source = f"src='data:audio/mpeg;base64,{sound}'"
         parts.append(f"<audio controls preload='metadata' style='width:100%;height:34px' {source}></audio>")
+    if bars is not None:
+        parts.append(bar_rows(bars))
     if note:
         parts.append(f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>")
     style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
@@ -72,12 +75,12 @@ def clip_card(title, waveform, config, note=""):
     return card(title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note)
 
 
-def examples(packed, rows, config, per_label=1):
-    """A board with the first clips of each class, as the models receive them."""
-    first = (
-        rows[rows["split"].eq("train") & rows["parent_id"].eq("")].groupby("label").head(per_label).sort_values("label")
-    )
-    return clips([(row.label, features.unpack(packed[row.Index])) for row in first.itertuples()], config)
+def examples(packed, rows, config):
+    """A board with a clip of each class, as the models receive it."""
+    train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    first = train.loc[targets.one_each(train, config.data.multilabel)]
+    shown = [(targets.in_words(row.label), features.unpack(packed[row.Index])) for row in first.itertuples()]
+    return clips(shown, config)
 
 
 def first_clips(rows):
@@ -87,17 +90,41 @@ def first_clips(rows):
 
 def mistakes(worst, recordings, packed, rows, config):
     """A board of mistaken recordings: what each is, what it was taken for and how surely; its first clip to hear."""
+    notes = [f"{row.confidence:.0%} sure · fold {row.fold}" for row in worst.itertuples()]
+    return predictions(worst, recordings, packed, rows, config, notes)
+
+
+def predictions(table, recordings, packed, rows, config, notes=None):
+    """A board of predicted recordings: right or wrong, the likeliest classes as bars, its first clip to see and hear.
+
+    Args: table of predictions; recordings.csv; packed int16 [clips, samples]; rows of waveforms.csv; config;
+        notes one per row, or None for the fold.
+    """
     first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
-    cards = [
-        clip_card(
-            f"{row.label} → {row.predicted}",
-            features.unpack(packed[first[row.recording_id]]),
-            config,
-            f"{row.confidence:.0%} sure · fold {row.fold} · {paths[row.recording_id]}",
-        )
-        for row in worst.itertuples()
-    ]
+    classes = [name for name in table if name not in {*artifacts.IDENTITY, "confidence"}]
+    notes = notes or [f"fold {fold}" for fold in table["fold"]]
+    cards = []
+    for (_, row), note in zip(table.iterrows(), notes, strict=True):
+        right, is_, said = row["label"] == row["predicted"], *map(targets.in_words, (row["label"], row["predicted"]))
+        waveform = features.unpack(packed[first[row["recording_id"]]])
+        picture, path = plots.waveform_and_mel(waveform, config), paths[row["recording_id"]]
+        title = f"✓ {is_}" if right else f"✗ {is_} → {said}"
+        bars = row[classes].astype(float).nlargest(3)
+        cards.append(card(title, picture, waveform, config.audio.sample_rate, f"{note} · {path}", bars))
     return board(cards)
+
+
+def bar_rows(shares):
+    """Shares in [0, 1] by name as small horizontal bars: HTML."""
+    line = "display:grid;grid-template-columns:40% 1fr 3.2em;gap:6px;align-items:center;font-size:0.85em"
+    rows = [
+        f"<div style='{line}'><span style='overflow:hidden;text-overflow:ellipsis;white-space:nowrap'>"
+        f"{html.escape(str(name))}</span><span style='background:#EEF1F4;border-radius:3px'><span style='display:block;"
+        f"height:8px;border-radius:3px;background:#0072B2;width:{share:.1%}'></span></span>"
+        f"<span style='text-align:right'>{share:.0%}</span></div>"
+        for name, share in shares.items()
+    ]
+    return f"<div style='margin:4px 0'>{''.join(rows)}</div>"
 
 
 def recordings(table, root, config, seconds=6):
@@ -106,8 +133,7 @@ def recordings(table, root, config, seconds=6):
     for row in table.itertuples():
         waveform = audio.load(Path(root) / row.path, config.audio.sample_rate)[: seconds * config.audio.sample_rate]
         note = f"{row.duration_seconds:.1f} s · {row.sample_rate / 1000:g} kHz · {row.codec} · {row.rms_db:.0f} dBFS"
-        flags = row.flags.replace("_", " ").lower()
-        cards.append(
-            clip_card(row.label or "test", waveform, config, " · ".join(filter(None, [note, flags, row.path])))
-        )
+        notes = filter(None, [note, row.flags.replace("_", " ").lower(), row.path])
+        title = "test" if row.split == "test" else targets.in_words(row.label)
+        cards.append(clip_card(title, waveform, config, " · ".join(notes)))
     return board(cards)

@@ -12,7 +12,7 @@ import noisereduce
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, audio
+from helpers import artifacts, audio, targets
 
 PAUSE_DB = -80.0  # dBFS after normalising; a piece below this holds no sound
 FRAME_SECONDS = 0.032  # levels are taken over frames of this length
@@ -222,7 +222,7 @@ def _write_recording(row, root, config, folder):
     rows = []
     for number, (start_seconds, valid_seconds, clip) in enumerate(cut(waveform, config.audio)):
         clip_id = f"{row.recording_id}-{number:03d}"
-        path = Path(row.split, row.label.replace("/", "_") or "unlabelled", f"{clip_id}.flac")
+        path = Path(row.split, targets.folder_name(row.label), f"{clip_id}.flac")
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         audio.write(folder / path, clip, config.audio.sample_rate)
         rows.append(

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import skops.io
+from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
-from helpers import artifacts, classic, models, predict, train
+from helpers import artifacts, classic, decisions, evaluate, predict, targets, train
+from helpers.settings import ENSEMBLES
 
 
 def cross_validate(name, packed, rows, table, config, folder, found):
@@ -23,11 +26,11 @@ def cross_validate(name, packed, rows, table, config, folder, found):
     Returns (out-of-fold clip probabilities: clip_id, fold and a column per class; costs: train_seconds, ms_per_clip,
     parameters).
     """
-    if name in models.NETWORKS:
-        return _network(name, packed, rows, config, folder)
-    if name in ("soft_vote", "stacking"):
+    if name in ENSEMBLES:
         return _ensemble(name, rows, config, folder, found)
-    return classic.cross_validate(name, table, config, folder)
+    if name in classic.NAMES:
+        return classic.cross_validate(name, table, config, folder)
+    return _network(name, packed, rows, config, folder)
 
 
 def _network(name, packed, rows, config, folder):
@@ -44,11 +47,65 @@ def _ensemble(name, rows, config, folder, found):
     if name == "soft_vote":
         artifacts.write_json(Path(folder) / "card.json", {"name": name, "members": list(members)})
         return soft_vote(tables), costs
-    labels = rows.set_index("clip_id")["label"]
-    meta = stack_fit(tables, labels)
+    labels, several = rows.set_index("clip_id")["label"], config.data.multilabel
+    meta = stack_fit(tables, labels, several)
     skops.io.dump(meta, Path(folder) / "model.skops")
     artifacts.write_json(Path(folder) / "card.json", {"name": name, "members": list(members)})
-    return stack_cross_validate(tables, labels), {**costs, "parameters": costs["parameters"] + meta.coef_.size}
+    parts = meta.estimators_ if several else [meta]  # of a class without recordings, a constant
+    costs["parameters"] += sum(part.coef_.size for part in parts if isinstance(part, LogisticRegression))
+    return stack_cross_validate(tables, labels, several), costs
+
+
+def thresholds(name, folder):
+    """From which probability on a model of a run says each class: a Series; for runs with several labels."""
+    found = artifacts.read_json(Path(folder) / "models" / name / "thresholds.json")
+    return pd.Series(found, dtype=float)
+
+
+def megabytes(folder):
+    """Size of a saved model per fold; an ensemble that only averages has next to none of its own."""
+    folds = list(Path(folder).glob("fold*")) or [Path(folder)]
+    files = [file for fold in folds for file in fold.iterdir() if file.name != "out_of_fold.csv"]
+    return round(sum(file.stat().st_size for file in files) / len(folds) / 1e6, 3)
+
+
+# --- what the split, and what the balance does --------------------------------------------------------------
+
+
+def leak_gap(table, config):
+    """What a quick model (the dnn) scores on the certified folds, and what it seems to on a leaking split.
+
+    There clips and copies are dealt out at random, so copies of a recording, and other recordings of its source, are
+    learned from. Only the split differs. Returns {"honest", "leaking"}, each as `evaluate.summary`.
+    """
+    config = config.model_copy(update={"compare": config.compare.model_copy(update={"augmented_copies": True})})
+    folds = table["fold"].dropna().unique()
+    dealt = pd.Series(np.random.default_rng(config.seed).choice(folds, len(table)), table.index)
+    leaking = table.assign(fold=dealt.where(table["fold"].notna()).astype("Int64"))
+    return {name: _quick_scores(rows, config) for name, rows in (("honest", table), ("leaking", leaking))}
+
+
+def balance_effects(table, config):
+    """What each way of helping rare classes does to a quick model (the dnn), on the same folds.
+
+    Returns a table: balance, then the metrics of the leaderboard with their intervals.
+    """
+    rows = []
+    for balance in ("none", "weights", "sampling", "focal"):
+        tried = config.model_copy(update={"train": config.train.model_copy(update={"balance": balance})})
+        rows.append(evaluate.leaderboard_row(balance, _quick_predictions(table, tried), config))
+    return pd.DataFrame(rows).rename(columns={"model": "balance"})
+
+
+def _quick_scores(table, config):
+    samples, several = config.evaluate.bootstrap_samples, config.data.multilabel
+    return evaluate.summary(_quick_predictions(table, config), samples, config.seed, several)
+
+
+def _quick_predictions(table, config):
+    out_of_fold, _ = classic.cross_validate("dnn", table, config)
+    originals = table[table["parent_id"].eq("")]
+    return decisions.per_recording(out_of_fold, originals, config.data.multilabel)
 
 
 # --- ensembles ---------------------------------------------------------------------------------------------
@@ -64,31 +121,36 @@ def soft_vote(tables):
 
 
 def stack_inputs(tables):
-    """The members' log probabilities side by side, [clips, members x classes], indexed by clip_id."""
+    """The members' log odds side by side, [clips, members x classes], indexed by clip_id."""
     aligned = [table.set_index("clip_id").drop(columns="fold", errors="ignore") for table in tables]
-    return pd.concat([np.log(table.reindex(aligned[0].index).clip(1e-6)) for table in aligned], axis=1)
+    return pd.concat([logit(table.reindex(aligned[0].index).clip(1e-6, 1 - 1e-6)) for table in aligned], axis=1)
 
 
-def stack_fit(tables, labels):
-    """The model that weighs the members: a logistic regression on their out-of-fold probabilities."""
-    inputs = stack_inputs(tables)
-    return LogisticRegression(C=0.02, max_iter=3000).fit(inputs.to_numpy(), labels[inputs.index])
+def stack_fit(tables, labels, multilabel=False):
+    """The model that weighs the members: a logistic regression on their out-of-fold probabilities, one per class where
+    there are several labels. labels: a Series by clip_id."""
+    inputs, meta = stack_inputs(tables), LogisticRegression(C=0.02, max_iter=3000)
+    if not multilabel:
+        return meta.fit(inputs.to_numpy(), labels[inputs.index])
+    return OneVsRestClassifier(meta).fit(
+        inputs.to_numpy(), targets.matrix(labels[inputs.index], decisions.class_columns(tables[0]))
+    )
 
 
-def stack_cross_validate(tables, labels):
+def stack_cross_validate(tables, labels, multilabel=False):
     """Out-of-fold probabilities of the stack: each fold is predicted by weights learned on the other folds."""
     parts = []
     for fold in sorted(tables[0]["fold"].unique()):
-        meta = stack_fit([table[table["fold"] != fold] for table in tables], labels)
+        meta = stack_fit([table[table["fold"] != fold] for table in tables], labels, multilabel)
         held_out = [table[table["fold"] == fold] for table in tables]
         parts.append(_stack_table(meta, held_out, tables[0]).assign(fold=fold))
     return pd.concat(parts, ignore_index=True)
 
 
 def _stack_table(meta, tables, like):
-    inputs = stack_inputs(tables)
-    classes = [column for column in like if column not in artifacts.IDENTITY]
-    found = pd.DataFrame(meta.predict_proba(inputs.to_numpy()), columns=meta.classes_, index=inputs.index)
+    inputs, classes = stack_inputs(tables), decisions.class_columns(like)
+    known = classes if isinstance(meta, OneVsRestClassifier) else meta.classes_
+    found = pd.DataFrame(meta.predict_proba(inputs.to_numpy()), columns=known, index=inputs.index)
     return found.reindex(columns=classes, fill_value=0.0).reset_index()
 
 
@@ -101,18 +163,18 @@ def test_probabilities(name, folder, config, packed, rows, table):
     Args: name of the model; folder of the run; config; packed int16 [clips, samples]; rows of waveforms.csv;
         table the feature table.
     """
-    if name in models.NETWORKS:
+    if name not in (*ENSEMBLES, *classic.NAMES):
         return predict.Bundle(folder, name).predict_packed(packed, rows)
     home = Path(folder) / "models" / name
-    if name in ("soft_vote", "stacking"):
+    if name in ENSEMBLES:
         members = artifacts.read_json(home / "card.json")["members"]
         tables = [test_probabilities(member, folder, config, packed, rows, table) for member in members]
         return soft_vote(tables) if name == "soft_vote" else _stack_table(_stack_load(home), tables, tables[0])
     loaded = [classic.load(path) for path in sorted(home.glob("fold*"))]
     clips = table[table["clip_id"].isin(rows["clip_id"])]
-    votes = [classic.predict(fitted, card["name"], clips, card["labels"]) for fitted, card in loaded]
+    votes = [classic.predict(fitted, clips) for fitted in loaded]
     return pd.concat([clips[["clip_id"]].reset_index(drop=True), sum(votes) / len(votes)], axis=1)
 
 
 def _stack_load(home):
-    return skops.io.load(home / "model.skops", trusted=[])
+    return skops.io.load(home / "model.skops", trusted=["sklearn.multiclass._ConstantPredictor"])

@@ -13,6 +13,7 @@ import soundfile
 
 MIN_RATE, MAX_RATE = 4000, 384000  # Hz
 MAX_CHANNELS = 16
+MAX_SAMPLES = 4e8  # over all channels, 1.6 GB decoded: an hour of stereo at 48 kHz is 3.5e8
 STREAMING = 0x7FFFFF00  # a WAV that declares so many bytes or more was written without knowing its length
 WAV_CODECS = {1, 3, 6, 7}  # PCM, float, A-law, mu-law; ADPCM decoders have open holes
 BIT_DEPTHS = {
@@ -192,6 +193,8 @@ def _check_shape(rate, channels, frames, max_seconds):
         raise AudioIssue("TOO_MANY_CHANNELS", f"{channels} channels; at most {MAX_CHANNELS}")
     if frames / rate > max_seconds:
         raise AudioIssue("TOO_LONG", f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)")
+    if frames * channels > MAX_SAMPLES:
+        raise AudioIssue("TOO_LARGE", f"{frames * channels:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}")
 
 
 def _decode_av(path, container, max_seconds):

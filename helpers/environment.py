@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+DRIVE = "/content/drive"  # where Colab mounts Google Drive
 IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "pillow": "PIL",
@@ -52,3 +53,10 @@ def prepare():
             "%pip install --no-index --find-links /kaggle/input/<wheels> <package>"
         )
     importlib.invalidate_caches()
+
+
+def mount_drive(path):
+    """Mount Google Drive if a path lies on it and this is a Colab kernel where it is not mounted yet."""
+    on_drive = str(path).startswith(f"{DRIVE}/")
+    if on_drive and not Path(DRIVE).is_dir() and "google.colab" in sys.modules:
+        importlib.import_module("google.colab.drive").mount(DRIVE)

@@ -8,106 +8,38 @@ recordings of one source are not independent (Efron & Tibshirani 1993, chapter 1
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts
+from helpers import decisions, scoring, targets
 
 LEVEL = 0.95
+# What stands first, and what leaderboard.csv holds of each model: for one label per recording, and for several.
+HEADLINE = {False: ("accuracy", "macro_f1"), True: ("macro_average_precision", "lwlrap")}
+LEADERBOARD = {
+    False: ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall"),
+    True: ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match"),
+}
 
 
-def per_recording(clip_probabilities, clips):
-    """Mean of the clips' probabilities per recording.
-
-    Args: clip_probabilities table with clip_id and a column per class; clips table with clip_id, recording_id,
-        label, group, fold. Returns a table: recording_id, fold, label, group, predicted, then the classes.
-    """
-    classes = class_columns(clip_probabilities)
-    joined = clip_probabilities[["clip_id", *classes]].merge(clips[["clip_id", "recording_id"]], on="clip_id")
-    means = joined.groupby("recording_id")[classes].mean()
-    facts = clips.groupby("recording_id")[["fold", "label", "group"]].first().loc[means.index]
-    predicted = means.idxmax(axis=1).rename("predicted")
-    return pd.concat([facts, predicted, means], axis=1).reset_index()
-
-
-def per_clip(clip_probabilities, clips):
-    """The same table with a row per clip: clip_id, label, group, predicted, then the classes."""
-    classes = class_columns(clip_probabilities)
-    joined = clip_probabilities.merge(clips[["clip_id", "label", "group"]], on="clip_id")
-    return joined.assign(predicted=joined[classes].idxmax(axis=1))
-
-
-def protocol(n_folds, select):
+def protocol(n_folds, config):
     """How the scores come about, in the words that metrics.json and the report carry."""
+    tested = min(n_folds, config.split.test_folds or n_folds)
+    pooled = (
+        f"Pooled out-of-fold predictions of {n_folds} folds"
+        if tested == n_folds
+        else (f"Predictions of {tested} of {n_folds} folds, never learned from")
+    )
     chosen = {
         "validation": "The epoch is chosen on another fold than the one that is scored.",
         "last": "The last epoch is used; nothing is chosen.",
     }
-    return (
-        f"Pooled out-of-fold predictions of {n_folds} folds, a recording's clips averaged. {chosen[select]} "
-        "Intervals: 95 % bootstrap over sources."
-    )
-
-
-def class_columns(table):
-    """The probability columns of a table of predictions: whatever is not identity."""
-    return [column for column in table if column not in artifacts.IDENTITY]
-
-
-def group_confusions(predictions, labels):
-    """Confusion counts per group: int array [groups, true class, predicted class]."""
-    group = pd.factorize(predictions["group"])[0]
-    index = {label: number for number, label in enumerate(labels)}
-    counts = np.zeros((group.max() + 1, len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (group, predictions["label"].map(index), predictions["predicted"].map(index)), 1)
-    return counts
+    words = [f"{pooled}, a recording's clips averaged.", chosen[config.train.select]]
+    if config.data.multilabel:
+        words.append("A class is said where its probability reaches a threshold chosen on the other folds.")
+    return " ".join([*words, "Intervals: 95 % bootstrap over sources."])
 
 
 def bootstrap_weights(n_groups, n_samples, seed):
     """How often each group is drawn in each bootstrap sample: [samples, groups], rows sum to n_groups."""
     return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_samples)
-
-
-def scores(confusion):
-    """Metrics of confusion matrices [..., C, C] (true, predicted) as a flat dict of arrays [...].
-
-    A class that is in neither truth nor prediction is left out of the means; macro recall is the mean over the
-    classes that are in the truth (scikit-learn's balanced accuracy).
-
-    >>> scores(np.array([[3, 1], [0, 4]]))["accuracy"].item()
-    0.875
-    """
-    confusion = np.asarray(confusion, dtype=float)
-    hits, true, said = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(said > 0, hits / said, np.where(true > 0, 0.0, np.nan))
-        recall = np.where(true > 0, hits / true, np.where(said > 0, 0.0, np.nan))
-        f1 = np.where(true + said > 0, 2 * hits / (true + said), np.nan)
-        values = {
-            "accuracy": hits.sum(-1) / confusion.sum((-2, -1)),
-            "macro_precision": np.nanmean(precision, -1),
-            "macro_recall": np.nanmean(np.where(true > 0, recall, np.nan), -1),
-            "macro_f1": np.nanmean(f1, -1),
-            "weighted_f1": np.nansum(f1 * true, -1) / true.sum(-1),
-        }
-    return values
-
-
-def extreme_recalls(confusion, support):
-    """Recall over the classes with the fewest and with the most recordings (ties pooled): two arrays [...]."""
-    hits, true = np.diagonal(confusion, axis1=-2, axis2=-1), np.sum(confusion, -1)
-    few, many = support == support[support > 0].min(), support == support.max()
-    found = {"minority_recall": few, "majority_recall": many}
-    with np.errstate(invalid="ignore"):  # a bootstrap sample without the class says nothing of it: NaN
-        return {name: hits[..., which].sum(-1) / true[..., which].sum(-1) for name, which in found.items()}
-
-
-def wilson(value, n):
-    """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low, high).
-
-    >>> [round(float(bound), 3) for bound in wilson(1.0, 10)]
-    [0.722, 1.0]
-    """
-    z = 1.96
-    centre, half = value + z**2 / (2 * n), z * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
 
 
 def bounds(value, samples, n_groups):
@@ -116,7 +48,7 @@ def bounds(value, samples, n_groups):
     A bootstrap cannot imagine a mistake that it has not seen: a class without one would get the interval 100-100 %.
     """
     low, high = np.nanquantile(np.asarray(samples, dtype=float), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    wilson_low, wilson_high = wilson(np.clip(value, 0, 1), np.maximum(n_groups, 1))
+    wilson_low, wilson_high = scoring.wilson(np.clip(value, 0, 1), np.maximum(n_groups, 1))
     certain = low == high
     return np.where(certain, wilson_low, low), np.where(certain, np.minimum(wilson_high, 1), high)
 
@@ -127,20 +59,36 @@ def interval(value, samples, n_groups):
     return {"value": round(float(value), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
-def summary(predictions, n_samples=2000, seed=0):
+def summary(predictions, n_samples=2000, seed=0, multilabel=False):
     """Every headline metric of a table of predictions with its interval: {metric: {value, low, high}}."""
-    labels = class_columns(predictions)
-    counts = group_confusions(predictions, labels)
-    weights = bootstrap_weights(len(counts), n_samples, seed)
+    weights = bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
+    if multilabel:
+        return _tagging_summary(predictions, weights)
+    labels = decisions.class_columns(predictions)
+    counts = decisions.group_confusions(predictions, labels)
     drawn = np.einsum("bg,gij->bij", weights, counts)
     support = counts.sum((0, 2))
-    point = {**scores(counts.sum(0)), **extreme_recalls(counts.sum(0), support)}
-    samples = {**scores(drawn), **extreme_recalls(drawn, support)}
+    point = {**scoring.scores(counts.sum(0)), **scoring.extreme_recalls(counts.sum(0), support)}
+    samples = {**scoring.scores(drawn), **scoring.extreme_recalls(drawn, support)}
     n_groups = dict.fromkeys(point, len(counts))
     for name, size in (("minority_recall", support[support > 0].min()), ("majority_recall", support.max())):
         n_groups[name] = int(counts[:, support == size].any((1, 2)).sum())
     result = {name: interval(value, samples[name], n_groups[name]) for name, value in point.items()}
     return {**result, "roc_auc": auc_interval(predictions, labels, weights)}
+
+
+def _tagging_summary(predictions, weights):
+    truth, said, probabilities, row_weights = _tagging_arrays(predictions, weights)
+    point = scoring.tagging_scores(truth, said, probabilities, np.ones((1, len(truth))))
+    samples = scoring.tagging_scores(truth, said, probabilities, row_weights)
+    return {name: interval(value[0], samples[name], weights.shape[1]) for name, value in point.items()}
+
+
+def _tagging_arrays(predictions, weights):
+    """(truth bool [n, C], said bool [n, C], probabilities [n, C], weights of the rows [samples, n])."""
+    labels = decisions.class_columns(predictions)
+    truth, said = (targets.matrix(predictions[column], labels) > 0 for column in ("label", "predicted"))
+    return truth, said, predictions[labels].to_numpy(), weights[:, pd.factorize(predictions["group"])[0]]
 
 
 def auc_interval(predictions, labels, weights):
@@ -151,36 +99,22 @@ def auc_interval(predictions, labels, weights):
 
 
 def macro_auc(predictions, labels, weights=None):
-    """Mean over the classes of `auc`, each against the rest; a class without recordings, or with all, is left out.
-
-    Args: weights of the rows [n], or [samples, n] for as many areas at once, or None. Returns float or array [samples].
+    """Mean over the classes of `scoring.auc`, each against the rest; a class without recordings, or with all, is left
+    out. Args: weights of the rows [n], or [samples, n] for as many areas at once, or None. Returns float or array.
     """
     weights = np.ones(len(predictions)) if weights is None else np.asarray(weights, dtype=float)
-    areas = [auc(predictions["label"].eq(label), predictions[label], np.atleast_2d(weights)) for label in labels]
-    with np.errstate(invalid="ignore"):
-        mean = np.nansum(areas, axis=0) / np.isfinite(areas).sum(axis=0)
+    truth = targets.matrix(predictions["label"], labels) > 0
+    mean = scoring.macro(scoring.auc, truth, predictions[list(labels)].to_numpy(), np.atleast_2d(weights))
     return mean if weights.ndim == 2 else float(mean[0])
 
 
-def auc(positive, score, weights):
-    """Area under the ROC curve for each row of weights [samples, n]: the chance that a positive outranks a negative.
-
-    Ties count half (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010). NaN where one side has no weight.
-    """
-    order = np.argsort(score.to_numpy(), kind="stable")
-    ranked, positive = score.to_numpy()[order], positive.to_numpy()[order]
-    steps = np.flatnonzero(np.concatenate(([True], np.diff(ranked) > 0)))
-    weights = weights[:, order]
-    hits, misses = (np.add.reduceat(weights * side, steps, axis=1) for side in (positive, ~positive))
-    below = np.cumsum(misses, axis=1) - misses
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (hits * (below + misses / 2)).sum(axis=1) / (hits.sum(axis=1) * misses.sum(axis=1))
-
-
-def per_class(predictions, n_samples=2000, seed=0):
-    """Table of precision, recall and F1 per class with support; recall with its interval. Worst recall first."""
-    labels = class_columns(predictions)
-    counts = group_confusions(predictions, labels)
+def per_class(predictions, n_samples=2000, seed=0, multilabel=False):
+    """Table of precision, recall and F1 per class with support; recall, or with several labels per recording average
+    precision, with its interval. Worst first."""
+    if multilabel:
+        return _tags(predictions, n_samples, seed)
+    labels = decisions.class_columns(predictions)
+    counts = decisions.group_confusions(predictions, labels)
     drawn = np.einsum("bg,gij->bij", bootstrap_weights(len(counts), n_samples, seed), counts)
     total = counts.sum(0)
     hits, true, said = np.diagonal(total), total.sum(1), total.sum(0)
@@ -194,27 +128,23 @@ def per_class(predictions, n_samples=2000, seed=0):
     return table.sort_values("recall", ignore_index=True)
 
 
-def calibration(predictions, bins=10):
-    """How often the model is right at each confidence: table confidence, accuracy, recordings; and the ECE.
-
-    Expected calibration error: Guo et al. 2017, arXiv:1706.04599. Returns (table, ece).
-    """
-    classes = class_columns(predictions)
-    confidence = predictions[classes].max(axis=1)
-    right = predictions["label"].eq(predictions["predicted"])
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    table = (
-        pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)}).groupby(bin_of).agg(["mean", "size"])
+def _tags(predictions, n_samples, seed):
+    weights = bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
+    truth, said, probabilities, row_weights = _tagging_arrays(predictions, weights)
+    table = pd.DataFrame({"label": decisions.class_columns(predictions), "recordings": truth.sum(axis=0)})
+    precision, samples = (
+        np.stack([scoring.average_precision(truth[:, c], probabilities[:, c], w) for c in range(truth.shape[1])], 1)
+        for w in (np.ones((1, len(truth))), row_weights)
     )
-    table = pd.DataFrame(
-        {
-            "confidence": table["confidence"]["mean"],
-            "accuracy": table["accuracy"]["mean"],
-            "recordings": table["accuracy"]["size"],
-        }
-    )
-    ece = float((table["recordings"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(predictions))
-    return table.reset_index(drop=True), ece
+    table["average_precision"] = precision[0]
+    groups_with_class = [predictions.loc[with_class, "group"].nunique() for with_class in truth.T]
+    low, high = bounds(precision[0], samples, np.array(groups_with_class))
+    table["average_precision_low"], table["average_precision_high"] = low, high
+    hits = (truth & said).sum(axis=0)
+    table["precision"] = hits / np.maximum(said.sum(axis=0), 1)
+    table["recall"] = hits / np.maximum(truth.sum(axis=0), 1)
+    table["f1"] = 2 * hits / np.maximum(truth.sum(axis=0) + said.sum(axis=0), 1)
+    return table.sort_values("average_precision", ignore_index=True)
 
 
 def percent(entry):
@@ -226,36 +156,67 @@ def percent(entry):
     return f"{100 * entry['value']:.1f} % ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
 
 
-def worst(predictions, count):
-    """The most confident mistakes: the wrong rows whose predicted class got the most probability, its `confidence`."""
-    wrong = predictions[predictions["label"] != predictions["predicted"]].copy()
-    wrong["confidence"] = [row[row["predicted"]] for _, row in wrong.iterrows()]
-    return wrong.sort_values("confidence", ascending=False).head(count)
+def in_words(metric):
+    """A metric's name for reading.
+
+    >>> in_words("macro_f1")
+    'macro F1'
+    """
+    return metric.replace("_", " ").replace("f1", "F1")
 
 
-def metrics(predictions, clip_predictions, protocol, settings, seed):
+def metrics(predictions, clip_predictions, protocol, config):
     """What metrics.json holds: protocol, counts, each headline metric per recording with its interval; clips second."""
-    headline = summary(predictions, settings.bootstrap_samples, seed)
-    clips = summary(clip_predictions, settings.bootstrap_samples, seed)
+    several, n_samples = config.data.multilabel, config.evaluate.bootstrap_samples
+    clips = summary(clip_predictions, n_samples, config.seed, several)
     return {
         "protocol": protocol,
         "n_recordings": len(predictions),
         "n_groups": int(predictions["group"].nunique()),
-        "n_classes": len(class_columns(predictions)),
-        **headline,
-        "expected_calibration_error": round(calibration(predictions)[1], 5),
-        "majority_class_accuracy": round(float(predictions["label"].value_counts(normalize=True).iloc[0]), 5),
-        "per_clip": {"n_clips": len(clip_predictions), "accuracy": clips["accuracy"], "macro_f1": clips["macro_f1"]},
+        "n_classes": len(decisions.class_columns(predictions)),
+        "headline": list(HEADLINE[several]),
+        **summary(predictions, n_samples, config.seed, several),
+        "expected_calibration_error": round(decisions.calibration(predictions, multilabel=several)[1], 5),
+        **chance(predictions, several),
+        "per_clip": {"n_clips": len(clip_predictions), **{name: clips[name] for name in HEADLINE[several]}},
     }
 
 
-def leaderboard_row(name, predictions, settings, seed, **costs):
-    """A row of leaderboard.csv: the metrics of system S3 with their intervals, then what the model costs."""
-    found, row = summary(predictions, settings.bootstrap_samples, seed), {"model": name}
-    for metric in ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall"):
+def chance(predictions, multilabel=False):
+    """What no model at all would score in the first headline metric: {name: value}."""
+    if multilabel:  # the average precision of random scores is the share of recordings with the class
+        shares = targets.matrix(predictions["label"], decisions.class_columns(predictions)).mean(axis=0)
+        return {"chance_average_precision": round(float(shares[shares > 0].mean()), 5)}
+    return {"majority_class_accuracy": round(float(predictions["label"].value_counts(normalize=True).iloc[0]), 5)}
+
+
+def leaderboard_row(name, predictions, config, **costs):
+    """A row of leaderboard.csv: the metrics of LEADERBOARD with their intervals, then what the model costs."""
+    several = config.data.multilabel
+    found, row = summary(predictions, config.evaluate.bootstrap_samples, config.seed, several), {"model": name}
+    for metric in LEADERBOARD[several]:
         row |= {
             metric: found[metric]["value"],
             f"{metric}_low": found[metric]["low"],
             f"{metric}_high": found[metric]["high"],
         }
     return row | costs
+
+
+def with_intervals(table):
+    """A table with each metric and its interval in one column of text, for reading; other columns as they are.
+
+    >>> with_intervals(pd.DataFrame({"model": ["svm"], "f1": [0.8], "f1_low": [0.75], "f1_high": [0.85]}))["f1"][0]
+    '80.0 % (75.0–85.0)'
+    """
+    read = table[[column for column in table if not column.endswith(("_low", "_high"))]].copy()
+    for name in [column for column in read if f"{column}_low" in table]:
+        columns = table[[name, f"{name}_low", f"{name}_high"]].set_axis(["value", "low", "high"], axis=1)
+        read[name] = [percent(entry) for entry in columns.to_dict("records")]
+    return read
+
+
+def ties(board):
+    """Which models of a leaderboard, best first, have an interval that overlaps the best one's: bool [models]."""
+    metric = board.columns[1]
+    return board[f"{metric}_high"].ge(board[f"{metric}_low"].iloc[0])

@@ -1,18 +1,15 @@
-"""LogMel, the one front end of every consumer; the feature table; spectrogram images; packed waveforms."""
+"""LogMel, the one front end of every consumer; packed waveforms; the feature table."""
 
 import functools
 import re
 import warnings
-import zipfile
 from pathlib import Path
 
 import joblib
 import librosa
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from helpers import artifacts, audio
@@ -129,8 +126,9 @@ def pack(clips, copies, folder, path, config):
 
 
 def unpack(packed):
-    """Waveforms float32 in [-1, 1] from packed int16, NumPy array or tensor of any shape."""
-    return packed.astype(np.float32) / 32767 if isinstance(packed, np.ndarray) else packed.float() / 32767
+    """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8: NumPy array or tensor of any shape."""
+    full = 255 if packed.dtype in (np.uint8, torch.uint8) else 32767
+    return packed.astype(np.float32) / full if isinstance(packed, np.ndarray) else packed.float() / full
 
 
 # --- feature table -----------------------------------------------------------------------------------------
@@ -185,70 +183,16 @@ def feature_columns(table):
     return [column for column in table if re.search(r"_(mean|std)$", column)]
 
 
-# --- spectrogram images ------------------------------------------------------------------------------------
+def validate(packed, rows, table):
+    """Look at the packed waveforms and the feature table: a dict of lists of clip ids (empty is good).
 
-
-def spectrogram_image(mel, size):
-    """A log-mel spectrogram as a square picture: the palette index is the level, low frequencies at the bottom.
-
-    Args: mel [mels, frames] in dB; size in pixels. Returns a PIL image (mode P): 0 is RANGE_DB below the maximum.
+    Silent waveforms; features missing (NaN or infinite), which the models fill with the training side's median; clips
+    that repeat another clip's features to the last digit, of which a model learns from the first only.
     """
-    level = np.clip((mel - mel.max()) / RANGE_DB + 1, 0, 1)
-    gray = Image.fromarray((level[::-1] * 255).astype(np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
-    image = Image.frombytes("P", gray.size, gray.tobytes())
-    image.putpalette((matplotlib.colormaps["magma"](range(256))[:, :3] * 255).astype(np.uint8).tobytes())
-    return image
-
-
-def image_path(row):
-    """Where the image of a row of waveforms.csv lies below the images' folder: <label>/<clip_id>.png."""
-    return f"{row['label'].replace('/', '_')}/{row['clip_id']}.png"
-
-
-def write_images(packed, rows, config, folder):
-    """One PNG per training clip and copy, <folder>/<label>/<clip_id>.png. Returns how many."""
-    transform, train = shared_log_mel(config), rows[rows["split"].eq("train")]
-    for label in train["label"].unique():
-        (Path(folder) / label.replace("/", "_")).mkdir(parents=True, exist_ok=True)
-    for index, row in artifacts.progress(train.iterrows(), "spectrogram images", len(train)):
-        mel = transform(torch.from_numpy(unpack(packed[index])[None]))[0].numpy()
-        image = spectrogram_image(mel, config.features.image_size)
-        image.save(Path(folder) / image_path(row))
-    return len(train)
-
-
-def zip_folder(folder, path):
-    """Zip a folder's files with fixed dates, so that equal contents give equal archives."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
-            archive.writestr(zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes())
-
-
-def validate(folder, rows, packed, table):
-    """Look at everything that this stage wrote: images, packed waveforms and feature table.
-
-    Returns a dict of lists (empty is good): corrupted images, images with equal pixels, names and class folders
-    that do not belong, silent waveforms, features that are not finite; and the counts.
-    """
-    train = rows[rows["split"].eq("train")]
-    expected = {image_path(row) for _, row in train.iterrows()}
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*.png"))}
-    pixels, corrupted = {}, []
-    for name, path in found.items():
-        try:
-            with Image.open(path) as image:
-                pixels.setdefault(image.tobytes(), []).append(name)
-        except OSError as error:
-            corrupted.append(f"{name}: {error}")
-    known = {name.split("/")[0] for name in (*expected, *found)}
-    stray = {path.name + "/" for path in Path(folder).iterdir()} - {name + "/" for name in known}
-    finite = np.isfinite(table[feature_columns(table)].to_numpy(float)).all(axis=1)
+    columns = feature_columns(table)
+    finite = np.isfinite(table[columns].to_numpy(float)).all(axis=1)
     return {
-        "images": len(found),
-        "corrupted_images": corrupted,
-        "missing_images": sorted(expected - set(found)),
-        "unexpected_names_or_folders": sorted(set(found) - expected | stray),
-        "equal_images": [names for names in pixels.values() if len(names) > 1],
         "silent_waveforms": rows.loc[~np.array([row.any() for row in packed]), "clip_id"].tolist(),
-        "features_not_finite": table.loc[~finite, "clip_id"].tolist(),
+        "missing_features": table.loc[~finite, "clip_id"].tolist(),
+        "repeated_features": table.loc[table[columns].duplicated(), "clip_id"].tolist(),
     }

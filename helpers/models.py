@@ -1,12 +1,13 @@
 """Networks by name, and the classifier that carries its front end with it."""
 
 import itertools
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
-from helpers import features
+from helpers import artifacts, backbones, features, images
 
 
 class Cnn(nn.Module):
@@ -125,43 +126,71 @@ ON_WAVEFORMS = {"cnn1d"}
 class AudioClassifier(nn.Module):
     """Waveforms in, logits out: a front end, standardisation fitted on the training side, a network.
 
+    Where the front end makes images, finished images [B, H, W] are taken as well.
     Shape: waveforms [B, N] -> logits [B, n_classes].
     """
 
-    def __init__(self, front_end, network, n_bands, n_classes):
+    def __init__(self, front_end, network, n_bands, n_classes, multilabel=False):
         super().__init__()
-        self.front_end, self.network, self.n_classes = front_end, network, n_classes
+        self.front_end, self.network, self.n_classes, self.multilabel = front_end, network, n_classes, multilabel
         self.register_buffer("mean", torch.zeros(n_bands, 1))
         self.register_buffer("deviation", torch.ones(n_bands, 1))
 
-    def features(self, waveforms):
-        """Standardised output of the front end, [B, 1, bands, frames], of waveforms [B, N]."""
-        return ((self.front_end(waveforms) - self.mean) / self.deviation)[:, None]
+    def bands(self, inputs):
+        """Output of the front end, [B, bands, frames], of waveforms [B, N]; images [B, H, W] are such output."""
+        return inputs if inputs.ndim == 3 else self.front_end(inputs)
 
-    def forward(self, waveforms):
-        return self.network(self.features(waveforms))
+    def features(self, inputs):
+        """The same standardised, [B, 1, bands, frames]."""
+        return ((self.bands(inputs) - self.mean) / self.deviation)[:, None]
+
+    def forward(self, inputs):
+        return self.network(self.features(inputs))
+
+    def probabilities(self, inputs):
+        """Class probabilities [B, C]: they sum to 1, or, with several labels, each class has its own."""
+        logits = self(inputs)
+        return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
     @torch.no_grad()
     def fit_standardisation(self, batches):
-        """Take each band's mean and deviation over time from batches of training waveforms."""
+        """Take each band's mean and deviation over time from batches of training inputs."""
         total = squares = count = 0
-        for waveforms, _ in batches:
-            mel = self.front_end(waveforms).double()
-            total, squares = total + mel.sum((0, 2)), squares + mel.square().sum((0, 2))
-            count += mel.shape[0] * mel.shape[2]
+        for inputs, _ in batches:
+            bands = self.bands(inputs).double()
+            total, squares = total + bands.sum((0, 2)), squares + bands.square().sum((0, 2))
+            count += bands.shape[0] * bands.shape[2]
         mean = total / count
         self.mean.copy_(mean[:, None])
         self.deviation.copy_((squares / count - mean.square()).clamp(min=1e-4).sqrt()[:, None])
 
 
-def build(config, n_classes):
-    """The classifier that a config describes, randomly initialised. Raises ValueError for an unknown network."""
-    if config.model.name not in NETWORKS:
-        raise ValueError(f"model.name is {config.model.name!r}; there are: {', '.join(NETWORKS)}")
-    raw = config.model.name in ON_WAVEFORMS
-    front_end, n_bands = (RawWaveform(), 1) if raw else (features.log_mel(config), config.features.n_mels)
-    classifier = AudioClassifier(front_end, NETWORKS[config.model.name](n_classes, config), n_bands, n_classes)
+def build(config, n_classes, fresh=True):
+    """The classifier that a config describes, with random or, for a timm network, pretrained weights.
+
+    Args: config; n_classes; fresh False where saved weights will be loaded, so that none are fetched. Raises ValueError
+    for an unknown network.
+    """
+    settings = config.model
+    if settings.name.startswith(backbones.PREFIX):
+        weights = artifacts.home() / Path(settings.weights).expanduser() if fresh and settings.weights else None
+        network = backbones.build(settings.name, n_classes, settings.dropout, fresh and settings.pretrained, weights)
+    elif settings.name in NETWORKS:
+        network = NETWORKS[settings.name](n_classes, config)
+    else:
+        raise ValueError(f"model.name is {settings.name!r}; there are: {', '.join(NETWORKS)}, timm:<name>")
+    made, n_bands = front_end(config)
+    classifier = AudioClassifier(made, network, n_bands, n_classes, config.data.multilabel)
     return classifier.to(memory_format=torch.channels_last)  # a CPU trains 1.3 times as many clips per second this way
+
+
+def front_end(config):
+    """What a config's network sees: (front end, number of bands)."""
+    if config.model.name in ON_WAVEFORMS:
+        return RawWaveform(), 1
+    if config.train.inputs == "images":
+        return images.mel_image(config), config.features.image_size
+    return features.log_mel(config), config.features.n_mels
 
 
 @torch.no_grad()

@@ -226,16 +226,18 @@ def summary(folder, ran, seconds):
     found = artifacts.read_table(folder / "recordings.csv")
     ignored = found.loc[found["status"].eq("ignored"), "reason"].value_counts()
     marks = [name for name in ("synthetic", "fast") if run["config"][name]]
+    headline = metrics["headline"]
+    note = f"   [{', '.join(marks)}: not a real-world score]" if marks else ""
     lines = [
         "",
         f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
         f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside"
         f" + {counts['ignored']} ignored",
         *(f"              ignored: {count} {reason}" for reason, count in ignored.items()),
-        f"  held out    {_scores(metrics)}" + (f"   [{', '.join(marks)}: not a real-world score]" if marks else ""),
+        f"  held out    {_scores(metrics, headline)}{note}",
     ]
     if check.get("hidden_test"):
-        lines.append(f"  hidden test {_scores(check['hidden_test'])}")
+        lines.append(f"  hidden test {_scores(check['hidden_test'], headline)}")
     times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
     lines += [
         f"  submission  {_short(folder / 'submission.csv')} ({check['rows']} rows, {check['kind']})",
@@ -246,8 +248,8 @@ def summary(folder, ran, seconds):
     return "\n".join(lines)
 
 
-def _scores(metrics):
-    return f"accuracy {evaluate.percent(metrics['accuracy'])} · macro F1 {evaluate.percent(metrics['macro_f1'])}"
+def _scores(metrics, headline):
+    return " · ".join(f"{evaluate.in_words(name)} {evaluate.percent(metrics[name])}" for name in headline)
 
 
 def _clock(seconds):

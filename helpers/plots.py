@@ -8,10 +8,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sklearn.metrics import roc_curve
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from helpers import features
-from helpers.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, shown, styled
+from helpers.style import BLUE, GREEN, ORANGE, PURPLE, RED, grid, shown, styled
 
 # --- the recordings ----------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ def recording_facts(recordings):
 @styled
 def fold_counts(clips):
     """Stacked bars: recordings per fold, coloured by label."""
-    train = clips[clips["split"].eq("train")].drop_duplicates("recording_id")
+    train = clips[clips["split"].eq("train")].drop_duplicates(["recording_id", "label"])
     table = train.pivot_table(index="fold", columns="label", values="recording_id", aggfunc="count", fill_value=0)
     figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1.6))
     left, colours = np.zeros(len(table)), matplotlib.colormaps["tab20"](np.linspace(0, 1, len(table.columns)))
@@ -124,6 +125,18 @@ def image_wall(paths, titles, columns=8):
 
 
 @styled
+def pixel_wall(images, columns=8):
+    """Images as the network takes them, float [H, W] with low frequencies first, in rows, without names."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.45 * rows), squeeze=False)
+    for axis, image in zip(axes.flat, images, strict=False):
+        axis.imshow(image, origin="lower", cmap="magma", vmin=0, vmax=1)
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure
+
+
+@styled
 def feature_spread(table, columns):
     """A box per class for each of some feature columns: which features tell the classes apart?"""
     train = table[table["split"].eq("train") & table["parent_id"].eq("")]
@@ -138,129 +151,22 @@ def feature_spread(table, columns):
     return figure
 
 
-# --- training and scores -----------------------------------------------------------------------------------
-
-
 @styled
-def learning_curves(history):
-    """Loss and validation accuracy by epoch: thin lines for the folds, their mean where all still train."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6))
-    curves = [
-        (left, "train_loss", BLUE, "training (mixed, smoothed)"),
-        (left, "validation_loss", ORANGE, "validation (plain)"),
-    ]
-    for axis, column, colour, name in [*curves, (right, "validation_accuracy", GREEN, "validation, per clip")]:
-        if column in history:
-            for _, fold in history.groupby("fold"):
-                axis.plot(fold["epoch"], fold[column], color=colour, alpha=0.25, linewidth=1)
-            epochs = history.groupby("epoch")[column]
-            mean = epochs.mean()[epochs.count() == history["fold"].nunique()]
-            axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
-    left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
-    right.set(title="Accuracy", xlabel="epoch", ylim=(0, 1.02))
-    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    for axis in (left, right):
-        grid(axis, "y")
-        if axis.lines:
-            axis.legend(loc="best", fontsize=9)
-    return figure
-
-
-@styled
-def confusion(matrix, labels, title="Which class is taken for which?"):
-    """A confusion matrix as a heat map: rows true, columns predicted, shares of each row in colour, counts in print."""
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = 0.52 * len(labels) + 2
-    figure, axis = plt.subplots(figsize=(size + 1.2, size))
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.argwhere(matrix > 0):
-        axis.text(
-            j,
-            i,
-            f"{matrix[i, j]:.0f}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if share[i, j] > 0.55 else INK,
-        )
-    axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axis.set_yticks(range(len(labels)), labels)
+def correlations(table, columns):
+    """How far features say the same: their correlations (Spearman) over the training clips, alike ones side by side."""
+    train = table[table["split"].eq("train") & table["parent_id"].eq("")]
+    ranks = train[columns].rank().fillna(0)
+    ranks = ranks.loc[:, ranks.nunique() > 1]
+    found = ranks.corr()
+    order = leaves_list(linkage(squareform(1 - found.abs().to_numpy(), checks=False), "average"))
+    found = found.iloc[order, order]
+    size = 0.24 * len(found) + 2
+    figure, axis = plt.subplots(figsize=(size + 1, size))
+    image = axis.imshow(found, cmap="RdBu_r", vmin=-1, vmax=1)
+    names = [name.replace("_", " ") for name in found]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.spines[:].set_visible(False)
-    axis.set(title=title, xlabel="predicted", ylabel="true")
-    return figure
-
-
-@styled
-def roc_curves(predictions, labels):
-    """One ROC curve per class against the rest."""
-    figure, axis = plt.subplots(figsize=(6.8, 4.4))
-    colours = matplotlib.colormaps["tab20"](np.linspace(0, 1, len(labels)))
-    for label, colour in zip(labels, colours, strict=True):
-        truth = predictions["label"].eq(label)
-        if truth.any() and not truth.all():
-            false, true, _ = roc_curve(truth, predictions[label])
-            axis.plot(false, true, color=colour, linewidth=1.8, label=shown(label))
-    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="chance")
-    axis.set(title="ROC, each class against the rest", xlabel="false positive rate", ylabel="true positive rate")
-    axis.set_aspect("equal")
-    axis.legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize=8.5)
-    grid(axis, "both")
-    return figure
-
-
-@styled
-def recall_by_class(table):
-    """Recall of each class with its 95 % interval, the hardest class at the top."""
-    table = table.iloc[::-1]
-    figure, axis = plt.subplots(figsize=(8, 0.36 * len(table) + 1.1))
-    whiskers(axis, table["recall"], table["recall_low"], table["recall_high"], BLUE)
-    axis.set_yticks(range(len(table)), [f"{row.label} ({row.recordings})" for row in table.itertuples()])
-    axis.set(title="Recall by class (recordings)", xlabel="share found, with its 95 % interval")
-    axis.set(xlim=(0, 1.02), ylim=(-0.6, len(table) - 0.4))
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    grid(axis)
-    return figure
-
-
-@styled
-def leaderboard(table):
-    """Accuracy and macro F1 of each model with 95 % intervals, the best at the top."""
-    table = table.sort_values("accuracy")
-    figure, axis = plt.subplots(figsize=(8, 0.55 * len(table) + 1.3))
-    for offset, metric, colour in ((0.12, "accuracy", BLUE), (-0.12, "macro_f1", ORANGE)):
-        name = metric.replace("_", " ").replace("f1", "F1")
-        whiskers(axis, table[metric], table[f"{metric}_low"], table[f"{metric}_high"], colour, offset, name)
-    axis.set_yticks(range(len(table)), table["model"])
-    axis.set(title="The models, on the same folds", xlabel="score, with its 95 % interval")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
-    grid(axis)
-    return figure
-
-
-def whiskers(axis, value, low, high, colour, offset=0.0, label=None):
-    """Points with their intervals, one per row from the bottom up."""
-    error = np.maximum([value - low, high - value], 0)
-    axis.errorbar(
-        value, np.arange(len(value)) + offset, xerr=error, fmt="o", color=colour, capsize=3, linewidth=1.6, label=label
-    )
-
-
-@styled
-def reliability(table, ece):
-    """How often the model is right at each confidence; on the diagonal its probabilities mean what they say."""
-    figure, axis = plt.subplots(figsize=(4.8, 4.2))
-    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axis.scatter(
-        table["confidence"],
-        table["accuracy"],
-        s=14 + 260 * table["recordings"] / table["recordings"].max(),
-        color=BLUE,
-        alpha=0.8,
-    )
-    axis.set(
-        title=f"Can its confidence be believed? (ECE {ece:.1%})", xlabel="confidence", ylabel="share that was right"
-    )
-    axis.set(xlim=(0, 1.03), ylim=(0, 1.03))
-    grid(axis, "both")
+    axis.set_title("Which features say the same? (rank correlation)")
+    figure.colorbar(image, ax=axis, shrink=0.6)
     return figure

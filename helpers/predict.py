@@ -19,6 +19,9 @@ from helpers.settings import Config
 class Bundle:
     """The networks of a run's folds as one model: their probabilities averaged.
 
+    With several labels per recording (`multilabel`) each class has a probability of its own, and is said where it
+    reaches its threshold (`thresholds`, a Series by class; else None).
+
     Args: folder of the run; name of the network; device. Raises StageError if the run has no such network yet.
     """
 
@@ -31,6 +34,10 @@ class Bundle:
         self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
         loaded = [train.load(path, self.config, device) for path in paths]
         self.models, self.labels, self.device = [model for model, _ in loaded], loaded[0][1]["labels"], device
+        self.multilabel, self.thresholds = self.config.data.multilabel, None
+        if self.multilabel:
+            found = artifacts.read_json(Path(folder) / "models" / name / "thresholds.json")
+            self.thresholds = pd.Series(found, dtype=float)[self.labels]
 
     @torch.no_grad()
     def predict_clips(self, waveforms):
@@ -39,7 +46,7 @@ class Bundle:
         views, size = self.config.train.views, waveforms.shape[1]
         shifted = [waveforms.roll(round(view * size / views), dims=1) for view in range(views)]
         return (
-            (sum(model(x).softmax(1) for model in self.models for x in shifted) / views / len(self.models))
+            (sum(model.probabilities(x) for model in self.models for x in shifted) / views / len(self.models))
             .cpu()
             .numpy()
         )
@@ -97,7 +104,12 @@ def main(arguments=None):
     )
     parser.add_argument("files", nargs="+", help="recordings: wav, flac, ogg, mp3, m4a, …")
     parser.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
-    parser.add_argument("--top", type=int, default=3, help="classes shown per file (default: 3)")
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=3,
+        help="classes shown per file (default: 3); with several labels per recording all that reach their thresholds",
+    )
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle(artifacts.existing_run(options.run))
@@ -109,11 +121,13 @@ def main(arguments=None):
 
 def _print_file(bundle, path, top):
     try:
-        best = bundle.predict_file(path).head(top)
+        found = bundle.predict_file(path)
     except (audio.AudioIssue, OSError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1
-    print(f"{path}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best.items()))
+    best = found[found >= bundle.thresholds[found.index]] if bundle.multilabel else found.head(top)
+    said = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
+    print(f"{path}: {said or 'none of the classes'}")
     return 0
 
 

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, boards, evaluate, stages
+from helpers import artifacts, boards, decisions, evaluate, stages, targets
 from helpers.settings import Config
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -29,7 +29,7 @@ def build(folder):
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["percent"] = evaluate.percent
+    environment.filters |= {"percent": evaluate.percent, "words": evaluate.in_words}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**contents(folder, run))
     artifacts.write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -42,7 +42,11 @@ def contents(folder, run):
     packed = np.load(folder / "waveforms.npy", mmap_mode="r")
     recordings = artifacts.read_table(folder / "recordings.csv")
     quarantine = artifacts.read_table(folder / "quarantine.csv")
-    worst = evaluate.worst(artifacts.read_table(folder / "predictions.csv"), config.evaluate.worst)
+    predictions, several = artifacts.read_table(folder / "predictions.csv"), config.data.multilabel
+    worst = decisions.worst(predictions, config.evaluate.worst, several)
+    each = targets.by_class(predictions, several).groupby("label").sample(1, random_state=config.seed)
+    drawn = predictions[predictions["recording_id"].isin(each["recording_id"].head(12))]
+    gap = artifacts.read_json(folder / "leak_gap.json")
     submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
     return {
         "run": run,
@@ -53,9 +57,13 @@ def contents(folder, run):
         "check": artifacts.read_json(folder / "submission_check.json"),
         "quarantine": quarantine.to_dict("records"),
         "ignored": recordings.loc[recordings["status"].eq("ignored"), "reason"].value_counts().to_dict(),
+        "shown": evaluate.LEADERBOARD[several],
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
-        "submission": submission.head(5).to_dict("split"),
+        "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
+        "gap": {name: found[evaluate.HEADLINE[several][0]] for name, found in gap.items()},
+        "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
+        "predictions": boards.predictions(drawn, recordings, packed, rows, config).data,
         "mistakes": boards.mistakes(worst, recordings, packed, rows, config).data if len(worst) else "",
         "figures": {
             path.stem: boards.png_uri(path.read_bytes()) for path in sorted((folder / "figures").glob("*.png"))

@@ -10,7 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Compared = Literal["mfcc_linear", "svm", "xgboost", "dnn", "lstm", "gru", "cnn1d", "soft_vote", "stacking"]
+BACKBONE = r"timm:[\w.\-]+"  # any image network of the timm library
+NETWORK = rf"^(cnn|lstm|gru|cnn1d|{BACKBONE})$"
+COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|lstm|gru|cnn1d|soft_vote|stacking|{BACKBONE})$"
+Compared = Annotated[str, Field(pattern=COMPARED)]
 ENSEMBLES = ("soft_vote", "stacking")
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -25,8 +28,15 @@ class Section(BaseModel):
 class Data(Section):
     """Where the recordings come from and how their names are read."""
 
-    source: Literal["folder", "demo", "esc10", "esc50"] = "folder"  # what to do when no folder is given
+    source: Literal["folder", "demo", "demo_multilabel", "esc10", "esc50"] = (
+        "folder"  # what to do when no folder is given
+    )
     root: str | None = None  # folder of recordings; None: as `source` says
+    multilabel: bool = False  # several labels per recording
+    labels_csv: str | None = None  # table of labels below the data folder; None: the class folder is the label
+    id_column: str | None = None  # its column with the file's name; None: the first one
+    label_column: str | None = None  # its column of labels; None: the first other, or all where 0 or 1
+    label_separator: Annotated[str, Field(min_length=1)] = ","  # between the labels of a recording
     label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
     name_pattern: str = "auto"  # regex on the file name with groups (?P<group>) and (?P<fold>), or auto
     exclude: tuple[str, ...] = ()  # labels that are left out
@@ -72,6 +82,7 @@ class Clean(Section):
 
 class Split(Section):
     folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
+    test_folds: Count | None = None  # so many folds are tested; 1: a single split; None: each fold once
 
 
 class Transform(Section):
@@ -108,25 +119,38 @@ class Features(Section):
 
 
 class Model(Section):
-    name: str = "cnn"
+    name: Annotated[str, Field(pattern=NETWORK)] = "cnn"  # the network of 05
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
     dropout: Probability = 0.2
+    pretrained: bool = True  # a timm network starts from its published weights, where they can be had
+    weights: str | None = None  # a file of such weights, its path absolute or from the folder that holds data/
 
 
 class Train(Section):
-    """Training of the network, computed from waveforms."""
+    """Training of the network, from waveforms or from the spectrogram images."""
+
+    inputs: Literal["waveforms", "images"] = "waveforms"  # images: the PNG files of 04
 
     epochs: Count = 30
     batch_size: Annotated[Whole, Field(ge=2)] = 32
     learning_rate: Positive = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    freeze: Probability = 0.0  # share of a pretrained network's layers, from the input on, that is not trained
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # a pretrained layer's learning rate, of the next one's
+    balance: Literal["none", "weights", "sampling", "focal"] = "none"  # how rare classes are helped
+    schedule: Literal["cosine", "plateau"] = "cosine"  # plateau: halved where validation loss stalls
+    plateau_patience: Count = 10  # epochs that it may stall
     warmup_fraction: Probability = 0.1  # of all steps
     select: Literal["validation", "last"] = "validation"  # best epoch on a validation fold, or the last one
-    patience: Count = 10  # epochs without a better validation loss before stopping
+    monitor: Literal["loss", "score"] = "loss"  # what the best epoch is best in; score: accuracy, or macro AP
+    patience: Count = 10  # epochs without a better one before stopping
     mixup_alpha: Annotated[float, Field(ge=0)] = 0.4  # 0: off
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     clip_norm: Positive = 1.0  # gradients are scaled down to this norm
     augmented_copies: bool = False  # train on 03's offline copies too
+    flip: Probability = 0.0  # images only: share that is mirrored in time
+    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # images only: turned by up to this share of a full turn
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # images only: zoomed within +- this fraction
     shift: Probability = 1.0  # circular shift by up to this fraction of the clip
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.1  # playback speed drawn within +- this fraction
     gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
@@ -185,6 +209,10 @@ class Config(Section):
         ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
         if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
             raise ValueError("compare.models names each model once, the ensembles soft_vote and stacking last")
+        if self.train.select == "last" and (self.train.schedule == "plateau" or self.train.monitor == "score"):
+            raise ValueError("train.schedule=plateau and train.monitor need a validation fold: train.select=validation")
+        if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in self.compare.models):
+            raise ValueError("split.test_folds=1 leaves no other fold to learn a stack's weights or thresholds on")
         if self.submit.model not in ("cnn", *self.compare.models):
             raise ValueError(f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models")
         return self
@@ -198,8 +226,11 @@ class Config(Section):
         return (*self.members(), self.submit.model) if self.submit.model in ENSEMBLES else (self.submit.model,)
 
     def with_network(self, name):
-        """The same config with another network."""
-        return self.model_copy(update={"model": self.model.model_copy(update={"name": name})})
+        """The same config with a network of this name, which learns from waveforms; weights are the named one's own."""
+        weights = self.model.weights if name == self.model.name else None
+        model = self.model.model_copy(update={"name": name, "weights": weights})
+        train = self.train.model_copy(update={"inputs": "waveforms"})
+        return self.model_copy(update={"model": model, "train": train})
 
     def digest(self, sections):
         """SHA-256 of the named sections with the seed and `fast`: equal digests mean equal settings."""

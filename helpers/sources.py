@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, demo, downloads
+from helpers import artifacts, demo, downloads, environment, mixtures, targets
 from helpers.downloads import SourceError
 
 AUDIO_SUFFIXES = {
@@ -49,6 +49,7 @@ def locate(config):
     Returns a resolved Path. Raises SourceError when a folder is needed and none is there.
     """
     if config.data.root:
+        environment.mount_drive(config.data.root)
         root = Path(config.data.root).resolve()
         if not root.is_dir():
             raise SourceError(f"The data folder {root} does not exist.")
@@ -57,6 +58,9 @@ def locate(config):
         root, key = demo_paths(config)
         demo.ensure(root, key, seed=config.seed, n_train=config.data.demo_train, n_test=config.data.demo_test)
         return root
+    if config.data.source == "demo_multilabel":
+        root, key = demo_paths(config)
+        return mixtures.ensure(root, key, config.seed, config.data.demo_train, config.data.demo_test)
     if config.data.source in ("esc10", "esc50"):
         return downloads.download_esc50(artifacts.home() / "data")
     raise SourceError(
@@ -66,7 +70,8 @@ def locate(config):
 
 def demo_paths(config):
     """Folder of the demo and, outside it, the hidden key of its test files."""
-    name = "demo" if config.data.demo_train >= 300 else f"demo-{config.data.demo_train}"
+    name = config.data.source.replace("_", "-")  # demo or demo-multilabel
+    name += "" if config.data.demo_train >= 300 else f"-{config.data.demo_train}"
     folder = artifacts.home() / "data"
     return folder / name, folder / f"{name}-key.csv"
 
@@ -82,15 +87,18 @@ def find(root, data):
     """
     files = sorted(_walk(root))
     esc50 = root / "meta" / "esc50.csv"
-    rows = _esc50_rows(root, files, esc50, data) if esc50.is_file() else [_folder_row(path, data) for path in files]
+    if data.labels_csv:
+        rows = _table_rows(root, files, data)
+    else:
+        rows = _esc50_rows(root, files, esc50, data) if esc50.is_file() else [_folder_row(path, data) for path in files]
     rows = [_check_link(root, path, row) for path, row in zip(files, rows, strict=True)]
     table = pd.DataFrame(rows, columns=["recording_id", "path", "label", "split", "status", "reason"])
-    table = _drop_unknown_test_labels(_name_facts(table, data))
-    left_out = table["label"].isin(data.exclude) & table["split"].eq("train") & table["status"].eq("ok")
+    table = _drop_unknown_test_labels(_name_facts(table, data), data.multilabel)
+    left_out = _leave_out_classes(table, data)
     table.loc[left_out, ["status", "reason"]] = "ignored", "left out: data.exclude"
     if data.max_per_class:
         table = _thin_out(table, data.max_per_class)
-    _check_classes(table, root)
+    _check_classes(table, root, data.multilabel)
     return table
 
 
@@ -187,6 +195,21 @@ def _esc50_rows(root, files, table_path, data):
     return [(*row[:4], *unlisted) if row[5].startswith("NO_LABEL") else row for row in rows]
 
 
+def _table_rows(root, files, data):
+    """Rows labelled by the table that data.labels_csv names. A training file that it does not list is left out."""
+    labels, rows = targets.read_labels(root, data), []
+    for path in files:
+        split = _folder_row(path, data)[3]  # a test file may have a training file's name: its path alone counts
+        label = labels.get(path) if split == "test" else targets.label_of(path, labels)
+        row = _row(path, label or "", split)
+        if row[4] != "ignored" and split == "train" and label is None:
+            row = (*row[:4], "ignored", f"not listed in {data.labels_csv}")
+        elif row[5].startswith("NO_LABEL") and data.multilabel:
+            row = (*row[:4], "ok", "")
+        rows.append(row)
+    return rows
+
+
 def _name_facts(table, data):
     """Add `source` and `official_fold`, read from the names by a known grammar or the config's pattern."""
     ok = table["status"].eq("ok") & table["split"].eq("train")
@@ -203,10 +226,22 @@ def _name_facts(table, data):
     return table
 
 
-def _drop_unknown_test_labels(table):
+def _leave_out_classes(table, data):
+    """Take the excluded classes out of recordings with several labels; returns which recordings have to go: bool."""
+    train = table["split"].eq("train") & table["status"].eq("ok")
+    excluded = table["label"].isin(data.exclude)
+    if data.multilabel:
+        kept = table["label"].map(lambda label: targets.join(set(targets.split(label)) - set(data.exclude)))
+        excluded = table["label"].ne("") & kept.eq("")
+        table.loc[train & ~excluded, "label"] = kept
+    return train & excluded
+
+
+def _drop_unknown_test_labels(table, multilabel):
     """A test file's folder counts as its label only where it is a class of the training side."""
-    classes = set(table.loc[table["split"].eq("train") & table["status"].eq("ok"), "label"])
-    stray = table["split"].eq("test") & ~table["label"].isin(classes)
+    classes = set(targets.classes(table[table["status"].eq("ok")], multilabel))
+    named = table["label"].map(lambda label: set(targets.split(label) if multilabel else [label]))
+    stray = table["split"].eq("test") & ~named.map(classes.issuperset)
     table.loc[stray, "label"] = ""
     return table
 
@@ -232,27 +267,29 @@ def hidden_labels(root, recordings, config):
     """
     test = recordings[recordings["split"].eq("test")].set_index("recording_id")
     demo_root, key = demo_paths(config)
-    if config.data.source == "demo" and Path(root) == demo_root.resolve():
+    if config.data.source.startswith("demo") and Path(root) == demo_root.resolve():
         answers = pd.read_csv(key, dtype=str, keep_default_na=False).set_index("filename")["label"]
-        return test["path"].map(lambda path: answers.get(PurePosixPath(path).name, ""))[lambda found: found.ne("")]
+        names = test["path"].map(lambda path: PurePosixPath(path).name)
+        return names[names.isin(answers.index)].map(answers)
     return test["label"][test["label"].ne("")]
 
 
-def _check_classes(table, root):
+def _check_classes(table, root, multilabel):
     train = table[table["status"].eq("ok") & table["split"].eq("train")]
     if train.empty:
         tables = [path for path in table["path"] if path.lower().endswith(".csv")]
-        hint = f" Labels are read from folders, not yet from {', '.join(tables[:3])}." if tables else ""
+        hint = f" If the labels are in a table, name it: data.labels_csv={tables[0]}." if tables else ""
         raise SourceError(
             f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
             f"folder. Expected <folder>/<class>/<recording>, at any depth; audio is {' '.join(sorted(AUDIO_SUFFIXES))}"
             + hint
         )
-    if reserved := set(train["label"]) & artifacts.IDENTITY:
+    classes = targets.classes(train, multilabel)
+    if reserved := set(classes) & artifacts.IDENTITY:
         raise SourceError(
             f"A class cannot be called {', '.join(sorted(reserved))}: predictions.csv has a column of that name."
         )
-    if train["label"].nunique() < 2:
+    if len(classes) < 2:
         raise SourceError(
-            f"Only one class, {train['label'].iloc[0]!r}, was found below {root}; at least two are needed."
+            f"Only one class, {', '.join(classes) or 'none'!r}, was found below {root}; at least two are needed."
         )

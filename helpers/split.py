@@ -9,6 +9,8 @@ import warnings
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from helpers import targets
+
 
 class SplitError(ValueError):
     """The data cannot be split honestly; the message names the classes or groups that prevent it."""
@@ -35,13 +37,15 @@ def groups(recordings):
     return recordings["recording_id"].map(root)
 
 
-def folds(recordings, n_folds, seed):
+def folds(recordings, n_folds, seed, multilabel=False):
     """Fold of every training recording, 1 to n: the official one, else stratified by label and grouped.
 
-    Args: recordings of the training side with label, group, official_fold. Returns (Series of Int64, how: str).
+    Args: recordings of the training side with label, group, official_fold; with several labels per recording the
+        rarest of them is what is stratified by. Returns (Series of Int64, how: str).
     Raises SplitError when a group crosses official folds or a class has fewer than two groups.
     """
-    per_class = recordings.groupby("label")["group"].nunique()
+    strata = targets.rarest(recordings["label"]) if multilabel else recordings["label"]
+    per_class = targets.by_class(recordings, multilabel).groupby("label")["group"].nunique()
     if lonely := per_class.index[per_class < 2].tolist():
         raise SplitError(
             f"A class needs recordings from at least two sources to be trained and tested honestly; "
@@ -52,22 +56,24 @@ def folds(recordings, n_folds, seed):
         return recordings["official_fold"].astype("Int64"), "official folds, read from the file names"
     n_folds = min(n_folds, int(per_class.max()))
     how = f"{n_folds} folds, stratified by label and grouped by source (seed {seed})"
-    if scarce := per_class.index[per_class < n_folds].tolist():
-        how += f"; with fewer sources than folds, some folds lack {', '.join(scarce)}"
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=recordings.index, dtype="Int64")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, members) in enumerate(splitter.split(recordings, recordings["label"], recordings["group"]), 1):
+        for number, (_, members) in enumerate(splitter.split(recordings, strata, recordings["group"]), 1):
             fold.iloc[members] = number
+    spread = targets.by_class(recordings.assign(fold=fold), multilabel).groupby("label")["fold"].nunique()
+    if scarce := spread.index[spread < n_folds].tolist():
+        how += f"; with few sources, some folds lack {', '.join(scarce)}"
     return fold, how
 
 
-def rounds(fold_numbers, select):
+def rounds(fold_numbers, select, test_folds=None):
     """The rounds of cross-validation: each fold is the test fold once.
 
     Args: fold_numbers iterable of int; select "validation" (the next fold in turn is held out to choose the
-        epoch) or "last" (nothing is chosen, every other fold is trained on).
+        epoch) or "last" (nothing is chosen, every other fold is trained on); test_folds how many of the folds are
+        tested (1: a single split), None: all.
     Returns a list of dicts test / validation (None for "last") / train (tuple).
 
     >>> rounds([1, 2, 3], "validation")[2]
@@ -82,7 +88,7 @@ def rounds(fold_numbers, select):
     if len(numbers) < 2:
         raise SplitError("Cross-validation needs at least two folds; all training clips lie in one.")
     plan = []
-    for position, test in enumerate(numbers):
+    for position, test in enumerate(numbers[:test_folds]):
         validation = numbers[(position + 1) % len(numbers)] if select == "validation" else None
         plan.append(
             {"test": test, "validation": validation, "train": tuple(n for n in numbers if n not in (test, validation))}

@@ -4,6 +4,7 @@ What is trained is what is deployed: every step starts from waveforms and runs t
 """
 
 import contextlib
+import functools
 import math
 import time
 from pathlib import Path
@@ -11,25 +12,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import average_precision_score
 
-from helpers import artifacts, augment, batches, models, split
+from helpers import artifacts, augment, backbones, batches, losses, models, split, targets
 
 
-def step(model, waveforms, labels, optimiser, settings, generator):
+def step(model, inputs, wanted, criterion, optimiser, settings, generator):
     """One training step on a batch; returns its loss.
 
-    Args: model AudioClassifier; waveforms [B, N]; labels int [B]; settings the config's Train section;
-        generator of every random draw.
+    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; criterion of
+        `make_criterion`; settings the config's Train section; generator of every random draw.
     """
-    targets = augment.smooth(labels, model.n_classes, settings.label_smoothing)
-    waveforms = augment.perturb(waveforms, settings.shift, settings.speed, settings.gain_db, generator)
-    waveforms, targets = augment.mixup(
-        waveforms, targets, *augment.draw_mixup(len(labels), settings.mixup_alpha, generator)
-    )
-    x = augment.mask_spectrogram(model.features(waveforms), settings.masks, settings.mask_fraction, generator)
-    loss = F.cross_entropy(model.network(x), targets)
+    wanted = augment.smooth(wanted, settings.label_smoothing, model.multilabel)
+    if inputs.ndim == 3:
+        inputs = augment.perturb_images(inputs, settings.flip, settings.rotate, settings.zoom, generator)
+    else:
+        inputs = augment.perturb(inputs, settings.shift, settings.speed, settings.gain_db, generator)
+    inputs, wanted = augment.mixup(inputs, wanted, *augment.draw_mixup(len(wanted), settings.mixup_alpha, generator))
+    x = augment.mask_spectrogram(model.features(inputs), settings.masks, settings.mask_fraction, generator)
+    loss = criterion(model.network(x), wanted)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -37,28 +39,40 @@ def step(model, waveforms, labels, optimiser, settings, generator):
     return loss.item()
 
 
-def epoch(model, data, optimiser, schedule, settings, generator):
-    """One pass over the training batches; returns the mean loss (on mixed, smoothed labels). Raises on NaN."""
+def epoch(model, data, criterion, optimiser, schedule, settings, generator):
+    """One pass over the training batches; returns the mean loss (on mixed, smoothed targets). Raises on NaN."""
     model.train()
-    losses = []
-    for waveforms, labels in data:
-        losses.append(step(model, waveforms, labels, optimiser, settings, generator))
+    step_losses = []
+    for inputs, wanted in data:
+        step_losses.append(step(model, inputs, wanted, criterion, optimiser, settings, generator))
         schedule.step()
-    require_finite(losses, "training")
-    return float(np.mean(losses))
+    require_finite(step_losses, "training")
+    return float(np.mean(step_losses))
 
 
-def require_finite(losses, which):
+def make_criterion(model, data, balance):
+    """The training loss, with the weights that its training batches' targets give each class."""
+    weights = losses.class_weights(data.targets, model.multilabel).to(data.device)
+    return functools.partial(losses.loss, balance=balance, weights=weights, multilabel=model.multilabel)
+
+
+def require_finite(values, which):
     """Raise FloatingPointError, saying what to do, if a loss is NaN or infinite."""
-    if not np.isfinite(losses).all():
+    if not np.isfinite(values).all():
         raise FloatingPointError(f"The {which} loss is not finite. Lower train.learning_rate or train.clip_norm.")
 
 
 def evaluate(model, data):
-    """Plain cross-entropy and accuracy per clip: never mixed, never smoothed. Returns (loss, accuracy)."""
-    probabilities, labels = predict(model, data), data.labels.numpy()
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(likelihood, 1e-7, 1)).mean()), float((probabilities.argmax(1) == labels).mean())
+    """Plain cross-entropy per clip, never mixed, smoothed or weighted, and the score: accuracy, or with several labels
+    macro average precision. Returns (loss, score)."""
+    probabilities, truth = predict(model, data), data.targets.numpy()
+    likelihood = np.clip(np.where(truth > 0, probabilities, 1 - probabilities), 1e-7, 1)
+    if model.multilabel:
+        heard = truth.any(axis=0)
+        score = average_precision_score(truth[:, heard], probabilities[:, heard]) if heard.any() else 0.0
+        return float(-np.log(likelihood).mean()), float(score)
+    right = probabilities.argmax(axis=1) == truth.argmax(axis=1)
+    return float(-np.log(likelihood[truth > 0]).mean()), float(right.mean())
 
 
 @torch.no_grad()
@@ -66,43 +80,67 @@ def predict(model, data, views=1):
     """Class probabilities [clips, C] of a model over unshuffled batches, the mean over circularly shifted views."""
     model.eval()
     rows = []
-    for waveforms, _ in data:
-        shifts = [round(view * waveforms.shape[1] / views) for view in range(views)]
-        rows.append(sum(model(waveforms.roll(shift, dims=1)).softmax(1) for shift in shifts) / views)
+    for inputs, _ in data:
+        shifts = [round(view * inputs.shape[-1] / views) for view in range(views)]
+        rows.append(sum(model.probabilities(inputs.roll(shift, dims=-1)) for shift in shifts) / views)
     return torch.cat(rows).cpu().numpy()
 
 
 def fit(model, training, validation, settings, generator, on_epoch=None):
-    """Train with warm-up and a cosine schedule; keep the best epoch on validation, or the last one.
+    """Train, keep the best epoch on validation, or the last one.
 
-    Args: model AudioClassifier; training WaveformBatches, shuffled; validation WaveformBatches or None, which means
+    Args: model AudioClassifier; training Batches, shuffled; validation Batches or None, which means
         that nothing is chosen and the last epoch is kept; settings the config's Train section; generator; on_epoch
-        called with each epoch's record. Returns the history, a list of dicts. The model ends with the kept weights.
+        called with each epoch's record. Returns the history, a list of dicts, of which one is `kept`. The model ends
+        with the kept weights.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * len(training)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: warm_cosine(done / steps, settings.warmup_fraction)
-    )
-    history, best, best_weights = [], math.inf, None
+    if getattr(model.network, "origin", "random") != "random":  # what starts from nothing has nothing to keep
+        backbones.freeze(model.network, settings.freeze)
+    groups = backbones.parameter_groups(model, settings.learning_rate, settings.weight_decay, settings.layer_decay)
+    optimiser = torch.optim.AdamW(groups)
+    criterion = make_criterion(model, training, settings.balance)
+    schedule, after_epoch = make_schedule(optimiser, len(training), settings)
+    history, best, kept, best_weights = [], (-math.inf,), settings.epochs, None
     for number in range(1, settings.epochs + 1):
         started = time.perf_counter()
-        record = {"epoch": number, "learning_rate": schedule.get_last_lr()[0]}
-        record["train_loss"] = epoch(model, training, optimiser, schedule, settings, generator)
+        record = {"epoch": number, "learning_rate": optimiser.param_groups[0]["lr"]}
+        record["train_loss"] = epoch(model, training, criterion, optimiser, schedule, settings, generator)
         if validation is not None:
-            record["validation_loss"], record["validation_accuracy"] = evaluate(model, validation)
-            require_finite([record["validation_loss"]], "validation")
-            if record["validation_loss"] < best:
-                best, best_epoch = record["validation_loss"], number
+            loss, score = evaluate(model, validation)
+            require_finite([loss], "validation")
+            record |= {"validation_loss": loss, score_name(model): score}
+            after_epoch(loss)
+            merit = (-loss,) if settings.monitor == "loss" else (score, -loss)  # equal scores: the lower loss
+            if merit > best:
+                best, kept = merit, number
                 best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         history.append({**record, "seconds": round(time.perf_counter() - started, 3)})
         if on_epoch:
             on_epoch(history[-1])
-        if validation is not None and number - best_epoch >= settings.patience:
+        if validation is not None and number - kept >= settings.patience:
             break
     if best_weights:
         model.load_state_dict(best_weights)
-    return history
+    return [{**record, "kept": record["epoch"] == kept} for record in history]
+
+
+def score_name(model):
+    """What the history calls the score on validation."""
+    return "validation_average_precision" if model.multilabel else "validation_accuracy"
+
+
+def make_schedule(optimiser, steps_per_epoch, settings):
+    """The learning rate over time: (schedule to step after each batch, function to call with each validation loss).
+
+    "cosine": a warm-up, then half a cosine down to 0. "plateau": the same rate until the validation loss has not
+    improved for train.plateau_patience epochs, then half of it, and so on.
+    """
+    steps = settings.epochs * steps_per_epoch
+    if settings.schedule == "cosine":
+        factor = functools.partial(warm_cosine, warmup=settings.warmup_fraction)
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: factor(done / steps)), lambda loss: None
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=settings.plateau_patience)
+    return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0), plateau.step
 
 
 def warm_cosine(progress, warmup):
@@ -122,13 +160,14 @@ def warm_cosine(progress, warmup):
 def cross_validate(packed, rows, config, folder, device=None):
     """Train one network per round, each tested once on a fold that chose nothing.
 
-    Args: packed int16 [clips, samples]; rows of waveforms.csv; config; folder that the models go to.
+    Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv; config; folder that the
+        models go to.
     Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class;
         history: a list of records with their fold).
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    labels = sorted(rows.loc[rows["split"].eq("train"), "label"].unique())
-    plan = split.rounds(rows["fold"].dropna(), config.train.select)
+    labels = targets.classes(rows, config.data.multilabel)
+    plan = split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)
     tables, history = [], []
     with artifacts.progress(None, "train", len(plan) * config.train.epochs) as bar, cpu_threads(config.train.threads):
         for number, turn in enumerate(plan, 1):
@@ -170,10 +209,10 @@ def fold_rows(rows, folds, with_copies=False):
 
 
 def make_batches(packed, rows, labels, config, device, generator=None):
-    """Batches of some rows of waveforms.csv; shuffled if there is a generator."""
-    targets = rows["label"].map({label: number for number, label in enumerate(labels)})
-    targets = targets.fillna(0).astype(np.int64).to_numpy()  # test clips have no label; theirs is never looked at
-    return batches.WaveformBatches(packed, rows.index.to_numpy(), targets, config.train.batch_size, device, generator)
+    """Batches of some rows of waveforms.csv; shuffled, or drawn evenly over the classes, if there is a generator."""
+    wanted = torch.from_numpy(targets.matrix(rows["label"], labels))
+    chances = losses.sampling_weights(wanted) if config.train.balance == "sampling" and generator else None
+    return batches.Batches(packed, rows.index.to_numpy(), wanted, config.train.batch_size, device, generator, chances)
 
 
 @contextlib.contextmanager
@@ -189,9 +228,7 @@ def cpu_threads(count):
 
 def kept_epochs(history):
     """The record of each fold's kept epoch: the best on validation, or the last where nothing was chosen."""
-    if "validation_loss" in history:
-        return history.loc[history.groupby("fold")["validation_loss"].idxmin()].reset_index(drop=True)
-    return history.groupby("fold").tail(1).reset_index(drop=True)
+    return history[history["kept"]].drop(columns="kept").reset_index(drop=True)
 
 
 # --- weights -----------------------------------------------------------------------------------------------
@@ -209,7 +246,11 @@ def save(model, folder, labels, config, turn):
             "parameters": models.count_parameters(model),
             "sha256": artifacts.file_digest(temporary / "weights.safetensors"),
             "config": config.model_dump(
-                mode="json", include={"preset", "seed", "audio", "clean", "features", "model", "train"}
+                mode="json",
+                include={
+                    **dict.fromkeys(("preset", "seed", "audio", "clean", "features", "model", "train"), True),
+                    "data": {"multilabel"},
+                },
             ),
         }
         artifacts.write_json(temporary / "card.json", card)
@@ -220,6 +261,6 @@ def load(folder, config, device="cpu"):
     card = artifacts.read_json(Path(folder) / "card.json")
     if artifacts.file_digest(Path(folder) / "weights.safetensors") != card["sha256"]:
         raise ValueError(f"{folder}: the weights are damaged (their SHA-256 is not the card's). Train again: FORCE=1.")
-    model = models.build(config, len(card["labels"]))
+    model = models.build(config, len(card["labels"]), fresh=False)
     model.load_state_dict(load_file(Path(folder) / "weights.safetensors"))
     return model.to(device).eval(), card

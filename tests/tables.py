@@ -55,6 +55,18 @@ def tone_clips(pitches=(("high", 2000), ("low", 400)), folds=3, groups_per_fold=
     return np.stack(packed), table.astype({"fold": "Int64"})
 
 
+def tone_scenes(seed=0, **shape):
+    """Clips in which two tones, one or none are heard: labels "high|low", "high", "low" and "", all in every fold.
+
+    Args: seed; shape as of tone_clips. Returns (packed int16 [clips, 4000], rows).
+    """
+    packed, rows = tone_clips([(label, 0) for label in ("high|low", "high", "low", "")], seed=seed, **shape)
+    for number, label in enumerate(rows["label"]):
+        heard = [tone(pitch_hz, amplitude=0.25) for name, pitch_hz in (("high", 2000), ("low", 400)) if name in label]
+        packed[number] = np.round((sum(heard) + noise(4000, seed + number, 0.05)).clip(-1, 1) * 32767)
+    return packed, rows
+
+
 def feature_rows(labels=("a", "b", "c"), folds=3, groups_per_fold=2, clips_per_group=3, seed=0):
     """A feature table in which every class has its own mean: separable, every class in every fold."""
     rng, rows = np.random.default_rng(seed), []
@@ -72,6 +84,15 @@ def feature_rows(labels=("a", "b", "c"), folds=3, groups_per_fold=2, clips_per_g
     return table
 
 
+def tagged_rows(seed=0, **shape):
+    """A feature table with the labels "p|q", "p", "q" and "": each of the two labels has a feature of its own."""
+    table = feature_rows(("p|q", "p", "q", ""), seed=seed, **shape)
+    table.loc[:, "mfcc_01_mean":] = 0.5 * np.random.default_rng(seed).standard_normal((len(table), 4))
+    for label, column in (("p", "mfcc_01_mean"), ("q", "mfcc_02_mean")):
+        table[column] += 4 * table["label"].str.contains(label)
+    return table
+
+
 def prediction_rows(labels, predicted, groups=None, classes=("a", "b", "c"), confidence=0.8):
     """A table of predictions: each row's `predicted` class gets `confidence`, the others share what is left."""
     rows = pd.DataFrame({"recording_id": [f"r{i}" for i in range(len(labels))], "fold": 1, "label": list(labels)})
@@ -80,3 +101,16 @@ def prediction_rows(labels, predicted, groups=None, classes=("a", "b", "c"), con
     for name in classes:
         rows[name] = np.where(rows["predicted"].eq(name), confidence, (1 - confidence) / (len(classes) - 1))
     return rows
+
+
+def tagging_rows(n=60, seed=0, classes=("a", "b", "c"), groups=None):
+    """A table of predictions with several labels, one or none per recording: probabilities that are often right."""
+    rng = np.random.default_rng(seed)
+    truth = np.vstack([np.eye(len(classes)), rng.uniform(size=(n - len(classes), len(classes))) < 0.4]) > 0
+    found = (0.3 * truth + rng.uniform(0, 0.7, truth.shape)).round(2)
+    names = np.array(classes)
+    rows = pd.DataFrame({"recording_id": [f"r{i}" for i in range(n)], "fold": np.arange(n) % 3 + 1})
+    rows["label"] = ["|".join(names[row]) for row in truth]
+    rows["group"] = rows["recording_id"] if groups is None else list(groups)
+    rows["predicted"] = ["|".join(names[row]) for row in found >= 0.45]
+    return pd.concat([rows, pd.DataFrame(found, columns=names)], axis=1)

@@ -180,7 +180,8 @@ def test_what_cannot_be_used_is_refused_by_its_code(tmp_path, case):
         pytest.param("CODEC_NOT_ALLOWED", lambda: wav_bytes(codec=0xFFFE, extra=guid(2)), id="ADPCM in WAVEX (19)"),
         pytest.param("CODEC_NOT_ALLOWED", lambda: encoded(CHORD, RATE, "AU", "G721_32"), id="G721 in AU: ValueError"),
         pytest.param("CODEC_NOT_ALLOWED", lambda: encoded(CHORD, 8000, "AIFF", "GSM610"), id="GSM in AIFF: ValueError"),
-        pytest.param("TRUNCATED", lambda: flac_declaring(2**36 - 1), id="FLAC declaring 2^36 samples: MemoryError"),
+        pytest.param("TRUNCATED", lambda: flac_declaring(2**28), id="FLAC declaring 2^28 samples: MemoryError"),
+        pytest.param("TOO_LARGE", lambda: flac_declaring(2**36 - 1), id="FLAC declaring 2^36 samples"),
     ],
 )
 def test_the_rest_of_what_cannot_be_used_is_refused_by_its_code(tmp_path, code, content):
@@ -206,6 +207,18 @@ def test_what_is_too_long_is_refused_before_it_is_decoded(tmp_path, monkeypatch,
     assert len(decode(tmp_path, content(), max_seconds=2.2).waveform) >= len(CHORD)
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("decoded"))
     assert code_of(tmp_path, content(), max_seconds=1.9) == "TOO_LONG"
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_what_would_not_fit_into_memory_over_all_its_channels_is_refused_before_it_is_decoded(
+    tmp_path, monkeypatch, format
+):
+    content = encoded(np.stack([CHORD, CHORD], axis=1), format=format)
+    monkeypatch.setattr(decoder, "MAX_SAMPLES", 2.2 * len(CHORD))
+    assert decode(tmp_path, content).waveform.shape[1] == 2
+    monkeypatch.setattr(decoder, "MAX_SAMPLES", 1.9 * len(CHORD))
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_, **__: pytest.fail("decoded"))
+    assert code_of(tmp_path, content) == "TOO_LARGE"
 
 
 def test_only_regular_files_are_opened(tmp_path):

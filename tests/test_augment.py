@@ -105,7 +105,7 @@ def test_mixup_is_the_formula():
 @given(seeds, st.integers(1, 9), st.integers(2, 6), st.floats(0, 5), st.floats(0, 0.9))
 def test_mixed_and_smoothed_labels_stay_distributions(seed, batch, n_classes, alpha, smoothing):
     labels = torch.randint(n_classes, (batch,), generator=generator(seed))
-    smoothed = augment.smooth(labels, n_classes, smoothing)
+    smoothed = augment.smooth(torch.eye(n_classes)[labels], smoothing)
     x = torch.randn(batch, 2, 3, 4, generator=generator(seed))
     before = x.clone(), smoothed.clone()
     mixed_x, mixed_y = augment.mixup(x, smoothed, *augment.draw_mixup(batch, alpha, generator(seed)))
@@ -114,6 +114,16 @@ def test_mixed_and_smoothed_labels_stay_distributions(seed, batch, n_classes, al
         assert (rows >= 0).all()
         torch.testing.assert_close(rows.sum(1), torch.ones(batch))
     assert torch.equal(smoothed.argmax(1), labels)
+
+
+@law
+@given(seeds, st.integers(1, 9), st.integers(1, 6), st.floats(0, 0.9))
+def test_with_several_labels_each_class_is_smoothed_towards_a_half_for_itself(seed, batch, n_classes, smoothing):
+    targets = torch.randint(2, (batch, n_classes), generator=generator(seed)).float()
+    before = targets.clone()
+    smoothed = augment.smooth(targets, smoothing, multilabel=True)
+    torch.testing.assert_close(smoothed - 0.5, (1 - smoothing) * (targets - 0.5))
+    assert torch.equal(targets, before)
 
 
 @law

@@ -1,4 +1,4 @@
-"""Batches: every row once, labels beside their rows, and only a batch at a time read from the disk."""
+"""Batches: every row once, or by its chances; targets beside their rows, and only a batch at a time read from disk."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.batches import WaveformBatches
+from helpers.batches import Batches
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -28,7 +28,7 @@ def seen(batches):
 def test_every_row_comes_once_per_pass_with_its_own_label(n, batch_size, shuffle, seed):
     rows = np.random.default_rng(seed).permutation(60)[:n]
     generator = torch.Generator().manual_seed(seed) if shuffle else None
-    batches = WaveformBatches(numbered(60), rows, rows + 100, batch_size, generator=generator)
+    batches = Batches(numbered(60), rows, rows + 100, batch_size, generator=generator)
     numbers, labels = seen(batches)
     dropped = shuffle and n > batch_size and n % batch_size == 1
     assert len(set(numbers)) == len(numbers) == n - dropped and set(numbers) <= set(rows.tolist())
@@ -41,22 +41,42 @@ def test_every_row_comes_once_per_pass_with_its_own_label(n, batch_size, shuffle
 @given(st.integers(1, 50), st.integers(2, 12), st.booleans())
 def test_len_counts_the_batches_and_only_the_last_is_smaller(n, batch_size, shuffle):
     generator = torch.Generator().manual_seed(0) if shuffle else None
-    batches = WaveformBatches(numbered(n), np.arange(n), np.zeros(n, int), batch_size, generator=generator)
+    batches = Batches(numbered(n), np.arange(n), np.zeros(n, int), batch_size, generator=generator)
     sizes = [len(labels) for _, labels in batches]
     assert len(sizes) == len(batches) and all(size == batch_size for size in sizes[:-1])
 
 
-def test_waveforms_are_float_in_plus_minus_one_and_labels_whole_numbers():
-    packed = np.array([[32767, -32767, 0]], np.int16)
-    [(waveforms, labels)] = WaveformBatches(packed, [0], [3], 8)
-    assert waveforms.dtype == torch.float32 and labels.dtype == torch.int64
-    assert waveforms.tolist() == [[1.0, -1.0, 0.0]]
+def test_waveforms_are_float_in_plus_minus_one_and_targets_stay_as_they_are():
+    packed, targets = np.array([[32767, -32767, 0]], np.int16), np.array([[1, 0, 0.5]], np.float32)
+    [(waveforms, found)] = Batches(packed, [0], targets, 8)
+    assert waveforms.dtype == found.dtype == torch.float32
+    assert waveforms.tolist() == [[1.0, -1.0, 0.0]] and found.tolist() == targets.tolist()
+
+
+def test_images_are_float_from_0_to_1():
+    packed = np.array([[[0, 51], [102, 255]], [[9, 9], [9, 9]]], np.uint8)
+    [(images, _)] = Batches(packed, [0], [[1.0, 0.0]], 8)
+    assert images.dtype == torch.float32 and images.shape == (1, 2, 2)
+    torch.testing.assert_close(images[0], torch.tensor([[0.0, 0.2], [0.4, 1.0]]))
+
+
+def test_with_chances_rows_come_back_as_often_as_they_are_likely():
+    chances = torch.tensor([0.0, 0.25, 0.75], dtype=torch.float64).repeat_interleave(10) / 10
+    batches = Batches(
+        numbered(30), np.arange(30), np.arange(30), 7, generator=torch.Generator().manual_seed(0), chances=chances
+    )
+    drawn = [number for _ in range(60) for number in seen(batches)[0]]
+    counts = np.bincount(drawn, minlength=30).reshape(3, 10).sum(axis=1)
+    assert len(batches) == 5 and len(drawn) == 60 * 30  # a pass is as long as without chances
+    assert counts[0] == 0 and counts[2] / counts[1] == pytest.approx(3, rel=0.2)
+    numbers, targets = seen(batches)
+    assert targets == numbers and len(set(numbers)) < 30  # each with its own target, some twice
 
 
 def test_shuffling_repeats_with_the_generator_and_differs_from_pass_to_pass():
     def passes(seed):
         generator = torch.Generator().manual_seed(seed)
-        batches = WaveformBatches(numbered(40), np.arange(40), np.zeros(40, int), 8, generator=generator)
+        batches = Batches(numbered(40), np.arange(40), np.zeros(40, int), 8, generator=generator)
         return [seen(batches)[0] for _ in range(2)]
 
     first, second = passes(1)
@@ -68,7 +88,7 @@ def test_a_single_last_clip_is_dropped_only_when_shuffling():
     sizes = {
         shuffle: [
             len(labels)
-            for _, labels in WaveformBatches(
+            for _, labels in Batches(
                 numbered(9), np.arange(9), np.zeros(9, int), 4, generator=torch.Generator() if shuffle else None
             )
         ]
@@ -77,9 +97,9 @@ def test_a_single_last_clip_is_dropped_only_when_shuffling():
     assert sizes == {False: [4, 4, 1], True: [4, 4]}
 
 
-def test_rows_and_labels_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="3 rows but 2 labels"):
-        WaveformBatches(numbered(5), [0, 1, 2], [0, 1], 2)
+def test_rows_and_targets_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="3 rows but 2 targets"):
+        Batches(numbered(5), [0, 1, 2], [0, 1], 2)
 
 
 class Watched:
@@ -96,7 +116,7 @@ class Watched:
 def test_only_the_rows_of_a_batch_are_read_and_only_when_it_is_due(tmp_path):
     np.save(tmp_path / "packed.npy", numbered(10))
     packed = Watched(np.load(tmp_path / "packed.npy", mmap_mode="r"))
-    batches = iter(WaveformBatches(packed, [1, 3, 5, 7, 9], [0] * 5, 2))
+    batches = iter(Batches(packed, [1, 3, 5, 7, 9], [0] * 5, 2))
     assert packed.reads == []
     waveforms, _ = next(batches)
     assert packed.reads == [[1, 3]]

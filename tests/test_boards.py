@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from tables import prediction_rows, small_config, tone, tone_clips
 
-from helpers import audio, boards, evaluate, plots
+from helpers import audio, boards, decisions, plots
 
 EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
-KNOWN_TAGS = {"div", "img", "audio"}
+KNOWN_TAGS = {"div", "img", "audio", "span"}
 
 
 class Page(HTMLParser):
@@ -57,9 +57,9 @@ def test_a_player_clips_what_is_too_loud_and_takes_silence():
 
 def test_the_text_of_a_card_is_escaped_everywhere():
     figure = plots.class_counts(pd.DataFrame({"label": list("ab")}))
-    page = Page(boards.card(EVIL, picture=figure, waveform=tone(440), sample_rate=8000, note=EVIL))
+    page = Page(boards.card(EVIL, picture=figure, waveform=tone(440), sample_rate=8000, note=EVIL, bars={EVIL: 0.25}))
     assert set(page.tags) == KNOWN_TAGS
-    assert page.text == EVIL + EVIL and ("alt", EVIL) in page.attributes
+    assert page.text == EVIL + EVIL + "25%" + EVIL and ("alt", EVIL) in page.attributes
     assert {name for name, _ in page.attributes} <= {"style", "alt", "src", "controls", "preload"}
 
 
@@ -100,7 +100,7 @@ def test_a_table_has_no_underscores_and_no_index_and_stays_as_it_was():
 
 def test_examples_are_the_first_clips_of_each_class():
     packed, rows = tone_clips(folds=1)
-    page = boards.examples(packed, rows, small_config(), per_label=1).data
+    page = boards.examples(packed, rows, small_config()).data
     assert Page(page).text == "highlow"
     peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
     assert peaks == pytest.approx([2000, 400], rel=0.01)  # the second group's tones are 2 % higher
@@ -111,17 +111,41 @@ def test_a_mistake_shows_what_it_is_what_it_was_taken_for_and_its_own_sound():
     predictions = prediction_rows(rows["label"], ["low", *rows["label"].tolist()[1:]], classes=("high", "low"))
     predictions["recording_id"] = rows["recording_id"]
     recordings = pd.DataFrame({"recording_id": rows["recording_id"], "path": "a/" + rows["recording_id"] + EVIL})
-    worst = evaluate.worst(predictions, 3)
+    worst = decisions.worst(predictions, 3)
     page = boards.mistakes(worst, recordings, packed, rows, small_config()).data
     assert set(Page(page).tags) == KNOWN_TAGS and page.count("<audio") == 1
-    assert "high → low" in Page(page).text and f"80% sure · fold 1 · a/high100{EVIL}" in Page(page).text
+    assert "✗ high → low" in Page(page).text and f"80% sure · fold 1 · a/high100{EVIL}" in Page(page).text
+    assert "low80%" in Page(page).text  # the bars say what was taken for likely
     [(sound, rate)] = sounds(page)
     assert np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate == pytest.approx(2000, rel=0.02)
 
 
+def test_predictions_say_right_or_wrong_and_name_several_labels_or_none():
+    packed, rows = tone_clips(folds=1, groups_per_fold=1, clips_per_group=1)
+    table = prediction_rows(["high|low", "high"], ["high|low", ""], classes=("high", "low"))
+    table["recording_id"], table["fold"] = rows["recording_id"], 3
+    recordings = pd.DataFrame({"recording_id": rows["recording_id"], "path": ["a.wav", "b.wav"]})
+    page = Page(boards.predictions(table, recordings, packed, rows, small_config()).data)
+    right, wrong = page.text.split("fold 3 · a.wav")
+    assert right.startswith("✓ high + low") and wrong.startswith("✗ high → none") and wrong.endswith("fold 3 · b.wav")
+    assert page.tags.count("audio") == page.tags.count("img") == 2
+
+
+def test_bars_are_as_long_as_their_shares():
+    page = boards.bar_rows({"dog": 1.0, "cat": 0.125})
+    assert re.findall(r"width:([\d.]+)%'", page) == ["100.0", "12.5"] and Page(page).text == "dog100%cat12%"
+
+
 def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_path):
     soundfile.write(tmp_path / "long.wav", tone(440, 22050, 3.0), 22050)
-    facts = {"path": "long.wav", "label": EVIL, "duration_seconds": 3.0, "sample_rate": 22050, "codec": "WAV/PCM_16"}
+    facts = {
+        "path": "long.wav",
+        "split": "train",
+        "label": EVIL,
+        "duration_seconds": 3.0,
+        "sample_rate": 22050,
+        "codec": "WAV/PCM_16",
+    }
     table = pd.DataFrame([{**facts, "rms_db": -9.0, "flags": "DC_OFFSET"}])
     page = boards.recordings(table, tmp_path, small_config(), seconds=1).data
     assert EVIL in Page(page).text and "3.0 s · 22.05 kHz · WAV/PCM_16 · -9 dBFS · dc offset" in Page(page).text

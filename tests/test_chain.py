@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from helpers import artifacts, pipeline, stages
 
@@ -118,6 +118,33 @@ def test_a_recording_is_classified_from_the_command_line(demo, home):
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
 
 
+# --- several labels per recording --------------------------------------------------------------------------
+
+
+def test_the_multilabel_demo_runs_to_a_submission_of_probabilities(home):
+    folder, _ = pipeline.run_all(preset="demo_multilabel", fast=True, settings=TINY)
+    data = home / "data" / "demo-multilabel-60"
+    sample, submission = (pd.read_csv(path) for path in (data / "sample_submission.csv", folder / "submission.csv"))
+    assert list(submission) == list(sample) and submission["fname"].tolist() == sample["fname"].tolist()
+    assert submission.drop(columns="fname").to_numpy().min() >= 0 and submission.drop(columns="fname").max().max() <= 1
+    table, metrics = artifacts.read_table(folder / "predictions.csv"), artifacts.read_json(folder / "metrics.json")
+    classes = list(sample)[1:]
+    truth, said = (
+        np.array([[c in text.split("|") for c in classes] for text in table[k]]) for k in ("label", "predicted")
+    )
+    expected = average_precision_score(truth, table[classes], average="macro")
+    assert metrics["macro_average_precision"]["value"] == pytest.approx(expected, abs=1e-4)
+    assert metrics["micro_f1"]["value"] == pytest.approx(f1_score(truth, said, average="micro"), abs=1e-4)
+    assert metrics["exact_match"]["value"] == pytest.approx(accuracy_score(truth, said), abs=1e-4)
+    rows = artifacts.read_table(folder / "waveforms.csv").dropna(subset="fold")
+    assert rows.groupby("group")["fold"].nunique().max() == 1
+    given = pd.read_csv(data / "train.csv", keep_default_na=False).set_index("fname")["labels"]
+    read = artifacts.read_table(folder / "recordings.csv").query("split == 'train' and status == 'ok'")
+    assert (
+        all(row.label.replace("|", ",") == given[Path(row.path).name] for row in read.itertuples()) and len(read) == 60
+    )
+
+
 # --- a user's own folder -----------------------------------------------------------------------------------
 
 
@@ -209,6 +236,7 @@ def test_recordings_of_a_fifth_of_a_second_and_no_test_folder_work_too(home, tmp
         soundfile.write(tmp_path / name, tone, 8000)
     settings = (
         TINY + " audio.sample_rate=8000 audio.clip_seconds=1 features.n_mels=32 augment.copies=0 submit.model=svm"
+        " train.inputs=images features.image_size=32 train.flip=0.5 train.schedule=plateau"
     )
     folder, _ = pipeline.run_all(data=str(tmp_path), run="short", settings=settings)
     assert artifacts.read_json(folder / "submission_check.json")["kind"] == "out-of-fold predictions"

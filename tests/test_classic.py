@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.preprocessing import LabelEncoder
-from tables import feature_rows, small_config
+from tables import feature_rows, small_config, tagged_rows
 
-from helpers import classic
+from helpers import artifacts, classic, targets
 
-MODELS = ("mfcc_linear", "svm", "xgboost")
+MODELS = classic.NAMES
 LABELS = ["a", "b", "c"]
 
 
@@ -19,10 +18,13 @@ def validated(request, tmp_path_factory):
     return request.param, table, *classic.cross_validate(request.param, table, small_config(), folder), folder
 
 
-def scaler(fitted):
-    """The fitted StandardScaler of a fitted model."""
-    model = fitted[0]
-    return (model.calibrated_classifiers_[0].estimator if hasattr(model, "calibrated_classifiers_") else model)[0]
+def seen_means(fitted):
+    """The mean of each feature that a fitted model has taken from its training rows."""
+    model = fitted.model
+    if fitted.name == "dnn":
+        return model.mean.numpy()
+    pipeline = model.calibrated_classifiers_[0].estimator if hasattr(model, "calibrated_classifiers_") else model
+    return pipeline.named_steps["standardscaler"].mean_
 
 
 def fitted_models(monkeypatch, name, table, **sections):
@@ -49,16 +51,21 @@ def test_a_loaded_model_predicts_what_the_saved_one_did(name, tmp_path):
     table = feature_rows()
     probabilities, _ = classic.cross_validate(name, table, small_config(), tmp_path)
     for fold in (1, 2, 3):
-        fitted, card = classic.load(tmp_path / f"fold{fold}")
-        assert card["folds"]["test"] == fold and card["labels"] == LABELS
-        again = classic.predict(fitted, name, table[table["fold"].eq(fold)], LABELS)
+        fitted = classic.load(tmp_path / f"fold{fold}")
+        assert artifacts.read_json(tmp_path / f"fold{fold}" / "card.json")["folds"]["test"] == fold
+        assert (fitted.name, fitted.labels, fitted.multilabel) == (name, LABELS, False)
+        again = classic.predict(fitted, table[table["fold"].eq(fold)])
         np.testing.assert_allclose(again, probabilities.loc[probabilities["fold"].eq(fold), LABELS], rtol=1e-6)
 
 
 def test_nothing_saved_is_pickled(validated):
     *_, folder = validated
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert suffixes in ({".json", ".skops"}, {".json", ".ubj"})  # none of them can run code when it is read
+    assert suffixes in (
+        {".json", ".skops"},
+        {".json", ".ubj"},
+        {".json", ".safetensors"},
+    )  # none of them can run code when it is read
 
 
 def test_costs_are_positive(validated):
@@ -73,20 +80,23 @@ def test_size_counts_the_numbers_of_a_fitted_model(monkeypatch):
     [svm, *_], _ = fitted_models(monkeypatch, "svm", table)
     assert classic.size(svm) % 4 == 0 and 0 < classic.size(svm) <= 4 * table["fold"].ne(1).sum()
     [trees, *_], _ = fitted_models(monkeypatch, "xgboost", table)
-    assert classic.size(trees) == sum(len(tree.strip().splitlines()) for tree in trees[0].get_booster().get_dump())
+    assert classic.size(trees) == sum(len(tree.strip().splitlines()) for tree in trees.model.get_booster().get_dump())
+    [dense, *_], _ = fitted_models(monkeypatch, "dnn", table)
+    layers = (4 * 256 + 256) + (256 * 128 + 128) + (128 * 3 + 3)
+    assert classic.size(dense) == layers + 2 * 256 + 2 * 128  # and the scales and offsets of two BatchNorms
 
 
-@pytest.mark.parametrize("name", ["mfcc_linear", "svm"])
+@pytest.mark.parametrize("name", ["mfcc_linear", "svm", "dnn"])
 def test_the_scaler_never_sees_the_test_fold(name, monkeypatch):
     table = feature_rows()
     columns = classic.columns_of(name, table)
     far = table.copy()
     far.loc[far["fold"].eq(1), columns] += 1e6
     near_models, far_models = (fitted_models(monkeypatch, name, rows)[0] for rows in (table, far))
-    np.testing.assert_array_equal(scaler(near_models[0]).mean_, scaler(far_models[0]).mean_)
+    np.testing.assert_array_equal(seen_means(near_models[0]), seen_means(far_models[0]))
     training_mean = table.loc[table["fold"].ne(1), columns].mean()
-    np.testing.assert_allclose(scaler(near_models[0]).mean_, training_mean, rtol=1e-4, atol=1e-5)
-    assert (scaler(far_models[1]).mean_ > 1e5).all()  # the shift is felt where it belongs
+    np.testing.assert_allclose(seen_means(near_models[0]), training_mean, rtol=1e-4, atol=1e-5)
+    assert (seen_means(far_models[1]) > 1e5).all()  # the shift is felt where it belongs
 
 
 def test_calibration_folds_split_by_group():
@@ -109,18 +119,11 @@ def test_a_class_missing_from_the_training_folds_gets_probability_0(name, monkey
     np.testing.assert_allclose(without[["a", "b", "c", "d"]].sum(axis=1), 1, rtol=1e-5)
     known = without[without["clip_id"].str[0].ne("b")]
     assert (known[["a", "b", "c", "d"]].idxmax(axis=1) == known["clip_id"].str[0]).mean() > 0.8
-    assert [list(present) for _, present in models] == [["a", "c", "d"], ["a", "b", "c", "d"], ["a", "b", "c", "d"]]
+    assert [fitted.known for fitted in models] == [["a", "c", "d"], ["a", "b", "c", "d"], ["a", "b", "c", "d"]]
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), ("a", "b", "c")], ids=["two classes", "three classes"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mfcc_linear",
-        "svm",
-        "xgboost",
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore:Number of classes:RuntimeWarning")
 def test_a_class_of_two_sources_can_still_be_cross_validated(name, labels, tmp_path):
     """split.folds asks for two sources per class; then one of them is all that a round can train on."""
@@ -150,7 +153,89 @@ def test_the_linear_baseline_sees_mfcc_means_alone():
     assert classic.columns_of("svm", table) == [*classic.columns_of("mfcc_linear", table), "rms_std"]
 
 
-def test_the_same_seed_gives_the_same_model():
-    table, encoder = feature_rows(), LabelEncoder().fit(LABELS)
-    first, again = (classic.predict(classic.fit("xgboost", table, encoder, 7), "xgboost", table, LABELS) for _ in "ab")
+@pytest.mark.parametrize("name", ["xgboost", "dnn"])
+def test_the_same_seed_gives_the_same_model(name):
+    table = feature_rows()
+    seeds = [small_config().model_copy(update={"seed": seed}) for seed in (7, 7, 8)]
+    first, again, other = (classic.predict(classic.fit(name, table, LABELS, seed), table) for seed in seeds)
     np.testing.assert_array_equal(first, again)
+    assert not first.equals(other)
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"'forest' is no model .*mfcc_linear, svm, xgboost, dnn"):
+        classic.fit("forest", feature_rows(), LABELS, small_config())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_missing_features_are_filled_and_infinite_ones_count_as_missing(name):
+    table = feature_rows()
+    columns = classic.columns_of("svm", table)
+    holed, infinite = table.copy(), table.copy()
+    holed.loc[::5, columns[0]], infinite.loc[::5, columns[0]] = np.nan, np.inf
+    found = classic.predict(classic.fit(name, holed, LABELS, small_config()), holed)
+    assert np.isfinite(found.to_numpy()).all()
+    assert (found.idxmax(axis=1) == table["label"]).mean() > 0.8
+    pd.testing.assert_frame_equal(classic.predict(classic.fit(name, infinite, LABELS, small_config()), infinite), found)
+
+
+def test_of_rows_with_the_same_features_and_label_one_is_learned_from():
+    table = feature_rows()
+    twice = pd.concat([table, table.assign(clip_id=table["clip_id"] + "-a0")], ignore_index=True)
+    once, again = (classic.predict(classic.fit("svm", rows, LABELS, small_config()), table) for rows in (table, twice))
+    pd.testing.assert_frame_equal(once, again)
+
+
+# --- class balance -----------------------------------------------------------------------------------------
+
+
+def overlapping(n_common=90, n_rare=12, seed=0):
+    """A table of two classes that overlap, one of them rare."""
+    table = feature_rows(("a", "b"), groups_per_fold=10, clips_per_group=3, seed=seed)
+    values, rng = classic.columns_of("svm", table), np.random.default_rng(seed)
+    table[values] = rng.standard_normal((len(table), len(values))) + 0.8 * table["label"].eq("b").to_numpy()[:, None]
+    kept = pd.concat([table[table["label"].eq("a")].head(n_common), table[table["label"].eq("b")].head(n_rare)])
+    return kept.reset_index(drop=True)
+
+
+HELPED = [(name, balance) for name in MODELS for balance in ("weights", "sampling", "focal")]
+
+
+@pytest.mark.parametrize("name, balance", HELPED)
+def test_helping_the_rare_class_makes_it_be_said_more_often(name, balance):
+    table, told = overlapping(), overlapping(90, 90, seed=1)
+    plain, helped = (
+        classic.predict(classic.fit(name, table, ["a", "b"], small_config(train={"balance": how})), told)["b"].mean()
+        for how in ("none", balance)
+    )
+    assert helped > plain
+
+
+# --- several labels ----------------------------------------------------------------------------------------
+
+SEVERAL = small_config(data={"multilabel": True})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_with_several_labels_each_class_is_found_for_itself_and_again_from_its_file(name, tmp_path):
+    table = tagged_rows()
+    probabilities, costs = classic.cross_validate(name, table, SEVERAL, tmp_path)
+    wanted = targets.matrix(table.set_index("clip_id")["label"][probabilities["clip_id"]], ["p", "q"])
+    assert list(probabilities) == ["clip_id", "fold", "p", "q"] and costs["parameters"] > 0
+    assert ((probabilities[["p", "q"]].to_numpy() > 0.5) == wanted).mean() > 0.9
+    fitted, tested = classic.load(tmp_path / "fold1"), table[table["fold"].eq(1)]
+    again = probabilities[probabilities["fold"].eq(1)]
+    assert fitted.multilabel
+    np.testing.assert_allclose(classic.predict(fitted, tested), again[["p", "q"]], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_with_several_labels_a_class_that_was_not_there_to_learn_gets_probability_0(name, tmp_path):
+    table = tagged_rows()
+    table = table[~table["label"].str.contains("q")].reset_index(drop=True)
+    fitted = classic.fit(name, table, ["p", "q"], SEVERAL)
+    classic.save(fitted, tmp_path / "fold1", {"test": 1, "validation": None, "train": (2, 3)})
+    for model in (fitted, classic.load(tmp_path / "fold1")):
+        found = classic.predict(model, table)
+        assert (found["q"] == 0).all() and list(found) == ["p", "q"]
+        assert (found["p"].gt(0.5) == table["label"].eq("p")).mean() > 0.9

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tables import feature_rows, small_config, tone_clips
+from tables import feature_rows, small_config, tagged_rows, tone_clips
 
-from helpers import classic, compare, models, predict
+from helpers import artifacts, classic, compare, evaluate, models, predict, targets
 
 
 def members(n_clips=60, seed=0):
@@ -48,6 +48,150 @@ def test_a_folds_labels_do_not_shape_its_own_stacked_predictions():
     assert not before.equals(after)
 
 
+# --- several labels ----------------------------------------------------------------------------------------
+
+
+def tagging_members(n_clips=120, seed=0):
+    """Out-of-fold tables of two members over clips with several labels: one hears p and q, the other guesses."""
+    rng = np.random.default_rng(seed)
+    labels = pd.Series(rng.choice(["p|q", "p", "q", ""], n_clips), index=[f"c{i}" for i in range(n_clips)])
+    good = np.clip(targets.matrix(labels, ["p", "q"]) * 0.4 + 0.3 + 0.05 * rng.standard_normal((n_clips, 2)), 0, 1)
+    fold, guess = np.arange(n_clips) % 3 + 1, rng.uniform(size=(n_clips, 2))
+    tables = [pd.DataFrame({"clip_id": labels.index, "fold": fold, "p": p, "q": q}) for p, q in (good.T, guess.T)]
+    return tables, labels
+
+
+def test_stacking_with_several_labels_weighs_the_members_for_each_class():
+    tables, labels = tagging_members()
+    stack = compare.stack_cross_validate(tables, labels, multilabel=True)
+    assert list(stack.columns.drop("fold")) == ["clip_id", "p", "q"] and sorted(stack["clip_id"]) == sorted(
+        labels.index
+    )
+    wanted = targets.matrix(labels[stack["clip_id"]], ["p", "q"])
+    assert ((stack[["p", "q"]] > 0.5).to_numpy() == wanted).mean() >= 0.95
+    assert not np.allclose(stack[["p", "q"]].sum(axis=1), 1, atol=0.1)  # each class for itself
+
+
+def test_with_several_labels_a_folds_labels_do_not_shape_its_own_stacked_predictions():
+    tables, labels = tagging_members()
+    turned, mine = labels.copy(), tables[0].loc[tables[0]["fold"] == 2, "clip_id"]
+    turned[mine] = turned[mine].map({"p|q": "", "": "p|q", "p": "q", "q": "p"})
+    before, after = (
+        compare.stack_cross_validate(tables, truth, multilabel=True).set_index("clip_id") for truth in (labels, turned)
+    )
+    pd.testing.assert_frame_equal(before.loc[mine], after.loc[mine])
+    assert not before.equals(after)
+
+
+def test_a_stack_of_several_labels_comes_back_from_its_file(tmp_path):
+    config = small_config(data={"multilabel": True}, compare={"models": ("svm", "stacking")})
+    tables, labels = tagging_members()
+    rows = pd.DataFrame({"clip_id": labels.index, "label": labels.to_numpy()})
+    costs = {"train_seconds": 1.0, "ms_per_clip": 1.0, "parameters": 100}
+    found = {name: (table, costs) for name, table in zip(("cnn", "svm"), tables, strict=True)}
+    _, total = compare.cross_validate("stacking", None, rows, None, config, tmp_path, found)
+    assert total["parameters"] == 200 + 2 * 4  # two members' odds of two classes, for each class
+    again = compare._stack_table(compare._stack_load(tmp_path), tables, tables[0])
+    meta = compare.stack_fit(tables, labels, multilabel=True)
+    np.testing.assert_allclose(again[["p", "q"]], meta.predict_proba(compare.stack_inputs(tables).to_numpy()))
+
+
+def test_a_class_that_no_tested_fold_holds_does_not_stop_the_stack(tmp_path):
+    """With split.test_folds the out-of-fold clips are some of all: a rare class may lie in the others."""
+    config = small_config(data={"multilabel": True}, compare={"models": ("svm", "stacking")}, split={"test_folds": 2})
+    tables, labels = tagging_members()
+    found = {
+        name: (table.assign(rare=0.1), {"parameters": 1}) for name, table in zip(("cnn", "svm"), tables, strict=True)
+    }
+    rows = pd.DataFrame({"clip_id": labels.index, "label": labels.to_numpy()})
+    table, _ = compare.cross_validate("stacking", None, rows, None, config, tmp_path, found)
+    assert table["rare"].lt(0.1).all()
+
+
+def test_the_thresholds_of_a_model_come_from_its_folder(tmp_path):
+    artifacts.write_json(tmp_path / "models" / "svm" / "thresholds.json", {"p": 0.25, "q": 0.5})
+    assert compare.thresholds("svm", tmp_path).to_dict() == {"p": 0.25, "q": 0.5}
+
+
+def test_megabytes_are_those_of_one_fold_without_its_predictions(tmp_path):
+    for fold in (1, 2):
+        (tmp_path / "svm" / f"fold{fold}").mkdir(parents=True)
+        (tmp_path / "svm" / f"fold{fold}" / "model.skops").write_bytes(bytes(fold * 1_000_000))
+        (tmp_path / "svm" / f"fold{fold}" / "out_of_fold.csv").write_bytes(bytes(9_000_000))
+    assert compare.megabytes(tmp_path / "svm") == 1.5
+    (tmp_path / "stacking").mkdir()
+    (tmp_path / "stacking" / "model.skops").write_bytes(bytes(20_000))
+    (tmp_path / "stacking" / "out_of_fold.csv").write_bytes(bytes(9_000_000))
+    assert compare.megabytes(tmp_path / "stacking") == 0.02
+
+
+# --- what the split, and what the balance does -------------------------------------------------------------
+
+
+def meaningless():
+    """A feature table whose classes mean nothing, but whose takes of a source, and their copies, are nearly equal."""
+    table, rng = feature_rows(("a", "b"), groups_per_fold=6, clips_per_group=3), np.random.default_rng(1)
+    source, names = pd.factorize(table["group"])
+    columns = classic.columns_of("svm", table)
+    table[columns] = rng.standard_normal((len(names), len(columns)))[source]
+    copies = table.assign(parent_id=table["clip_id"], clip_id=table["clip_id"] + "-a0")
+    both = pd.concat([table, copies], ignore_index=True)
+    both[columns] += 0.05 * rng.standard_normal((len(both), len(columns)))
+    return both
+
+
+def test_a_leaking_split_seems_to_find_a_signal_where_there_is_none():
+    gap = compare.leak_gap(meaningless(), small_config())
+    honest, leaking = gap["honest"]["accuracy"], gap["leaking"]["accuracy"]
+    assert set(gap) == {"honest", "leaking"}
+    assert honest["low"] < 0.6 and leaking["value"] > 0.75 and leaking["low"] > honest["value"]
+
+
+def test_where_there_is_nothing_to_leak_both_splits_say_the_same():
+    table = feature_rows(groups_per_fold=6, clips_per_group=1)
+    gap = compare.leak_gap(table, small_config())
+    assert gap["leaking"]["accuracy"]["value"] == pytest.approx(gap["honest"]["accuracy"]["value"], abs=0.1)
+
+
+def test_the_leak_gap_repeats_and_leaves_the_table_and_the_test_side_alone():
+    table = meaningless()
+    table.loc[[0, 1, 2], ["split", "fold"]] = "test", pd.NA
+    before = table.copy()
+    assert compare.leak_gap(table, small_config()) == compare.leak_gap(table, small_config())
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_the_balances_are_compared_on_the_same_folds_with_the_metrics_of_the_leaderboard(tmp_path):
+    board = compare.balance_effects(feature_rows(), small_config())
+    assert board["balance"].tolist() == ["none", "weights", "sampling", "focal"]
+    metrics = evaluate.LEADERBOARD[False]
+    assert list(board.columns[1:]) == [metric + bound for metric in metrics for bound in ("", "_low", "_high")]
+    assert board["accuracy"].gt(0.8).all()
+    artifacts.write_table(tmp_path / "balance.csv", board)
+    pd.testing.assert_frame_equal(artifacts.read_table(tmp_path / "balance.csv"), board)
+
+
+def test_with_several_labels_gap_and_balances_have_the_metrics_of_several_labels():
+    config, table = small_config(data={"multilabel": True}), tagged_rows()
+    board, gap = compare.balance_effects(table, config), compare.leak_gap(table, config)
+    metrics = evaluate.LEADERBOARD[True]
+    assert list(board.columns[1:]) == [metric + bound for metric in metrics for bound in ("", "_low", "_high")]
+    assert board["macro_average_precision"].gt(0.9).all()
+    assert set(metrics) <= set(gap["honest"]) == set(gap["leaking"])
+
+
+def test_helping_rare_classes_shows_in_their_recall():
+    table = feature_rows(("a", "b"), groups_per_fold=10)
+    columns = classic.columns_of("svm", table)
+    table[columns] += 4 * np.random.default_rng(0).standard_normal((len(table), len(columns)))
+    rare = table["label"].eq("a") | table["group"].str[2:].eq("0")
+    board = compare.balance_effects(table[rare].reset_index(drop=True), small_config()).set_index("balance")
+    assert board.loc[["weights", "sampling"], "minority_recall"].min() > board.loc["none", "minority_recall"]
+
+
+# --- by name -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru", "cnn1d"])
 def test_every_network_learns_two_tones_and_predicts_them_again_from_its_folder(tmp_path, name):
     packed, rows = tone_clips()
@@ -63,16 +207,15 @@ def test_every_network_learns_two_tones_and_predicts_them_again_from_its_folder(
     assert again["clip_id"].tolist() == rows["clip_id"].tolist()
 
 
-@pytest.mark.parametrize("name", ["mfcc_linear", "svm", "xgboost", "dnn"])
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("name", classic.NAMES)
 def test_a_submitted_classic_model_is_the_mean_over_its_folds(tmp_path, name):
     table = feature_rows()
     home = tmp_path / "models" / name
     compare.cross_validate(name, None, None, table, small_config(), home, {})
     test = table.iloc[[4, 11, 20]]
     found = compare.test_probabilities(name, tmp_path, small_config(), None, test, table)
-    folds = [classic.load(home / f"fold{fold}")[0] for fold in (1, 2, 3)]
-    expected = np.mean([classic.predict(fitted, name, test, ["a", "b", "c"]) for fitted in folds], axis=0)
+    folds = [classic.load(home / f"fold{fold}") for fold in (1, 2, 3)]
+    expected = np.mean([classic.predict(fitted, test) for fitted in folds], axis=0)
     assert found["clip_id"].tolist() == test["clip_id"].tolist()
     np.testing.assert_allclose(found[["a", "b", "c"]], expected, rtol=1e-6)
 

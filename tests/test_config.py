@@ -34,6 +34,29 @@ REFUSED = {
     "features.f_max=8001": ("features.f_max", "8001"),
     "features.n_fft=64001": ("features.n_fft", "clip"),
     "submit.model=banana": ("submit.model", "'banana'"),
+    "submit.model=svm compare.models=[xgboost]": ("submit.model", "'svm'"),
+    "model.name=wavenet": ("model.name", "'wavenet'"),
+    "model.name=timm:": ("model.name", "timm"),
+    "compare.models=[forest]": ("compare.models.0", "'forest'"),
+    "compare.models=[cnn]": ("compare.models.0", "'cnn'"),  # it is compared anyway
+    "compare.models=[svm,svm]": ("compare.models", "each model once"),
+    "compare.models=[soft_vote,svm]": ("compare.models", "last"),
+    "train.balance=smote": ("train.balance", "'smote'"),
+    "train.inputs=pictures": ("train.inputs", "'pictures'"),
+    "train.schedule=step": ("train.schedule", "'step'"),
+    "train.monitor=accuracy": ("train.monitor", "'accuracy'"),
+    "train.plateau_patience=0": ("train.plateau_patience", "0"),
+    "train.freeze=1.1": ("train.freeze", "1.1"),
+    "train.layer_decay=0": ("train.layer_decay", "0"),
+    "train.flip=1.5": ("train.flip", "1.5"),
+    "train.rotate=0.6": ("train.rotate", "0.6"),
+    "train.zoom=1": ("train.zoom", "1"),
+    "split.test_folds=0": ("split.test_folds", "0"),
+    "data.multilabel=both": ("data.multilabel", "'both'"),
+    "train.select=last train.schedule=plateau": ("train.schedule=plateau", "train.select=validation"),
+    "train.select=last train.monitor=score": ("train.monitor", "train.select=validation"),
+    "split.test_folds=1 data.multilabel=true": ("split.test_folds=1", "thresholds"),
+    "split.test_folds=1 compare.models=[svm,stacking]": ("split.test_folds=1", "stack"),
     "train.epochs": ("key=value", "'train.epochs'"),
 }
 
@@ -72,6 +95,44 @@ def test_settings_that_cannot_be_parsed_are_refused(settings):
 def test_impossible_values_are_refused(settings):
     with pytest.raises(config.ConfigError):
         config.load("demo", settings=settings)
+
+
+ALLOWED = {
+    "model.name=timm:efficientnet_b0.ra_in1k": ("model", "name", "timm:efficientnet_b0.ra_in1k"),
+    "train.select=validation train.schedule=plateau train.monitor=score": ("train", "schedule", "plateau"),
+    "split.test_folds=1 compare.models=[svm,soft_vote]": ("split", "test_folds", 1),
+    "split.test_folds=2 data.multilabel=true": ("data", "multilabel", True),
+    "compare.models=[svm,timm:resnet18,soft_vote,stacking]": (
+        "compare", "models", ("svm", "timm:resnet18", "soft_vote", "stacking"),
+    ),
+    "compare.models=[]": ("compare", "models", ()),
+    "data.labels_csv=train.csv data.id_column=fname": ("data", "id_column", "fname"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", ALLOWED)
+def test_what_fits_together_is_taken(settings):
+    section, key, value = ALLOWED[settings]
+    assert getattr(getattr(config.load("demo", settings=settings), section), key) == value
+
+
+def test_an_ensembles_members_are_the_networks_and_models_but_not_the_baseline():
+    chosen = config.load("demo", settings="compare.models=[mfcc_linear,svm,gru,soft_vote] submit.model=soft_vote")
+    assert chosen.members() == ("cnn", "svm", "gru") and chosen.submitted() == ("cnn", "svm", "gru", "soft_vote")
+    assert config.load("demo", settings="submit.model=svm").submitted() == ("svm",)
+
+
+def test_another_network_of_the_same_config_learns_from_waveforms():
+    images = config.load("demo", settings="train.inputs=images model.dropout=0.4")
+    other = images.with_network("gru")
+    assert (other.model.name, other.train.inputs, other.model.dropout) == ("gru", "waveforms", 0.4)
+    assert images.model.name == "cnn" and images.train.inputs == "images"
+
+
+def test_another_network_does_not_start_from_the_weights_of_the_first():
+    first = config.load("demo", settings="model.name=timm:resnet18 model.weights=resnet18.pth")
+    assert first.with_network("timm:mobilenetv3_small_050").model.weights is None
+    assert first.with_network("timm:resnet18").model.weights == "resnet18.pth"
 
 
 # --- presets -----------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn import metrics as reference
-from tables import prediction_rows, small_config
+from tables import prediction_rows, small_config, tagging_rows
 
-from helpers import artifacts, evaluate
+from helpers import artifacts, decisions, evaluate, scoring, targets
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 CLASSES = ("a", "b", "c")
@@ -18,7 +18,7 @@ answers = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES))
 
 
 def confusion_of(pairs):
-    return evaluate.group_confusions(prediction_rows(*zip(*pairs, strict=True)), CLASSES).sum(axis=0)
+    return decisions.group_confusions(prediction_rows(*zip(*pairs, strict=True)), CLASSES).sum(axis=0)
 
 
 # --- against scikit-learn ----------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def confusion_of(pairs):
 @given(answers)
 def test_scores_agree_with_scikit_learn(pairs):
     true, said = zip(*pairs, strict=True)
-    scores = evaluate.scores(confusion_of(pairs))
+    scores = scoring.scores(confusion_of(pairs))
     expected = {
         "accuracy": reference.accuracy_score(true, said),
         "macro_precision": reference.precision_score(true, said, average="macro", zero_division=0),
@@ -48,8 +48,8 @@ def test_confusions_agree_with_scikit_learn_and_scores_of_a_stack_are_those_of_e
     true, said = zip(*pairs, strict=True)
     confusion = confusion_of(pairs)
     np.testing.assert_array_equal(confusion, reference.confusion_matrix(true, said, labels=CLASSES))
-    stack = evaluate.scores(np.stack([confusion, 2 * confusion]))
-    for name, value in evaluate.scores(confusion).items():
+    stack = scoring.scores(np.stack([confusion, 2 * confusion]))
+    for name, value in scoring.scores(confusion).items():
         np.testing.assert_allclose(stack[name], [value, value])
 
 
@@ -63,13 +63,15 @@ def test_macro_auc_agrees_with_scikit_learn(seed, n):
     probabilities = table[list(CLASSES)].to_numpy()
     table[list(CLASSES)] = probabilities / probabilities.sum(axis=1, keepdims=True)
     expected = reference.roc_auc_score(labels, table[list(CLASSES)], multi_class="ovr")
-    assert evaluate.macro_auc(table, CLASSES) == pytest.approx(expected, abs=1e-12)
+    assert evaluate.macro_auc(table, list(CLASSES)) == pytest.approx(expected, abs=1e-12)
     without_c = np.where(labels == "c", 0.0, 1.0)  # a class that was not drawn is left out of the mean
     areas = [reference.roc_auc_score(labels == name, table[name], sample_weight=without_c) for name in "ab"]
-    assert evaluate.macro_auc(table, CLASSES, without_c) == pytest.approx(np.mean(areas), abs=1e-12)
+    assert evaluate.macro_auc(table, list(CLASSES), without_c) == pytest.approx(np.mean(areas), abs=1e-12)
     doubled = pd.concat([table, table[:5]])
     weights = np.ones(len(table)) + (np.arange(len(table)) < 5)
-    assert evaluate.macro_auc(table, CLASSES, weights) == pytest.approx(evaluate.macro_auc(doubled, CLASSES), abs=1e-12)
+    assert evaluate.macro_auc(table, list(CLASSES), weights) == pytest.approx(
+        evaluate.macro_auc(doubled, list(CLASSES)), abs=1e-12
+    )
 
 
 def test_per_class_agrees_with_scikit_learn_worst_recall_first():
@@ -89,10 +91,10 @@ def test_per_class_agrees_with_scikit_learn_worst_recall_first():
 def test_minority_and_majority_recall_by_hand():
     # a: 4 recordings, 3 found. b and c: 2 each, 1 and 2 found: as the smallest classes they are pooled.
     predictions = prediction_rows("aaaabbcc", "aaabbacc")
-    confusion = evaluate.group_confusions(predictions, CLASSES).sum(axis=0)
-    recalls = evaluate.extreme_recalls(confusion, confusion.sum(axis=1))
+    confusion = decisions.group_confusions(predictions, CLASSES).sum(axis=0)
+    recalls = scoring.extreme_recalls(confusion, confusion.sum(axis=1))
     assert recalls["majority_recall"] == 3 / 4 and recalls["minority_recall"] == 3 / 4
-    assert evaluate.extreme_recalls(confusion[::-1, ::-1], np.array([2, 2, 4]))["majority_recall"] == 3 / 4
+    assert scoring.extreme_recalls(confusion[::-1, ::-1], np.array([2, 2, 4]))["majority_recall"] == 3 / 4
 
 
 # --- intervals ---------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ def test_a_perfect_score_still_gets_an_interval():
 
 def test_wilson_agrees_with_its_formula_solved_the_other_way():
     """Wilson's bounds are the two shares from which the observed one lies 1.96 standard errors away."""
-    low, high = evaluate.wilson(np.array([0.3]), 50)
+    low, high = scoring.wilson(np.array([0.3]), 50)
     for bound in (low, high):
         assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 50) == pytest.approx(1.96)
 
@@ -215,19 +217,19 @@ def test_a_recordings_probabilities_are_the_mean_of_its_clips():
     probabilities = pd.DataFrame(
         {"clip_id": ["r2-0", "r1-0", "r1-1"], "fold": [2, 1, 1], "a": [0.6, 0.9, 0.2], "b": [0.4, 0.1, 0.8]}
     )
-    table = evaluate.per_recording(probabilities, clips).set_index("recording_id")
+    table = decisions.per_recording(probabilities, clips).set_index("recording_id")
     assert table.loc["r1", ["a", "b"]].tolist() == pytest.approx([0.55, 0.45])
     assert table[["label", "predicted", "group", "fold"]].loc["r2"].tolist() == ["b", "a", "g2", 2]
     assert table.index.tolist() == ["r1", "r2"]
-    by_clip = evaluate.per_clip(probabilities, clips).set_index("clip_id")
+    by_clip = decisions.per_clip(probabilities, clips).set_index("clip_id")
     assert by_clip["predicted"].to_dict() == {"r2-0": "a", "r1-0": "a", "r1-1": "b"}
     assert by_clip["label"].to_dict() == {"r2-0": "b", "r1-0": "a", "r1-1": "a"}
-    assert evaluate.class_columns(table) == evaluate.class_columns(by_clip) == ["a", "b"]
+    assert decisions.class_columns(table) == decisions.class_columns(by_clip) == ["a", "b"]
 
 
 def test_a_perfectly_calibrated_table_has_no_calibration_error():
     predictions = prediction_rows("aaaab" * 4, "a" * 20, classes=("a", "b"), confidence=0.8)
-    table, ece = evaluate.calibration(predictions)
+    table, ece = decisions.calibration(predictions)
     assert ece == pytest.approx(0)
     assert table.to_dict("records") == [{"confidence": pytest.approx(0.8), "accuracy": 0.8, "recordings": 20}]
 
@@ -238,7 +240,7 @@ def test_the_calibration_error_by_hand():
     confidence = [0.85] * 4 + [0.6] * 2 + [1.0] * 2
     predictions["a"] = np.where(predictions["predicted"].eq("a"), confidence, 1 - np.array(confidence))
     predictions["b"] = 1 - predictions["a"]
-    table, ece = evaluate.calibration(predictions)
+    table, ece = decisions.calibration(predictions)
     assert ece == pytest.approx((4 * 0.35 + 2 * 0.4) / 8)
     assert table["recordings"].tolist() == [2, 4, 2]
 
@@ -246,10 +248,10 @@ def test_the_calibration_error_by_hand():
 def test_the_worst_mistakes_are_wrong_and_the_most_confident_comes_first():
     predictions = prediction_rows("abcab", "acbab", confidence=0.7)
     predictions.loc[2, ["a", "b", "c"]] = [0.05, 0.9, 0.05]
-    worst = evaluate.worst(predictions, 5)
+    worst = decisions.worst(predictions, 5)
     assert worst["recording_id"].tolist() == ["r2", "r1"] and worst["confidence"].tolist() == pytest.approx([0.9, 0.7])
-    assert len(evaluate.worst(predictions, 1)) == 1
-    assert evaluate.worst(prediction_rows("ab", "ab"), 3).empty
+    assert len(decisions.worst(predictions, 1)) == 1
+    assert decisions.worst(prediction_rows("ab", "ab"), 3).empty
     assert "confidence" not in predictions
 
 
@@ -258,10 +260,10 @@ def test_the_worst_mistakes_are_those_the_docstring_names():
     predictions = prediction_rows("aa", "bb")
     predictions.loc[0, ["a", "b", "c"]] = [0.4, 0.6, 0.0]
     predictions.loc[1, ["a", "b", "c"]] = [0.05, 0.5, 0.45]
-    assert evaluate.worst(predictions, 1)["recording_id"].tolist() == ["r0"]
+    assert decisions.worst(predictions, 1)["recording_id"].tolist() == ["r0"]
 
 
-HEADLINE = ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall")
+METRICS = ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall")
 
 
 @pytest.fixture
@@ -270,22 +272,23 @@ def scored():
 
 
 def test_metrics_are_what_the_design_promises(scored, tmp_path):
-    settings = small_config().evaluate
-    found = evaluate.metrics(scored, scored, evaluate.protocol(5, "last"), settings, seed=0)
+    config = small_config(train={"select": "last"})
+    found = evaluate.metrics(scored, scored, evaluate.protocol(5, config), config)
     artifacts.write_json(tmp_path / "metrics.json", found)
     found = artifacts.read_json(tmp_path / "metrics.json")
     assert found["n_recordings"] == 8 and found["n_groups"] == 6 and found["n_classes"] == 3
     assert "5 folds" in found["protocol"] and "nothing is chosen" in found["protocol"]
-    for metric in (*HEADLINE, "roc_auc"):
+    assert found["headline"] == ["accuracy", "macro_f1"]
+    for metric in (*METRICS, "roc_auc"):
         assert set(found[metric]) == {"value", "low", "high"}
     assert found["accuracy"]["value"] == 6 / 8 and found["majority_class_accuracy"] == 3 / 8
     assert found["per_clip"]["n_clips"] == 8 and found["per_clip"]["accuracy"] == found["accuracy"]
 
 
 def test_a_leaderboard_row_has_every_metric_with_its_interval_and_its_costs(scored, tmp_path):
-    costs = {"train_seconds": 1.5, "ms_per_clip": 0.2, "parameters": 12}
-    row = evaluate.leaderboard_row("cnn", scored, small_config().evaluate, 0, **costs)
-    intervals = [metric + bound for metric in HEADLINE for bound in ("", "_low", "_high")]
+    costs = {"train_seconds": 1.5, "ms_per_clip": 0.2, "parameters": 12, "megabytes": 0.5}
+    row = evaluate.leaderboard_row("cnn", scored, small_config(), **costs)
+    intervals = [metric + bound for metric in METRICS for bound in ("", "_low", "_high")]
     assert list(row) == ["model", *intervals, *costs]
     assert row["accuracy"] == 6 / 8 and row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
     artifacts.write_table(tmp_path / "leaderboard.csv", pd.DataFrame([row]))
@@ -295,3 +298,116 @@ def test_a_leaderboard_row_has_every_metric_with_its_interval_and_its_costs(scor
 def test_the_same_seed_gives_the_same_interval(scored):
     first, again, other = (evaluate.summary(scored, 200, seed)["macro_f1"] for seed in (1, 1, 2))
     assert first == again and first != other
+
+
+def test_the_protocol_says_what_was_pooled_what_chosen_and_who_decides():
+    pooled = evaluate.protocol(5, small_config())
+    assert pooled.startswith("Pooled out-of-fold predictions of 5 folds") and "another fold" in pooled
+    single = evaluate.protocol(5, small_config(split={"test_folds": 1}, train={"select": "last"}))
+    assert single.startswith("Predictions of 1 of 5 folds") and "nothing is chosen" in single
+    assert evaluate.protocol(3, small_config(split={"test_folds": 5})) == evaluate.protocol(3, small_config())
+    assert "threshold" in evaluate.protocol(5, SEVERAL) and "threshold" not in pooled
+
+
+def test_models_whose_interval_reaches_the_best_ones_tie_with_it():
+    bounds = pd.DataFrame({"low": [0.7, 0.6, 0.4, 0.1], "high": [0.9, 0.85, 0.7, 0.69]})
+    board = pd.DataFrame({"model": list("abcd"), "accuracy": 0.5, "accuracy_low": bounds["low"]})
+    board = board.assign(accuracy_high=bounds["high"], macro_f1=0.5, macro_f1_low=0.9, macro_f1_high=0.9)
+    assert evaluate.ties(board).tolist() == [True, True, True, False]  # they touch, they overlap; the last does not
+    assert evaluate.ties(board.rename(columns={"model": "balance"}))[0]
+
+
+# --- several labels per recording --------------------------------------------------------------------------
+
+SEVERAL = small_config(data={"multilabel": True})
+TAGGED = ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match")
+
+
+def tables_of(predictions):
+    """Truth, answers and probabilities of a table of predictions: three arrays [recordings, classes]."""
+    truth, said = (targets.matrix(predictions[column], CLASSES) for column in ("label", "predicted"))
+    return truth, said, predictions[list(CLASSES)].to_numpy()
+
+
+def precisions_at_labels(truth, scores):
+    """Of every label the share of right classes among those ranked at least as high: lwlrap is their mean."""
+    for there, ranked in zip(truth > 0, scores, strict=True):
+        for score in ranked[there]:
+            yield there[ranked >= score].mean()
+
+
+@settings(law, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(10, 60))
+def test_with_several_labels_the_summary_agrees_with_scikit_learn(seed, n):
+    predictions = tagging_rows(n, seed)
+    truth, said, scores = tables_of(predictions)
+    expected = {
+        "macro_average_precision": reference.average_precision_score(truth, scores, average="macro"),
+        "lwlrap": np.mean(list(precisions_at_labels(truth, scores))),
+        "macro_f1": reference.f1_score(truth, said, average="macro"),
+        "micro_f1": reference.f1_score(truth, said, average="micro"),
+        "exact_match": reference.accuracy_score(truth, said),
+        "roc_auc": reference.roc_auc_score(truth, scores, average="macro"),
+    }
+    found = evaluate.summary(predictions, 50, multilabel=True)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name]["value"] == pytest.approx(value, abs=1e-5), name
+        assert 0 <= found[name]["low"] <= found[name]["high"] <= 1
+
+
+def test_with_several_labels_every_metric_lies_in_its_interval_and_groups_are_drawn_whole():
+    predictions = tagging_rows(120, groups=np.arange(120) // 4)
+    found = evaluate.summary(predictions, multilabel=True)
+    for name, entry in found.items():
+        assert entry["low"] < entry["value"] < entry["high"], name
+    renamed = predictions.assign(group="source " + predictions["group"].astype(str))
+    assert evaluate.summary(renamed, multilabel=True) == found
+    repeated = pd.concat([tagging_rows(30)] * 4)  # the same thirty, four times: no surer than thirty
+    together, alone = (
+        evaluate.summary(rows, multilabel=True)["lwlrap"] for rows in (repeated, repeated.assign(group=range(120)))
+    )
+    assert width(together) == pytest.approx(2 * width(alone), rel=0.15)
+
+
+def test_with_several_labels_a_perfect_score_still_gets_an_interval():
+    predictions = tagging_rows(30)
+    predictions[list(CLASSES)] = targets.matrix(predictions["label"], CLASSES)
+    predictions["predicted"] = predictions["label"]
+    for name, entry in evaluate.summary(predictions, 200, multilabel=True).items():
+        assert entry["value"] == 1 and entry["high"] == 1 and 0.8 < entry["low"] < 1, name
+
+
+def test_with_several_labels_per_class_agrees_with_scikit_learn_worst_first():
+    predictions = tagging_rows(80)
+    truth, said, scores = tables_of(predictions)
+    table = evaluate.per_class(predictions, 200, multilabel=True)
+    assert table["average_precision"].is_monotonic_increasing and set(table["label"]) == set(CLASSES)
+    expected = reference.precision_recall_fscore_support(truth, said)
+    for row in table.itertuples():
+        number = CLASSES.index(row.label)
+        assert (row.precision, row.recall, row.f1, row.recordings) == pytest.approx([part[number] for part in expected])
+        area = reference.average_precision_score(truth[:, number], scores[:, number])
+        assert row.average_precision == pytest.approx(area)
+        assert row.average_precision_low <= row.average_precision <= row.average_precision_high
+
+
+def test_with_several_labels_metrics_and_leaderboard_lead_with_average_precision(tmp_path):
+    predictions = tagging_rows(40)
+    found = evaluate.metrics(predictions, predictions, evaluate.protocol(3, SEVERAL), SEVERAL)
+    artifacts.write_json(tmp_path / "metrics.json", found)
+    assert artifacts.read_json(tmp_path / "metrics.json") == found
+    assert found["headline"] == ["macro_average_precision", "lwlrap"]
+    shares = targets.matrix(predictions["label"], CLASSES).mean(axis=0)
+    assert found["chance_average_precision"] == pytest.approx(shares.mean(), abs=1e-5)
+    assert found["per_clip"]["lwlrap"] == found["lwlrap"]
+    row = evaluate.leaderboard_row("cnn", predictions, SEVERAL, parameters=3)
+    intervals = [metric + bound for metric in TAGGED for bound in ("", "_low", "_high")]
+    assert list(row) == ["model", *intervals, "parameters"]
+
+
+def test_random_scores_have_about_the_average_precision_of_chance():
+    predictions, rng = tagging_rows(2000), np.random.default_rng(5)
+    predictions[list(CLASSES)] = rng.uniform(size=(2000, 3))
+    found = evaluate.summary(predictions, 50, multilabel=True)["macro_average_precision"]["value"]
+    assert found == pytest.approx(evaluate.chance(predictions, True)["chance_average_precision"], abs=0.03)

@@ -1,14 +1,12 @@
 """Features: the front end agrees with librosa, nothing is lost in packing, and validation finds what is broken."""
 
 import librosa
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from tables import noise, small_config, tone, tone_clips
 
 from helpers import audio, features
@@ -143,6 +141,13 @@ def test_packing_what_was_unpacked_gives_the_same_number(level):
     assert np.round(features.unpack(np.array([level], np.int16)) * 32767) == level
 
 
+def test_packed_images_unpack_to_0_to_1_as_arrays_and_as_tensors():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    assert features.unpack(levels).dtype == np.float32 and features.unpack(levels).max() == 1
+    np.testing.assert_array_equal(np.round(features.unpack(levels) * 255), levels)
+    np.testing.assert_array_equal(features.unpack(torch.from_numpy(levels)).numpy(), features.unpack(levels))
+
+
 # --- feature table -----------------------------------------------------------------------------------------
 
 CLICK = np.eye(1, 4000, 17, dtype=np.float32)[0]
@@ -187,140 +192,53 @@ def test_the_table_describes_each_clip_without_its_padding():
         np.testing.assert_allclose(row.to_numpy(float), list(alone.values()), rtol=0, atol=1e-6)
 
 
-# --- spectrogram images ------------------------------------------------------------------------------------
-
-
-def test_an_image_survives_its_file_and_shows_80_db(tmp_path):
-    mel = np.linspace(-100, 0, 128 * 128).reshape(128, 128).astype(np.float32)
-    features.spectrogram_image(mel, 128).save(tmp_path / "image.png")
-    with Image.open(tmp_path / "image.png") as image:
-        assert image.mode == "P" and image.size == (128, 128)
-        index, colours = np.array(image), np.array(image.convert("RGB"))
-    level = np.clip((mel[::-1] + 80) / 80, 0, 1)
-    np.testing.assert_allclose(index / 255, level, atol=1 / 255)
-    magma = matplotlib.colormaps["magma"](index)[..., :3]
-    np.testing.assert_allclose(colours / 255, magma, atol=1 / 255)
-
-
-@pytest.mark.parametrize("size", [16, 128, 200])
-def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right(size):
-    config = small_config()
-    sound = np.concatenate([tone(200, seconds=0.25), np.zeros(2000, np.float32)])
-    image = np.array(
-        features.spectrogram_image(features.log_mel(config)(torch.from_numpy(sound)[None])[0].numpy(), size)
-    )
-    assert image.shape == (size, size)
-    row, column = np.unravel_index(image.argmax(), image.shape)
-    assert row > size / 2 and column < size / 2
-
-
-def test_the_picture_of_silence_is_even():
-    assert np.ptp(np.array(features.spectrogram_image(np.full((16, 32), -100.0), 32))) == 0
-
-
-def test_equal_folders_give_equal_archives(tmp_path):
-    for name in ("one", "two"):
-        for file in ("b/2.png", "a/1.png") if name == "one" else ("a/1.png", "b/2.png"):
-            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_bytes(file.encode())
-        features.zip_folder(tmp_path / name, tmp_path / f"{name}.zip")
-    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    (tmp_path / "two/a/1.png").write_bytes(b"other")
-    features.zip_folder(tmp_path / "two", tmp_path / "two.zip")
-    assert (tmp_path / "one.zip").read_bytes() != (tmp_path / "two.zip").read_bytes()
-
-
 # --- validation --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def written(tmp_path):
-    """Everything that validation looks at, in order: folder, rows, packed, table."""
+def written():
+    """Everything that validation looks at, in order: packed, rows, table."""
     packed, rows = tone_clips(folds=1, groups_per_fold=1)
     rows.loc[1, "split"] = "test"
-    assert features.write_images(packed, rows, small_config(), tmp_path) == 3
-    return tmp_path, rows, packed, features.feature_table(packed, rows, small_config())
+    return packed, rows, features.feature_table(packed, rows, small_config())
 
 
 def faults(found):
-    """What validation complains about: the names of its lists that are not empty."""
-    return {name for name, listed in found.items() if name != "images" and listed}
+    """What validation complains about: the lists that are not empty."""
+    return {name: listed for name, listed in found.items() if listed}
 
 
 def test_nothing_is_wrong_with_what_was_written(written):
     found = features.validate(*written)
-    assert faults(found) == set() and found["images"] == 3
+    assert faults(found) == {} and set(found) == {"silent_waveforms", "missing_features", "repeated_features"}
 
 
-def first_image(written):
-    return written[0] / features.image_path(written[1].iloc[0])
+def silent(packed, rows, table):
+    packed[2] = 0
 
 
-def cut_short(written):
-    path = first_image(written)
-    path.write_bytes(path.read_bytes()[:-200])
+def not_a_number(packed, rows, table):
+    table.loc[2, "centroid_mean"] = np.nan
 
 
-def text_instead(written):
-    first_image(written).write_text("not a picture")
+def infinite(packed, rows, table):
+    table.loc[2, "rms_std"] = -np.inf
 
 
-def flipped_byte(written):
-    path, content = first_image(written), bytearray(first_image(written).read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-
-
-def missing(written):
-    first_image(written).unlink()
-
-
-def stray(written):
-    (written[0] / "unknown").mkdir()
-    features.spectrogram_image(np.arange(256.0).reshape(16, 16), 16).save(written[0] / "unknown" / "stray.png")
-
-
-def stray_folder(written):
-    (written[0] / "unknown").mkdir()
-
-
-def twin(written):
-    other = written[0] / features.image_path(written[1].iloc[3])
-    other.write_bytes(first_image(written).read_bytes())
-
-
-def silent(written):
-    written[2][2] = 0
-
-
-def not_a_number(written):
-    written[3].loc[0, "centroid_mean"] = np.nan
+def twin(packed, rows, table):
+    columns = features.feature_columns(table)
+    table.loc[2, columns] = table.loc[0, columns]
 
 
 @pytest.mark.parametrize(
     "damage, complaint",
     [
-        (cut_short, "corrupted_images"),
-        (text_instead, "corrupted_images"),
-        (flipped_byte, "corrupted_images"),
-        (missing, "missing_images"),
-        (stray, "unexpected_names_or_folders"),
-        (stray_folder, "unexpected_names_or_folders"),
-        (twin, "equal_images"),
         (silent, "silent_waveforms"),
-        (not_a_number, "features_not_finite"),
+        (not_a_number, "missing_features"),
+        (infinite, "missing_features"),
+        (twin, "repeated_features"),
     ],
 )
 def test_validation_finds_what_is_broken_and_nothing_else(written, damage, complaint):
-    damage(written)
-    found = features.validate(*written)
-    assert faults(found) == {complaint} and len(found[complaint]) == 1
-
-
-def test_validation_survives_a_byte_flipped_anywhere(written):
-    path, whole = first_image(written), first_image(written).read_bytes()
-    for position in range(0, len(whole), 41):
-        damaged = bytearray(whole)
-        damaged[position] ^= 0x55
-        path.write_bytes(damaged)
-        assert faults(features.validate(*written)) <= {"corrupted_images"}
+    damage(*written)
+    assert faults(features.validate(*written)) == {complaint: [written[1]["clip_id"][2]]}

@@ -5,12 +5,12 @@ import torch
 from tables import noise, small_config, tone_clips
 
 from helpers import models
-from helpers.batches import WaveformBatches
+from helpers.batches import Batches
 
 
-def built(n_classes=3, **model):
+def built(n_classes=3, multilabel=False, **model):
     torch.manual_seed(0)
-    return models.build(small_config(model=model), n_classes)
+    return models.build(small_config(model=model, data={"multilabel": multilabel}), n_classes)
 
 
 @pytest.mark.parametrize("channels", [(4,), (8, 16), (4, 8, 8, 8), (2, 4, 4, 4)])
@@ -22,8 +22,8 @@ def test_a_classifier_gives_a_logit_per_class(channels, n_samples):
 
 
 def test_an_unknown_network_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match=r"'wavenet'; there are: .*cnn"):
-        built(name="wavenet")
+    with pytest.raises(ValueError, match=r"'wavenet'; there are: .*cnn.*timm:"):
+        models.build(small_config().with_network("wavenet"), 3)
 
 
 def test_a_batch_equals_its_clips():
@@ -32,9 +32,28 @@ def test_a_batch_equals_its_clips():
     torch.testing.assert_close(model(waveforms), singles, rtol=1e-4, atol=1e-4)
 
 
+def test_probabilities_sum_to_1_or_each_class_has_its_own():
+    waveforms = torch.from_numpy(noise(12000)).reshape(3, 4000)
+    one, several = built().eval(), built(multilabel=True).eval()
+    several.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(one.probabilities(waveforms), one(waveforms).softmax(dim=1))
+        torch.testing.assert_close(several.probabilities(waveforms), one(waveforms).sigmoid())
+
+
+def test_a_classifier_of_images_takes_waveforms_and_finished_images_alike():
+    config = small_config(train={"inputs": "images"}, features={"image_size": 32})
+    torch.manual_seed(0)
+    model, waveforms = models.build(config, 3).eval(), torch.from_numpy(noise(12000)).reshape(3, 4000)
+    images = model.front_end(waveforms)
+    assert images.shape == (3, 32, 32) and model.mean.shape == (32, 1)
+    torch.testing.assert_close(model(images), model(waveforms))
+    assert models.outline(model, 4000)["output_shape"].iloc[0] == "32 x 32"
+
+
 def test_standardised_features_have_mean_0_and_deviation_1_in_every_band():
     packed, rows = tone_clips()
-    data = WaveformBatches(packed, rows.index, [0] * len(rows), 5)
+    data = Batches(packed, rows.index, [0] * len(rows), 5)
     model = built()
     model.fit_standardisation(data)
     bands = torch.cat([model.features(waveforms) for waveforms, _ in data])[:, 0].transpose(0, 1).flatten(1)
@@ -47,7 +66,7 @@ def test_standardisation_does_not_depend_on_how_the_clips_are_batched():
     fitted = {}
     for batch_size in (2, 7, 100):
         model = built()
-        model.fit_standardisation(WaveformBatches(packed, rows.index, [0] * len(rows), batch_size))
+        model.fit_standardisation(Batches(packed, rows.index, [0] * len(rows), batch_size))
         fitted[batch_size] = torch.cat([model.mean, model.deviation])
     torch.testing.assert_close(fitted[2], fitted[7])
     torch.testing.assert_close(fitted[2], fitted[100])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tables import feature_rows, noise, prediction_rows, small_config, tone, tone_clips
+from tables import feature_rows, noise, prediction_rows, small_config, tagging_rows, tone, tone_clips
 
-from helpers import boards, evaluate, features, plots
+from helpers import boards, decisions, evaluate, features, images, plots, score_plots
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -27,12 +27,13 @@ RECORDINGS = pd.DataFrame(
         "codec": ["WAV/PCM_16", "FLAC/PCM_16", ""],
     }
 )
-HISTORY = pd.DataFrame({"fold": [1, 1, 2], "epoch": [1, 2, 1], "train_loss": [2.0, 1.0, 2.0]})
+HISTORY = pd.DataFrame({"fold": [1, 1, 2], "epoch": [1, 2, 1], "train_loss": [2.0, 1.0, 2.0], "learning_rate": 0.01})
 CHOSEN = HISTORY.assign(validation_loss=[2.0, 1.5, 1.9], validation_accuracy=[0.2, 0.5, 0.3])
+SAID = {"cnn": "abcabb", "svm": "aacabb"}
 BOARD = pd.DataFrame(
-    [evaluate.leaderboard_row(name, prediction_rows("abcabc", said), small_config().evaluate, 0) for name, said in
-     [("cnn", "abcabb"), ("svm", "aacabb")]]
-)  # fmt: skip
+    [evaluate.leaderboard_row(name, prediction_rows("abcabc", said), small_config()) for name, said in SAID.items()]
+)
+SEVERAL = small_config(data={"multilabel": True})
 
 
 @pytest.fixture(autouse=True)
@@ -41,59 +42,126 @@ def no_open_figures():
 
 
 @pytest.fixture
-def images(tmp_path):
-    mel = np.linspace(-90, 0, 256).reshape(16, 16)
+def files(tmp_path):
     for number in range(3):
-        features.spectrogram_image(mel, 16).save(tmp_path / f"{number}.png")
+        images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / f"{number}.png")
     return sorted(tmp_path.iterdir())
 
 
-def drawn(name, images):
+def drawn(name, files):
     """The figure of each function, from the smallest data that says something."""
     scored = prediction_rows("abcabc", "abcabb")
-    counts = evaluate.group_confusions(scored, list("abc")).sum(axis=0)
+    counts = decisions.group_confusions(scored, list("abc")).sum(axis=0)
     return {
         "class_counts": lambda: plots.class_counts(scored, "How many?"),
         "recording_facts": lambda: plots.recording_facts(RECORDINGS),
         "fold_counts": lambda: plots.fold_counts(tone_clips()[1]),
         "waveform_and_mel": lambda: plots.waveform_and_mel(tone(440), small_config(), seconds=1.0),
-        "image_wall": lambda: plots.image_wall(images, list("abc"), columns=2),
+        "image_wall": lambda: plots.image_wall(files, list("abc"), columns=2),
         "feature_spread": lambda: plots.feature_spread(feature_rows(), ["mfcc_01_mean", "rms_std"]),
-        "learning_curves": lambda: plots.learning_curves(CHOSEN),
-        "confusion": lambda: plots.confusion(counts, list("abc")),
-        "roc_curves": lambda: plots.roc_curves(scored, list("abc")),
-        "recall_by_class": lambda: plots.recall_by_class(evaluate.per_class(scored, 50)),
-        "leaderboard": lambda: plots.leaderboard(BOARD),
-        "reliability": lambda: plots.reliability(*evaluate.calibration(scored)),
+        "pixel_wall": lambda: plots.pixel_wall(np.linspace(0, 1, 3 * 64).reshape(3, 8, 8), columns=2),
+        "correlations": lambda: plots.correlations(feature_rows(), ["mfcc_01_mean", "mfcc_02_mean", "rms_std"]),
+        "learning_curves": lambda: score_plots.learning_curves(CHOSEN),
+        "confusion": lambda: score_plots.confusion(counts, list("abc")),
+        "roc_curves": lambda: score_plots.roc_curves(scored, list("abc")),
+        "score_by_class": lambda: score_plots.score_by_class(evaluate.per_class(scored, 50)),
+        "leaderboard": lambda: score_plots.leaderboard(BOARD),
+        "leak_gap": lambda: score_plots.leak_gap(
+            {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)}, "accuracy"
+        ),
+        "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),
     }[name]()
 
 
 FIGURES = [
     name
-    for name, function in vars(plots).items()
-    if getattr(function, "__module__", "") == plots.__name__ and hasattr(function, "__wrapped__")
+    for module in (plots, score_plots)
+    for name, function in vars(module).items()
+    if getattr(function, "__module__", "") == module.__name__ and hasattr(function, "__wrapped__")
 ]
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_closed_and_leaves_the_settings_alone(name, images):
+def test_every_figure_is_drawn_closed_and_leaves_the_settings_alone(name, files):
     before = dict(matplotlib.rcParams)
-    figure = drawn(name, images)
+    figure = drawn(name, files)
     assert isinstance(figure, matplotlib.figure.Figure) and figure.axes
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_figure_says_what_it_shows_and_in_which_unit(images):
-    for name in set(FIGURES) - {"image_wall", "waveform_and_mel"}:
-        assert any(axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, images).axes), name
-    for axis in drawn("recording_facts", images).axes:
+def test_a_figure_says_what_it_shows_and_in_which_unit(files):
+    for name in set(FIGURES) - {"image_wall", "pixel_wall", "waveform_and_mel"}:
+        assert any(axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, files).axes), name
+    for axis in drawn("recording_facts", files).axes:
         assert axis.get_xlabel()
 
 
-def test_curves_without_validation_show_the_training_loss_alone():
-    left, right = plots.learning_curves(HISTORY).axes
-    assert len(left.lines) == 3 and not right.lines  # two folds and their mean
+def test_curves_without_validation_show_the_training_loss_and_the_learning_rate():
+    left, right = score_plots.learning_curves(HISTORY).axes
+    assert len(left.lines) == 3 and len(right.lines) == 1  # two folds and their mean; one rate for all
+    assert right.get_title(loc="left") == "Learning rate"
+
+
+def test_curves_of_several_labels_show_average_precision():
+    history = CHOSEN.rename(columns={"validation_accuracy": "validation_average_precision"})
+    _, right = score_plots.learning_curves(history).axes
+    assert right.get_title(loc="left") == "Macro average precision" and len(right.lines) == 3
+
+
+def test_figures_of_several_labels_are_drawn_and_say_what_they_score():
+    predictions, labels = tagging_rows(), list("abc")
+    by_class = score_plots.score_by_class(evaluate.per_class(predictions, 50, multilabel=True)).axes[0]
+    assert by_class.get_title(loc="left").startswith("Average precision by class")
+    board = score_plots.leaderboard(pd.DataFrame([evaluate.leaderboard_row("cnn", predictions, SEVERAL)])).axes[0]
+    legend = [text.get_text() for text in board.get_legend().get_texts()]
+    assert legend == ["macro average precision", "lwlrap", "clearly below the best"]
+    assert len(score_plots.roc_curves(predictions, labels).axes[0].lines) == 4  # a class each, and chance
+    assert score_plots.confusion(decisions.confusion(predictions, multilabel=True), labels).axes
+    assert score_plots.reliability(*decisions.calibration(predictions, multilabel=True)).axes
+
+
+def test_a_leaderboard_marks_what_cannot_be_told_apart_and_has_the_best_at_the_top():
+    bounds = {"accuracy": [0.5, 0.9, 0.85], "accuracy_low": [0.4, 0.8, 0.7], "accuracy_high": [0.6, 1.0, 0.95]}
+    board = pd.DataFrame({"model": ["svm", "cnn", "gru"], **bounds}).assign(f1=0.5, f1_low=0.4, f1_high=0.6)
+    axis = score_plots.leaderboard(board).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["svm", "gru  =", "cnn  ="]
+    alone = score_plots.leaderboard(board[board["model"].ne("gru")]).axes[0]
+    assert [text.get_text() for text in alone.get_yticklabels()] == ["svm", "cnn"]
+
+
+def test_the_leak_gap_shows_both_scores_with_their_intervals():
+    gap = {
+        "honest": {"lwlrap": {"value": 0.5, "low": 0.4, "high": 0.7}},
+        "leaking": {"lwlrap": {"value": 0.9, "low": 0.8, "high": 0.95}},
+    }
+    axis = score_plots.leak_gap(gap, "lwlrap").axes[0]
+    points = {round(line.get_xdata()[0], 3) for line in axis.lines if len(line.get_xdata()) == 1}
+    assert {0.5, 0.4, 0.7, 0.9, 0.8, 0.95} <= points and "lwlrap" in axis.get_xlabel()
+
+
+def test_features_that_say_the_same_lie_side_by_side():
+    table, rng = feature_rows(), np.random.default_rng(0)
+    table["one"], table["other"] = rng.standard_normal((2, len(table)))
+    table["alike"], table["reversed"], table["constant"] = 2 * table["one"] + 1, -table["one"], 1.0
+    axis = plots.correlations(table, ["one", "other", "alike", "reversed", "constant"]).axes[0]
+    names = [text.get_text() for text in axis.get_yticklabels()]
+    assert sorted(names) == ["alike", "one", "other", "reversed"]  # what never changes is left out
+    assert names.index("other") in (0, 3)
+    matrix = axis.images[0].get_array()
+    assert matrix[names.index("one"), names.index("reversed")] == pytest.approx(-1)
+
+
+def test_correlations_are_drawn_where_features_are_missing():
+    table = feature_rows()
+    table.loc[::3, "rms_std"] = np.nan
+    assert plots.correlations(table, ["mfcc_01_mean", "mfcc_02_mean", "rms_std"]).axes
+
+
+def test_the_folds_count_a_recording_once_whatever_its_labels():
+    rows = tone_clips(folds=2)[1].replace({"label": {"high": "high|low", "low": ""}})
+    axis = plots.fold_counts(rows).axes[0]
+    assert sum(bar.get_width() for bar in axis.patches) == rows["recording_id"].nunique()
 
 
 def test_the_bars_of_class_counts_are_the_counts():
@@ -104,7 +172,7 @@ def test_the_bars_of_class_counts_are_the_counts():
 
 def test_the_confusion_prints_every_count_in_its_cell():
     matrix = np.array([[3, 1], [0, 2]])
-    printed = {text.get_position(): text.get_text() for text in plots.confusion(matrix, ["a", "b"]).axes[0].texts}
+    printed = {text.get_position(): text.get_text() for text in score_plots.confusion(matrix, ["a", "b"]).axes[0].texts}
     assert printed == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}  # (predicted, true)
 
 
@@ -129,14 +197,14 @@ def test_hardly_a_sound_can_be_drawn(waveform):
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_a_label_is_drawn_as_it_is_spelled(label):
     table = prediction_rows([label, "other"], [label, "other"], classes=(label, "other"))
-    figure = plots.confusion(np.eye(2), [label, "other"])
+    figure = score_plots.confusion(np.eye(2), [label, "other"])
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [label, "other"]
-    assert plots.class_counts(table).axes and plots.roc_curves(table, [label, "other"]).axes
+    assert plots.class_counts(table).axes and score_plots.roc_curves(table, [label, "other"]).axes
 
 
 def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend():
     table = prediction_rows(["_hum", "other"], ["_hum", "other"], classes=("_hum", "other"))
-    legend = plots.roc_curves(table, ["_hum", "other"]).axes[0].get_legend()
+    legend = score_plots.roc_curves(table, ["_hum", "other"]).axes[0].get_legend()
     assert "_hum" in [text.get_text().strip() for text in legend.get_texts()]
 
 
@@ -158,8 +226,8 @@ def test_mel_ticks_lie_where_their_frequencies_do():
     np.testing.assert_allclose(khz, [0.25, 1])
 
 
-def test_a_figure_and_its_png_bytes_travel_as_a_picture(images):
-    for picture in (plots.class_counts(pd.DataFrame({"label": list("ab")})), images[0].read_bytes()):
+def test_a_figure_and_its_png_bytes_travel_as_a_picture(files):
+    for picture in (plots.class_counts(pd.DataFrame({"label": list("ab")})), files[0].read_bytes()):
         head, _, content = boards.png_uri(picture).partition(",")
         assert head == "data:image/png;base64"
         with Image.open(io.BytesIO(base64.b64decode(content))) as image:

@@ -106,6 +106,45 @@ def test_silence_is_refused(run, tmp_path):
         predict.Bundle(run).predict_file(tmp_path / "silent.wav")
 
 
+# --- several labels, images --------------------------------------------------------------------------------
+
+
+def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_knows_its_thresholds(run, recording):
+    config = small_config(train={"views": 2}, data={"multilabel": True})
+    save_run(run, config)
+    artifacts.write_json(run / "models" / "cnn" / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
+    bundle = predict.Bundle(run)
+    assert bundle.multilabel and list(bundle.thresholds.items()) == [("bell", 0.1), ("dog", 0.2), ("rain", 0.3)]
+    clips = torch.from_numpy(features.unpack(tone_clips(folds=1)[0][:3]))
+    with torch.no_grad():
+        expected = [
+            model(clips.roll(shift, dims=1)).sigmoid() for model in bundle.models for shift in (0, 2000)
+        ]  # views x folds
+    np.testing.assert_allclose(bundle.predict_clips(clips), torch.stack(expected).mean(0), rtol=1e-4)
+    found = bundle.predict_file(recording)
+    assert found.between(0, 1).all() and found.sum() != pytest.approx(1, abs=1e-3)
+
+
+def test_a_bundle_of_one_label_has_no_thresholds(run):
+    assert predict.Bundle(run).thresholds is None
+
+
+def test_a_bundle_that_learned_from_images_hears_recordings(run, recording):
+    save_run(run, small_config(train={"inputs": "images"}, features={"image_size": 16}))
+    bundle = predict.Bundle(run)
+    assert bundle.models[0].mean.shape == (16, 1)
+    assert bundle.predict_file(recording).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_windows_cover_a_recording_and_average_to_what_is_said_of_it(run, recording):
+    bundle = predict.Bundle(run)
+    table = bundle.windows(clean.load_clean(recording, bundle.config))
+    assert list(table) == ["start_seconds", "end_seconds", *LABELS]
+    assert table["start_seconds"].tolist() == [0, 0.5] and table["end_seconds"].tolist() == [0.5, 1.0]
+    found = bundle.predict_file(recording)
+    np.testing.assert_allclose(table[LABELS].mean(), found[LABELS], rtol=1e-5)
+
+
 # --- costs -------------------------------------------------------------------------------------------------
 
 

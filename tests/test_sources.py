@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import plant
 
-from helpers import artifacts, config, downloads, sources
+from helpers import artifacts, config, downloads, sources, targets
 from helpers import settings as settings_module
 from helpers.downloads import SourceError
 
@@ -111,6 +111,123 @@ def test_a_label_pattern_reads_the_class_from_the_folders_name(tmp_path):
     plant(tmp_path, "001 - Dog bark/1.ogg", "002 - Rain/1.ogg", "plain/1.ogg")
     labels = find(tmp_path, label_pattern=r"\d+ - (.+)")["label"]
     assert labels.tolist() == ["Dog bark", "Rain", "plain"]
+
+
+# --- labels from a table -----------------------------------------------------------------------------------
+
+
+def tabled(root, table, *files, name="train.csv", **data):
+    """What is found below root, by path, where a table gives the labels."""
+    plant(root, *files)
+    (root / name).write_text(table, encoding="utf-8")
+    return find(root, labels_csv=name, **data)
+
+
+@pytest.mark.parametrize("spelled", ["audio/{}.wav", "{}.wav", "{}"], ids=["path", "name", "stem"])
+def test_a_table_labels_files_by_their_path_their_name_or_their_stem(tmp_path, spelled):
+    table = f"id,label\n{spelled.format('a')},dog\n{spelled.format('b')}, cat \n"
+    found = tabled(tmp_path, table, "audio/a.wav", "audio/b.wav", "audio/unlisted.wav", "audio/notes.txt")
+    assert found["label"].to_dict() == {
+        "audio/a.wav": "dog",
+        "audio/b.wav": "cat",
+        "audio/notes.txt": "",
+        "audio/unlisted.wav": "",
+        "train.csv": "",
+    }
+    assert found.loc["audio/unlisted.wav", ["status", "reason"]].tolist() == ["ignored", "not listed in train.csv"]
+    assert found["status"].eq("ok").sum() == 2 and artifacts.account(found)["found"] == 5
+
+
+def test_a_table_comes_before_the_folders_and_its_columns_can_be_named(tmp_path):
+    table = "note,kind,file\nx,rain,a.wav\ny,wind,b.wav\n"
+    found = tabled(tmp_path, table, "dog/a.wav", "cat/b.wav", id_column="file", label_column="kind")
+    assert found.loc[["dog/a.wav", "cat/b.wav"], "label"].tolist() == ["rain", "wind"]
+
+
+SEVERAL = {"a.wav": "cat|dog", "b.wav": "dog", "c.wav": ""}
+SEVERAL_TABLES = {
+    "commas": ('id,labels\na.wav,"dog,cat"\nb.wav,dog\nc.wav,\n', {}),
+    "spaces and repetitions": ('id,labels\na.wav," cat, dog,cat,"\nb.wav,dog\nc.wav," "\n', {}),
+    "semicolons": ("id,labels\na.wav,cat;dog\nb.wav,dog\nc.wav,\n", {"label_separator": ";"}),
+    "stems": ('id,labels\na,"dog,cat"\nb,dog\nc,\n', {}),
+    "a column per class": ("id,dog,cat\na.wav,1,1\nb.wav,1,0\nc.wav,0,0\n", {}),
+    "shares": ("id,cat,dog\na.wav,1.0,1.0\nb.wav,0.0,1.0\nc.wav,0.0,0.0\n", {}),
+    "the id elsewhere": ("dog,id,cat\n1,a.wav,1\n1,b.wav,0\n0,c.wav,0\n", {"id_column": "id"}),
+    "named": ('n,tags,id\n1,"cat,dog",a.wav\n2,dog,b.wav\n3,,c.wav\n', {"id_column": "id", "label_column": "tags"}),
+}
+
+
+@pytest.mark.parametrize("written", SEVERAL_TABLES)
+def test_several_labels_one_or_none_are_read_however_they_are_written(tmp_path, written):
+    table, data = SEVERAL_TABLES[written]
+    found = tabled(tmp_path, table, *SEVERAL, "unlisted.wav", multilabel=True, **data)
+    assert found.loc[list(SEVERAL), "label"].to_dict() == SEVERAL
+    assert found.loc[list(SEVERAL), "status"].eq("ok").all()  # to hear none of the classes is an answer too
+    assert found.loc["unlisted.wav", "status"] == "ignored"
+
+
+def test_a_column_per_class_works_for_one_label_per_recording_too(tmp_path):
+    found = tabled(tmp_path, "id,dog,cat\na.wav,1,0\nb.wav,0,1\nc.wav,0,0\n", "a.wav", "b.wav", "c.wav")
+    assert found.loc[["a.wav", "b.wav", "c.wav"], "label"].tolist() == ["dog", "cat", ""]
+    assert found.loc["c.wav", "status"] == "quarantined" and found.loc["c.wav", "reason"].startswith("NO_LABEL")
+
+
+def test_test_files_need_no_row_and_the_others_none_of_a_label_that_has_no_class(tmp_path):
+    table = "id,label\na.wav,dog\nb.wav,cat\nabsent.wav,cow\n"
+    found = tabled(tmp_path, table, "audio/a.wav", "audio/b.wav", "test/x.wav")
+    assert found.loc["test/x.wav", ["label", "split", "status"]].tolist() == ["", "test", "ok"]
+    assert set(found["label"]) == {"", "cat", "dog"}
+
+
+def test_a_missing_table_is_named(tmp_path):
+    plant(tmp_path, "a.wav")
+    with pytest.raises(SourceError, match=r"there is no train\.csv"):
+        find(tmp_path, labels_csv="train.csv")
+
+
+@pytest.mark.parametrize(
+    ("table", "data", "said"),
+    [
+        ("id,label\na.wav,dog\n", {"id_column": "file"}, "no column 'file'. Its columns: id, label"),
+        ("id,label\na.wav,dog\n", {"label_column": "class"}, "no column 'class'. Its columns: id, label"),
+        ("id\na.wav\n", {}, "no column of labels. Its columns: id"),
+        ("id,label\na.wav,dog\na.wav,cat\n", {}, "1 ids several labels: a.wav"),
+        ("id,label\na.wav,dog\n", {}, "Only one class, 'dog'"),
+        ("id,labels\na.wav,\n", {"multilabel": True}, "Only one class, 'none'"),
+        ("id,label\na.wav,fold\nb.wav,dog\n", {}, "fold"),
+        ('id,labels\na.wav,"fold,dog"\n', {"multilabel": True}, "fold"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_with_what_it_lacks(tmp_path, table, data, said):
+    with pytest.raises(SourceError) as refusal:
+        tabled(tmp_path, table, "a.wav", "b.wav", **data)
+    assert said in str(refusal.value)
+
+
+TAGS = 'id,labels\na.wav,"dog,cat"\nb.wav,dog\nc.wav,"cat,cow"\nd.wav,cow\n'
+
+
+def test_a_class_that_is_left_out_is_left_out_of_several_labels_too(tmp_path):
+    files = ("a.wav", "b.wav", "c.wav", "d.wav")
+    found = tabled(tmp_path, TAGS, *files, multilabel=True, exclude=("cat",)).reset_index()
+    assert targets.classes(found[found["status"].eq("ok")], multilabel=True) == ["cow", "dog"]
+
+
+def test_a_test_file_keeps_its_several_labels_where_they_are_classes(tmp_path):
+    files = ("a.wav", "b.wav", "c.wav", "d.wav", "test/x.wav")
+    found = tabled(tmp_path, TAGS + 'test/x.wav,"dog,cow"\n', *files, multilabel=True)
+    assert found.loc["test/x.wav", "label"] == "cow|dog"  # no training recording has just these two
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path):
+    found = tabled(tmp_path, "id,label\na.wav,dog\nb.wav,cat\na.wav,dog\n", "a.wav", "b.wav")
+    assert found["status"].eq("ok").sum() == 2
+
+
+def test_where_no_folder_is_a_class_the_tables_that_lie_there_are_hinted_at(tmp_path):
+    plant(tmp_path, "audio/a.wav", "meta/labels.csv")
+    with pytest.raises(SourceError, match=r"data\.labels_csv=meta/labels\.csv"):
+        find(tmp_path)
 
 
 # --- links -------------------------------------------------------------------------------------------------

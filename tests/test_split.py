@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers import split
+from helpers import split, targets
 from helpers.split import SplitError
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
@@ -138,6 +138,50 @@ def test_too_few_recordings_for_the_folds_are_dealt_out_or_refused_as_a_split_er
     assert fold.groupby(table["group"]).nunique().eq(1).all()
 
 
+# --- several labels ----------------------------------------------------------------------------------------
+
+
+def tagged_table(seed, n_groups=60, chances=(0.5, 0.4, 0.3, 0.2)):
+    """Recordings of groups of one to three takes, each with several labels, one or none."""
+    rng, names = np.random.default_rng(seed), np.array(list("abcdefgh"))[: len(chances)]
+    heard, size = rng.uniform(size=(n_groups, len(chances))) < chances, rng.integers(1, 4, n_groups)
+    table = pd.DataFrame(
+        {"label": ["|".join(names[row]) for row in heard], "group": [f"g{n}" for n in range(n_groups)]}
+    )
+    table = table.loc[np.repeat(table.index, size)].reset_index(drop=True)
+    return table.assign(
+        recording_id=[f"r{n}" for n in table.index], official_fold=pd.array([None] * len(table), dtype="Int64")
+    )
+
+
+@settings(LAW, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_with_several_labels_no_group_crosses_and_every_class_is_in_every_fold(seed, n_folds):
+    table = tagged_table(seed)
+    fold, how = split.folds(table, n_folds, seed, multilabel=True)
+    assert fold.groupby(table["group"]).nunique().eq(1).all()
+    assert set(fold) == set(range(1, n_folds + 1)) and fold.index.equals(table.index)
+    per_class = targets.by_class(table.assign(fold=fold), multilabel=True)
+    plenty = per_class.groupby("label").filter(lambda part: part["group"].nunique() >= 2 * n_folds)
+    assert plenty.groupby("label")["fold"].nunique().eq(n_folds).all()
+    assert f"{n_folds} folds" in how
+
+
+def test_with_several_labels_the_rarest_is_dealt_out_evenly():
+    table = training_table({"common": [1] * 20, "common|rare": [1] * 5, "": [1] * 5})
+    fold, _ = split.folds(table, 5, seed=0, multilabel=True)
+    counts = pd.crosstab(table["label"], fold.to_numpy())
+    assert (counts.loc["common|rare"] == 1).all() and (counts.loc[""] == 1).all() and (counts.loc["common"] == 4).all()
+
+
+def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name():
+    table = training_table({"dog": [1, 1], "cat|dog": [2], "": [1]})
+    with pytest.raises(SplitError, match=r"only one was found for: cat\."):
+        split.folds(table, 2, seed=0, multilabel=True)
+    table = training_table({"dog": [1, 1], "cat|dog": [2], "cat": [1], "": [1]})
+    assert set(split.folds(table, 2, seed=0, multilabel=True)[0]) == {1, 2}
+
+
 # --- rounds ------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +196,16 @@ def test_every_fold_is_the_test_once_and_the_rest_is_shared_out(numbers, select)
         assert (turn["validation"] is None) == (select == "last")
         used = [turn["test"], *turn["train"], *([turn["validation"]] if select == "validation" else [])]
         assert sorted(used) == sorted(numbers)  # disjoint, and all of them
+
+
+@LAW
+@given(st.sets(st.integers(1, 20), min_size=3), st.sampled_from(["validation", "last"]), st.integers(1, 25))
+def test_fewer_test_folds_are_the_first_of_all_rounds(numbers, select, test_folds):
+    assert split.rounds(numbers, select, test_folds) == split.rounds(numbers, select)[:test_folds]
+
+
+def test_a_single_split_tests_one_fold_and_learns_from_all_others():
+    assert split.rounds([1, 2, 3, 4, 5], "last", 1) == [{"test": 1, "validation": None, "train": (2, 3, 4, 5)}]
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [1, 2]])

@@ -58,8 +58,15 @@ def test_every_stage_has_its_notebook_and_real_sections():
 
 def test_model_folders_expand_to_the_models_of_the_config():
     chosen = settled('compare.models=["svm","xgboost"] submit.model=svm')
-    assert stages.spec("06_compare_models").outputs(chosen) == ["models/svm", "models/xgboost", "leaderboard.csv"]
+    tables = ["leaderboard.csv", "balance.csv", "leak_gap.json"]
+    assert stages.spec("06_compare_models").outputs(chosen) == ["models/svm", "models/xgboost", *tables]
     assert stages.spec("08_submit").inputs(chosen)[-1] == "models/svm"
+
+
+def test_an_ensemble_is_submitted_with_all_its_members():
+    chosen = settled('compare.models=["mfcc_linear","svm","gru","stacking"] submit.model=stacking')
+    needed = {name for name in stages.spec("08_submit").inputs(chosen) if name.startswith("models/")}
+    assert needed == {"models/cnn", "models/svm", "models/gru", "models/stacking"}
 
 
 @pytest.mark.parametrize("run", ["a/b", "../a", "/tmp/a", "..", ".", "a/"])

@@ -29,7 +29,13 @@ def certain(*said):
 
 
 def test_the_prior_is_the_share_of_each_class():
-    assert submit.prior(pd.Series(["cat", "dog", "cat", "cat"])).to_dict() == {"cat": 0.75, "dog": 0.25}
+    shares = submit.prior(pd.Series(["cat", "dog", "cat", "cat"]), LABELS)
+    assert shares.to_dict() == {"cat": 0.75, "dog": 0.25} and shares.index.tolist() == LABELS
+
+
+def test_the_prior_of_several_labels_counts_each_where_it_is():
+    labels = pd.Series(["cat|dog", "dog", "", "dog"])
+    assert submit.prior(labels, LABELS).to_dict() == {"cat": 0.25, "dog": 0.75}
 
 
 def test_a_recording_is_the_mean_of_its_clips_and_one_without_clips_gets_the_prior():
@@ -97,14 +103,48 @@ def test_without_a_sample_the_header_is_filename_and_label():
     assert list(table) == ["filename", "label"] and table.to_numpy().tolist() == [["a.wav", "dog"], ["b.wav", "cat"]]
 
 
-def test_a_sample_with_more_columns_is_kept_whole_or_refused():
-    """A column per class, say: a submission with two columns of it would be refused where it is handed in."""
-    asked = sample("a.wav").assign(dog="0")
-    try:
-        table = submit.build(recordings("a.wav"), certain("cat"), asked)
-    except submit.SubmissionError:
-        return
-    assert list(table) == list(asked)
+def test_a_sample_with_a_column_per_class_is_filled_with_probabilities_in_its_order():
+    asked = sample("b.wav", "a.wav", header=("fname", "dog")).assign(cat="0")
+    likely = pd.DataFrame({"cat": [0.25, 1 / 3], "dog": [0.75, 1e-9]}).assign(heard=True)
+    for thresholds in (None, pd.Series({"cat": 0.5, "dog": 0.5})):
+        table = submit.build(recordings("a.wav", "b.wav"), likely, asked, thresholds)
+        expected = {"fname": ["b.wav", "a.wav"], "dog": ["0.000000", "0.750000"], "cat": ["0.333333", "0.250000"]}
+        pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
+        assert submit.problems(table, ["a.wav", "b.wav"], LABELS) == []
+
+
+@pytest.mark.parametrize(
+    "columns, said",
+    [
+        (["dog", "cow"], r"1 classes without a column \(cat\), 1 columns that are no class \(cow\)"),
+        (["cat", "dog", "cow"], r"0 classes without a column \(\), 1 columns that are no class \(cow\)"),
+        (["Cat", "Dog"], r"2 classes without a column \(cat, dog\), 2 columns that are no class \(Cat, Dog\)"),
+    ],
+)
+def test_a_sample_with_other_columns_is_refused_with_their_names(columns, said):
+    asked = pd.DataFrame([["a.wav", *columns]], columns=["id", *columns])
+    with pytest.raises(submit.SubmissionError, match=said):
+        submit.build(recordings("a.wav"), certain("cat"), asked)
+
+
+def test_with_thresholds_every_class_that_reaches_its_own_is_said_or_none():
+    likely = pd.DataFrame({"cat": [0.5, 0.3, 0.1], "dog": [0.9, 0.2, 0.79]}).assign(heard=True)
+    files, thresholds = recordings("a", "b", "c"), pd.Series({"dog": 0.8, "cat": 0.3})
+    table = submit.build(files, likely, sample("a", "b", "c"), thresholds, separator="; ")
+    assert table["class"].tolist() == ["cat; dog", "cat", ""]
+    assert submit.problems(table, ["a", "b", "c"], LABELS, separator="; ") == []
+
+
+def test_without_a_sample_several_labels_give_a_column_per_class():
+    table = submit.build(recordings("a.wav"), certain("dog"), thresholds=pd.Series({"cat": 0.5, "dog": 0.5}))
+    assert table.to_dict("records") == [{"filename": "a.wav", "cat": "0.000000", "dog": "1.000000"}]
+
+
+def test_a_header_is_the_samples_or_names_what_the_submission_holds():
+    assert submit.header_of(LABELS, None, wide=False) == ["filename", "label"]
+    assert submit.header_of(LABELS, None, wide=True) == ["filename", "cat", "dog"]
+    assert submit.header_of(LABELS, sample("a"), wide=True) == ["id", "class"]
+    assert submit.header_of(LABELS, sample("a", header=("n", "dog")).assign(cat="0"), False) == ["n", "dog", "cat"]
 
 
 @law
@@ -141,6 +181,45 @@ def test_each_problem_is_found_alone_and_what_was_there_stays(tmp_path, ids, lab
     with pytest.raises(submit.SubmissionError, match=complaint):
         submit.write(table, path, ["a", "b"], LABELS)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["submission.csv"]
+
+
+@pytest.mark.parametrize(
+    "given, complaint",
+    [
+        ("cat,dog", None),
+        ("", None),
+        ("dog", None),
+        ("cat,bird", "['bird']"),
+        ("cat, dog", "[' dog']"),
+        ("cat,", "['']"),
+    ],
+)
+def test_of_several_labels_each_must_be_a_class(given, complaint):
+    table = pd.DataFrame({"id": ["a"], "label": [given]})
+    found = submit.problems(table, ["a"], LABELS, separator=",")
+    assert found == ([f"1 labels are not classes of the training data: {complaint}"] if complaint else [])
+
+
+def test_a_separator_is_no_pattern():
+    table = pd.DataFrame({"id": ["a"], "label": ["cat|dog"]})
+    assert submit.problems(table, ["a"], LABELS, separator="|") == []
+    assert len(submit.problems(table, ["a"], LABELS, separator=".")) == 1
+
+
+@pytest.mark.parametrize(
+    "values, complaints",
+    [
+        (("0.5", "1.000000"), []),
+        (("0.5", "1.000001"), ["1 probabilities lie outside 0 to 1"]),
+        (("-0.1", "inf"), ["2 probabilities lie outside 0 to 1"]),
+        (("0.5", None), ["1 probabilities are missing or no numbers"]),
+        (("nan", "cat"), ["2 probabilities are missing or no numbers"]),
+        (("nan", "2"), ["1 probabilities are missing or no numbers", "1 probabilities lie outside 0 to 1"]),
+    ],
+)
+def test_probabilities_must_be_numbers_from_0_to_1(values, complaints):
+    table = pd.DataFrame({"id": ["a"], "cat": [values[0]], "dog": [values[1]]})
+    assert submit.problems(table, ["a"], LABELS) == complaints
 
 
 def test_every_problem_is_listed_at_once():

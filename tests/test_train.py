@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import small_config, tone_clips
+from sklearn.metrics import average_precision_score
+from tables import small_config, tone_clips, tone_scenes
 
-from helpers import artifacts, batches, models, split, train
+from helpers import artifacts, batches, features, images, models, split, targets, train
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
@@ -77,7 +78,8 @@ def test_steps_on_one_batch_lower_its_loss(clips):
     )
     model, held = classifier(config).train(), next(iter(data(clips, config, [1, 2])))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses = [train.step(model, *held, optimiser, config.train, generator()) for _ in range(6)]
+    criterion = train.make_criterion(model, data(clips, config, [1, 2]), "none")
+    losses = [train.step(model, *held, criterion, optimiser, config.train, generator()) for _ in range(6)]
     assert losses[1] < losses[0] and losses[-1] < 0.7 * losses[0]
 
 
@@ -95,7 +97,9 @@ def test_fit_keeps_the_epoch_with_the_best_validation_loss(clips):
     config = small_config(train={"epochs": 5, "learning_rate": 0.05})
     model, validation = classifier(config), data(clips, config, [3])
     history = train.fit(model, data(clips, config, [1, 2], shuffled=True), validation, config.train, generator())
+    [kept] = [record for record in history if record["kept"]]
     assert train.evaluate(model, validation)[0] == min(record["validation_loss"] for record in history)
+    assert kept["validation_loss"] == min(record["validation_loss"] for record in history)
 
 
 def test_training_stops_when_patience_ends_and_returns_to_the_best_epoch(clips, monkeypatch):
@@ -112,7 +116,35 @@ def test_training_stops_when_patience_ends_and_returns_to_the_best_epoch(clips, 
         on_epoch=lambda record: after_epoch.append(weights(model)),
     )
     assert [record["validation_loss"] for record in history] == [1.0, 0.5, 0.7, 0.6]
+    assert [record["kept"] for record in history] == [False, True, False, False]
     assert_same(weights(model), after_epoch[1])
+
+
+def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_the_lower_loss(clips, monkeypatch):
+    found, after_epoch = iter([(0.1, 0.5), (0.9, 0.8), (0.7, 0.8), (0.8, 0.8), (0.2, 0.7)]), []
+    monkeypatch.setattr(train, "evaluate", lambda model, data: next(found))
+    config = small_config(train={"epochs": 5, "monitor": "score"})
+    model = classifier(config)
+    history = train.fit(
+        model,
+        data(clips, config, [1, 2], shuffled=True),
+        data(clips, config, [3]),
+        config.train,
+        generator(),
+        on_epoch=lambda record: after_epoch.append(weights(model)),
+    )
+    assert [record["kept"] for record in history] == [False, False, True, False, False]
+    assert_same(weights(model), after_epoch[2])
+
+
+def test_on_a_plateau_the_learning_rate_is_halved_and_not_before(clips, monkeypatch):
+    found = iter([1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.4, 0.3])
+    monkeypatch.setattr(train, "evaluate", lambda model, data: (next(found), 0.5))
+    config = small_config(train={"epochs": 8, "schedule": "plateau", "plateau_patience": 2})
+    training, validation = data(clips, config, [1, 2], shuffled=True), data(clips, config, [3])
+    history = train.fit(classifier(config), training, validation, config.train, generator())
+    # 0.5 is the best of epoch 2; epochs 3 and 4 may stall, epoch 5 is one too many
+    assert [record["learning_rate"] for record in history] == pytest.approx([0.01] * 5 + [0.005] * 3)
 
 
 def test_without_validation_nothing_is_chosen_and_the_last_epoch_stays(clips):
@@ -127,6 +159,7 @@ def test_without_validation_nothing_is_chosen_and_the_last_epoch_stays(clips):
         on_epoch=lambda record: after_epoch.append(weights(model)),
     )
     assert len(history) == 3 and not any("validation_loss" in record for record in history)
+    assert [record["kept"] for record in history] == [False, False, True]
     assert_same(weights(model), after_epoch[-1])
 
 
@@ -157,8 +190,23 @@ def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
     with torch.no_grad():
         logits = torch.cat([model(waveforms) for waveforms, _ in held])
     loss, accuracy = train.evaluate(model, held)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, held.labels).item(), rel=1e-5)
-    assert accuracy == pytest.approx((logits.argmax(1) == held.labels).float().mean().item())
+    answers = held.targets.argmax(1)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, answers).item(), rel=1e-5)
+    assert accuracy == pytest.approx((logits.argmax(1) == answers).float().mean().item())
+
+
+def test_with_several_labels_the_score_is_the_average_precision_of_the_classes_that_are_there(clips):
+    config = small_config(data={"multilabel": True})
+    (packed, rows), names = tone_scenes(groups_per_fold=1), ["absent", *LABELS]
+    torch.manual_seed(0)
+    model, held = models.build(config, 3).eval(), train.make_batches(packed, rows, names, config, "cpu")
+    with torch.no_grad():
+        logits = torch.cat([model(waveforms) for waveforms, _ in held])
+    loss, score = train.evaluate(model, held)
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, held.targets)
+    assert loss == pytest.approx(cross_entropy.item(), rel=1e-5)
+    areas = [average_precision_score(held.targets[:, c], logits[:, c].sigmoid()) for c in (1, 2)]
+    assert score == pytest.approx(np.mean(areas))
 
 
 def test_views_are_the_mean_over_rolled_clips(clips):
@@ -232,10 +280,10 @@ def test_cross_validation_predicts_every_training_clip_once_and_saves_each_fold(
     assert {record["fold"] for record in history} == {1, 2, 3}
 
 
-def test_the_kept_epoch_of_each_fold_is_its_best_or_its_last():
-    history = pd.DataFrame({"fold": [1, 1, 2, 2], "epoch": [1, 2, 1, 2], "validation_loss": [0.3, 0.9, 0.8, 0.2]})
-    assert train.kept_epochs(history)["epoch"].tolist() == [1, 2]
-    assert train.kept_epochs(history.drop(columns="validation_loss"))["epoch"].tolist() == [2, 2]
+def test_the_kept_epochs_are_one_record_per_fold():
+    kept = [True, False, False, True]
+    history = pd.DataFrame({"fold": [1, 1, 2, 2], "epoch": [1, 2, 1, 2], "kept": kept})
+    assert train.kept_epochs(history).to_dict("list") == {"fold": [1, 2], "epoch": [1, 2]}
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
@@ -256,6 +304,88 @@ def test_cpu_threads_are_given_back_even_after_an_error():
         assert torch.get_num_threads() == before + 1
         raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+# --- class balance, images, several labels -----------------------------------------------------------------
+
+
+def unbalanced(clips):
+    """The same clips, but of low tones only one per source."""
+    packed, rows = clips
+    return packed, rows[rows["label"].eq("high") | rows["recording_id"].str.endswith("0")]
+
+
+def test_only_drawing_for_training_is_balanced_and_there_classes_come_alike(clips):
+    config = small_config(train={"balance": "sampling"})
+    assert data(unbalanced(clips), config, [1, 2]).chances is None
+    assert data(unbalanced(clips), small_config(), [1, 2], shuffled=True).chances is None
+    drawing = data(unbalanced(clips), config, [1, 2], shuffled=True)
+    assert (drawing.targets.sum(0) == torch.tensor([8, 4])).all()
+    drawn = torch.cat([wanted for _ in range(50) for _, wanted in drawing]).mean(0)
+    torch.testing.assert_close(drawn, torch.tensor([0.5, 0.5]), atol=0.08, rtol=0)
+
+
+def test_the_criterion_weighs_classes_by_the_training_batches_alone(clips):
+    config = small_config()
+    model, training = classifier(config), data(unbalanced(clips), config, [1, 2])
+    logits, wanted = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    plain = -logits.log_softmax(1)[[0, 1], [0, 1]]
+    found = {balance: train.make_criterion(model, training, balance) for balance in ("none", "sampling", "weights")}
+    assert found["none"](logits, wanted) == found["sampling"](logits, wanted)
+    assert found["none"](logits, wanted).item() == pytest.approx(plain.mean().item())
+    weighted = (plain * torch.tensor([12 / (2 * 8), 12 / (2 * 4)])).mean()
+    assert found["weights"](logits, wanted).item() == pytest.approx(weighted.item())
+
+
+EASY = {"epochs": 20, "batch_size": 4, "select": "last", "mixup_alpha": 0.0, "speed": 0.0}
+
+
+def learned(packed, rows, config, folder):
+    """Cross-validate; returns (out-of-fold probabilities, targets in the same order, classes, history)."""
+    table, history = train.cross_validate(packed, rows, config, folder, device="cpu")
+    names = [name for name in table if name not in ("clip_id", "fold")]
+    wanted = targets.matrix(rows.set_index("clip_id")["label"][table["clip_id"]], names)
+    return table[names].to_numpy(), wanted, names, history
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling", "focal"])
+def test_every_way_of_helping_rare_classes_learns_two_tones(clips, tmp_path, balance):
+    config = small_config(train={**EASY, "balance": balance})
+    packed, rows = unbalanced(clips)
+    found, wanted, _, _ = learned(packed, rows, config, tmp_path)
+    assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.9
+
+
+def test_a_network_learns_two_tones_from_their_images_and_then_hears_waveforms(clips, tmp_path):
+    settings = {**EASY, "inputs": "images", "flip": 0.5, "rotate": 0.02, "zoom": 0.1}
+    config = small_config(train=settings, features={"image_size": 16})
+    packed, rows = clips
+    waveforms = torch.from_numpy(features.unpack(packed))
+    pictures = (images.mel_image(config)(waveforms) * 255).round().to(torch.uint8).numpy()
+    found, wanted, _, _ = learned(pictures, rows, config, tmp_path)
+    assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.9
+    model, _ = train.load(tmp_path / "fold1", config)
+    tested = np.flatnonzero(rows["fold"].eq(1))
+    with torch.no_grad():
+        again = model.probabilities(waveforms[tested]).numpy()
+    np.testing.assert_allclose(again, found[: len(tested)], atol=1e-4)
+
+
+def test_a_network_learns_to_hear_two_tones_one_or_none(tmp_path):
+    config = small_config(data={"multilabel": True}, train={**EASY, "select": "validation"})
+    found, wanted, names, history = learned(*tone_scenes(), config, tmp_path)
+    assert names == ["high", "low"] and wanted.sum(1).tolist().count(0) == 12
+    assert ((found > 0.5) == wanted).mean() > 0.9
+    assert all("validation_average_precision" in record for record in history)
+    assert [sum(record["kept"] for record in history if record["fold"] == fold) for fold in (1, 2, 3)] == [1, 1, 1]
+    assert artifacts.read_json(tmp_path / "fold1" / "card.json")["config"]["data"]["multilabel"] is True
+
+
+def test_a_single_split_trains_one_network_and_predicts_one_fold(clips, tmp_path):
+    config = small_config(train={"epochs": 1, "select": "last"}, split={"test_folds": 1})
+    table, history = train.cross_validate(*clips, config, tmp_path, device="cpu")
+    assert set(table["fold"]) == {1} == {record["fold"] for record in history}
+    assert [path.name for path in tmp_path.iterdir()] == ["fold1"]
 
 
 # --- weights -----------------------------------------------------------------------------------------------
@@ -306,4 +436,4 @@ def test_saving_again_replaces_the_model_as_a_whole(saved):
 def test_batches_of_test_clips_need_no_label(clips):
     packed, rows = with_copies(clips)
     made = train.make_batches(packed, rows[rows["split"].eq("test")], LABELS, small_config(), "cpu")
-    assert isinstance(made, batches.WaveformBatches) and len(made.labels) == 2
+    assert isinstance(made, batches.Batches) and made.targets.tolist() == [[0, 0], [0, 0]]

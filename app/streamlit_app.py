@@ -1,0 +1,509 @@
+"""The app: choose a trained run, upload or record a sound, see what the model hears in it. Start it with `make app`.
+
+The page is there at once; torch and the rest are imported when a sound is to be scored.
+"""
+
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # streamlit puts only the app's folder there
+
+from helpers import artifacts
+
+LEGAL_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, what the recorder can be asked for
+SUFFIXES = ("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "mp4", "aac", "webm", "aif", "aiff", "au")
+SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
+SHOWN_CLASSES = 12  # of many classes, the most probable ones
+PALE, PALER = "#B5CFE2", "#EDF2F6"  # tints of the style's blue
+LABELS = {
+    "labelLimit": 170,
+    "ticks": False,
+    "domain": False,
+    "labelPadding": 6,
+    "labelOverlap": False,
+    "labelFlush": False,
+}
+# What a run that is damaged, or made by another version, may raise.
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OSError, RuntimeError, ImportError)
+UPLOAD, RECORD, EXAMPLE = "Upload a file", "Record", "Try an example"
+NO_RUN = """There is no trained run yet. Train one in a terminal, then look again:
+
+- `make run-all` learns ten synthetic sounds in about four minutes;
+- `make run-all DATA=path/to/folder RUN=mine` learns your own recordings, a folder per class."""
+PROBLEMS = {
+    "EMPTY_FILE": "The file is empty. Copy or download it once more.",
+    "EMPTY_AUDIO": "The file holds no sound, only a header. Record or export it once more.",
+    "NOT_AUDIO": "This is no recording that can be read, whatever its name says. Try WAV, FLAC, OGG, MP3 or M4A.",
+    "TRUNCATED": "The end of the file is missing. Copy, download or export it once more.",
+    "NONFINITE": "The file holds values that are no numbers. Export it once more, as 16-bit WAV or FLAC.",
+    "TOO_LONG": "The recording is too long for this run. Cut out the part you want to know about.",
+    "TOO_SHORT": "The recording is too short to tell anything. Record a little longer.",
+    "SILENT": "There is no sound in the recording. Is the right microphone chosen, and is it on?",
+    "TOO_LARGE": "There is no room here for so large a recording. Cut out the part you want to know about.",
+    "CODEC_NOT_ALLOWED": "This kind of file is not read. Export it as 16-bit WAV or FLAC.",
+    "BAD_RATE": "The sample rate is unusual. Export the recording at 44.1 kHz.",
+    "TOO_MANY_CHANNELS": "The file has too many channels. Export it as mono or stereo.",
+}
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run as the page shows it; score is (name of the metric, its value and interval) or None."""
+
+    folder: Path
+    config: object
+    labels: list
+    networks: int
+    marks: list
+    score: tuple | None
+
+
+def run_names():
+    """Names of the runs that hold a trained CNN, the one trained last first."""
+    cards = (artifacts.home() / "outputs").glob("*/models/cnn/fold*/card.json")
+    newest = {}
+    for card in cards:
+        name = card.parents[3].name
+        newest[name] = max(newest.get(name, 0), card.stat().st_mtime)
+    return sorted(newest, key=newest.get, reverse=True)
+
+
+def read_run(folder):
+    """The facts about a run, from its cards and scores. Raises one of DAMAGED."""
+    from helpers.settings import Config
+
+    cards = sorted(folder.glob("models/cnn/fold*/card.json"))
+    card = artifacts.read_json(cards[0])
+    settings = read_if_there(folder / "run.json").get("config", {})
+    marks = [mark for key, mark in (("synthetic", "synthetic data"), ("fast", "smoke run")) if settings.get(key)]
+    metrics = read_if_there(folder / "metrics.json")
+    name = metrics.get("headline", ["accuracy"])[0]
+    score = (name, metrics[name]) if name in metrics else None
+    return Run(folder, Config(**card["config"]), card["labels"], len(cards), marks, score)
+
+
+def read_if_there(path):
+    """What a JSON file holds, or an empty dict where there is no file."""
+    return artifacts.read_json(path) if path.is_file() else {}
+
+
+def fingerprint(folder):
+    """What changes when a run is trained again: names, times and sizes of its cards and weights."""
+    files = sorted([*folder.glob("models/cnn/fold*/*"), *folder.glob("models/cnn/*.json")])
+    return tuple((file.parent.name, file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def load_bundle(folder, prints):
+    """The networks of a run, loaded once until its fingerprint changes."""
+    from helpers import predict
+
+    return predict.Bundle(folder)
+
+
+# --- a sound, scored ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A recording as the model heard it: waveform at the model's rate, a row per window, a line of facts."""
+
+    waveform: object
+    windows: pd.DataFrame
+    facts: str
+
+
+def recorder_rate(sample_rate):
+    """The rate to record at: the model's, or the next higher one that the recorder knows.
+
+    >>> recorder_rate(22050), recorder_rate(20000), recorder_rate(96000)
+    (22050, 22050, 48000)
+    """
+    return next((rate for rate in LEGAL_RATES if rate >= sample_rate), LEGAL_RATES[-1])
+
+
+def score(data, bundle):
+    """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be used."""
+    from helpers import audio, clean
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"  # what it is, its first bytes say
+        try:
+            path.write_bytes(data)
+            decoded = audio.decode(path, bundle.config.audio.max_seconds)
+            check(decoded, bundle.config.clean)
+            waveform = clean.load_clean(path, bundle.config)
+            return Scored(waveform, bundle.windows(waveform), facts(decoded, waveform, bundle.config))
+        except (MemoryError, OSError):
+            raise audio.AudioIssue("TOO_LARGE", f"a file of {len(data) / 1e6:.0f} MB") from None
+
+
+def check(decoded, rules):
+    """Refuse what the run's own quality rules would have set aside. Raises AudioIssue."""
+    from helpers import audio
+
+    seconds, mono = len(decoded.waveform) / decoded.sample_rate, audio.to_mono(decoded.waveform)[0]
+    if seconds < rules.min_seconds:
+        raise audio.AudioIssue("TOO_SHORT", f"{seconds:.3f} s; at least {rules.min_seconds:g} s (clean.min_seconds)")
+    if (level := audio.level_db(mono - mono.mean())) < rules.silence_db:
+        raise audio.AudioIssue("SILENT", f"{level:.0f} dBFS; at least {rules.silence_db:g} (clean.silence_db)")
+
+
+def facts(decoded, waveform, config):
+    """One line: what came in, and what the model was given of it."""
+    rate, channels = decoded.sample_rate, decoded.waveform.shape[1]
+    seconds, left = len(decoded.waveform) / rate, len(waveform) / config.audio.sample_rate
+    form = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+    trimmed = f", {seconds - left:.1f} s of silent edges cut" if seconds - left > 0.05 else ""
+    given = f"heard as {config.audio.sample_rate / 1000:g} kHz mono{trimmed}"
+    return f"{decoded.codec.split('/')[0]} · {clock(seconds)} · {rate / 1000:g} kHz · {form} → {given}"
+
+
+def scored_once(run, bundle, data):
+    """The scored recording, kept for this visitor until the sound or the run changes."""
+    key = (run.folder, fingerprint(run.folder), hashlib.sha256(data).hexdigest())
+    if st.session_state.get("scored", (None, None))[0] != key:
+        st.session_state["scored"] = (None, None)  # two long recordings need not be in memory at once
+        with st.spinner("Listening …", show_time=True):
+            st.session_state["scored"] = (key, score(data, bundle))
+    return st.session_state["scored"][1]
+
+
+def heard(probabilities, bundle):
+    """The classes that count as heard: the most probable one, or with several labels all that reach their thresholds.
+
+    Args: probabilities Series by class, highest first. Returns an Index of classes.
+    """
+    names = probabilities.index
+    return names[probabilities >= bundle.thresholds[names]] if bundle.multilabel else names[:1]
+
+
+def tally(windows, bundle):
+    """In how many windows each class counts as heard: a Series, most frequent first, classes of none left out."""
+    rows = (row.sort_values(ascending=False) for _, row in windows[bundle.labels].iterrows())
+    return pd.Series([name for row in rows for name in heard(row, bundle)], dtype=object).value_counts()
+
+
+# --- pictures ----------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def drawing():
+    """A lock: matplotlib's settings belong to the whole process, and every visitor has a thread."""
+    return threading.Lock()
+
+
+def picture(waveform, config, start_seconds=0):
+    """Waveform and mel spectrogram as PNG bytes; the time axis begins at start_seconds."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from helpers import plots
+
+    with drawing():
+        figure = plots.waveform_and_mel(waveform, config)
+        figure.set_size_inches(6, 3)
+        figure.axes[1].xaxis.set_major_formatter(lambda x, _: f"{x + start_seconds:g}")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()
+
+
+def bars(overall, counted, limits=None):
+    """Horizontal bars: the probability of each class, what counts as heard in full colour; limits are thresholds."""
+    import altair as alt
+
+    from helpers.style import BLUE, INK, ORANGE
+
+    table = pd.DataFrame({"label": overall.index, "probability": overall.to_numpy()})
+    table["heard"] = table["label"].isin(counted)
+    scale, axis = alt.Scale(domain=[0, 1.15]), alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
+    base = alt.Chart(table).encode(
+        x=alt.X("probability:Q", title=None, scale=scale, axis=axis),
+        y=alt.Y("label:N", sort=list(overall.index), title=None, axis=alt.Axis(**LABELS)),
+    )
+    layers = [
+        base.mark_bar(size=16).encode(color=alt.condition("datum.heard", alt.value(BLUE), alt.value(PALE))),
+        base.mark_text(align="left", dx=5, color=INK).encode(text=alt.Text("probability:Q", format=".0%")),
+    ]
+    if limits is not None:
+        table["limit"] = limits[overall.index].to_numpy()
+        layers.append(base.mark_tick(color=ORANGE, thickness=3, size=20).encode(x=alt.X("limit:Q", scale=scale)))
+    return alt.layer(*layers).properties(height=26 * len(table) + 30)
+
+
+def timeline(windows, labels):
+    """A row per class, a column per window, the darker the more probable; pauses stay white."""
+    import altair as alt
+
+    from helpers.style import BLUE
+
+    table = windows.melt(["start_seconds", "end_seconds"], labels, "label", "probability")
+    table["window"] = [f"{clock(a)} to {clock(b)}" for a, b in zip(table.start_seconds, table.end_seconds, strict=True)]
+    seconds = windows["end_seconds"].max()
+    long = seconds >= 120
+    minutes = {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"} if long else {}
+    scale, colours = alt.Scale(nice=False, domain=[0, seconds]), alt.Scale(domain=[0, 1], range=[PALER, BLUE])
+    chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(windows) <= 60 else 0)
+    return chart.encode(
+        x=alt.X(
+            "start_seconds:Q",
+            title="minutes" if long else "seconds",
+            axis=alt.Axis(grid=False, values=ticks(seconds), **minutes),
+            scale=scale,
+        ),
+        x2="end_seconds:Q",
+        y=alt.Y("label:N", sort=list(labels), title=None, axis=alt.Axis(**LABELS)),
+        color=alt.Color("probability:Q", scale=colours, legend=None),
+        tooltip=["label:N", "window:N", alt.Tooltip("probability:Q", format=".1%")],
+    ).properties(height=24 * len(labels) + 60)
+
+
+def clock(seconds):
+    """A time as it is spoken of: seconds below two minutes, minutes and seconds above.
+
+    >>> clock(4.25), clock(60.0), clock(125), clock(900.0)
+    ('4.2 s', '60 s', '2:05 min', '15 min')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    if seconds < 120:
+        return f"{round(seconds, 1):g} s"
+    return f"{minutes}:{rest:02d} min" if rest else f"{minutes} min"
+
+
+def ticks(seconds, at_most=7):
+    """Round times for an axis that is so many seconds long.
+
+    >>> ticks(25), ticks(450)
+    ([0, 5, 10, 15, 20, 25], [0, 120, 240, 360])
+    """
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+    step = next((step for step in steps if seconds / step < at_most), 7200)
+    return list(range(0, int(seconds) + 1, step))
+
+
+def plain(text):
+    """Text that Markdown leaves alone.
+
+    >>> print(plain("a_b *c*"))
+    a\\_b \\*c\\*
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text))
+
+
+# --- the page ----------------------------------------------------------------------------------------------
+
+
+def main():
+    """The whole page: the choices on the left, what was heard on the right, on a phone below each other."""
+    st.set_page_config(page_title="Earshot", page_icon="👂", layout="wide")
+    st.html("<style>.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 3rem}</style>")
+    st.title("Earshot", anchor=False)
+    if not (names := run_names()):
+        st.info(NO_RUN)
+        st.button("Look again")
+        return
+    left, right = st.columns([9, 11], gap="large")
+    with left:
+        run = choose_run(names)
+        data = choose_sound(run) if run else None
+    with right:
+        bundle = networks(run) if run else None
+        scored = listen(run, bundle, data) if bundle and data is not None else None
+        if scored:
+            show_answer(scored, bundle)
+        elif bundle and data is None:
+            welcome(run)
+    with left:
+        if scored:
+            show_sound(scored, bundle.config)
+
+
+def choose_run(names):
+    """The run that the visitor chose, with a word on how far to trust it; None if it is damaged."""
+    wanted = os.environ.get("EARSHOT_RUN", "")
+    if wanted and wanted not in names:
+        st.warning(f"There is no trained run {plain(wanted)}; here are those that there are.")
+    first = names.index(wanted) if wanted in names else 0
+    name = st.selectbox("Trained run", names, index=first, key="run")
+    try:
+        run = read_run(artifacts.home() / "outputs" / name)
+        trust(run)
+    except DAMAGED as error:
+        return damaged(name, error)
+    return run
+
+
+def damaged(name, error):
+    """Say that a run cannot be used, and what helps; returns None."""
+    st.error(
+        f"The run {plain(name)} cannot be used. Choose another one, or train it again: `make run-all RUN=… FORCE=1`."
+    )
+    st.caption(plain(error))
+
+
+def trust(run):
+    """What the run knows, how well it did on recordings it was not trained on, and whether that means anything."""
+    if run.marks:
+        st.badge(" · ".join(run.marks) + ": its scores say little", color="orange", icon=":material/science:")
+    st.markdown(measured(*run.score) if run.score else "How often it is right was not measured: notebook 07 does.")
+    more = f" and {len(run.labels) - SHOWN_CLASSES} more" if len(run.labels) > SHOWN_CLASSES else ""
+    st.caption(f"Knows {len(run.labels)} classes: {plain(', '.join(run.labels[:SHOWN_CLASSES]))}{more}.")
+
+
+def measured(name, score):
+    """A score in words.
+
+    >>> measured("accuracy", {"value": 0.855, "low": 0.804, "high": 0.899})
+    '**85.5%** of held-out recordings right (95% interval 80.4% to 89.9%)'
+    """
+    of = "of held-out recordings right" if name == "accuracy" else f"{name.replace('_', ' ')} on held-out recordings"
+    return f"**{score['value']:.1%}** {of} (95% interval {score['low']:.1%} to {score['high']:.1%})"
+
+
+def choose_sound(run):
+    """Bytes of the recording that was uploaded, recorded or chosen; None if there is none yet."""
+    source, settings = st.radio("Sound", [UPLOAD, RECORD, EXAMPLE], horizontal=True, key="source"), run.config.audio
+    if source == EXAMPLE:
+        return choose_example(run.folder)
+    if source == UPLOAD:
+        limit = f"{clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
+        file = st.file_uploader(f"A recording of at most {limit}", SUFFIXES, key="upload")
+    else:
+        rate = recorder_rate(settings.sample_rate)
+        file = st.audio_input(f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone")
+    return None if file is None else file.getvalue()
+
+
+def choose_example(folder):
+    """Bytes of one of the run's own clips; None if it kept none."""
+    clips = examples(folder / "clips")
+    if not clips:
+        st.info("This run kept no clips. Upload a recording instead.")
+        return None
+    name = st.selectbox("One of the run's own clips", clips, key="example")
+    if clips[name].parts[-3] == "train":
+        st.caption("Most of the networks were trained on this clip: a right answer here proves little.")
+    return clips[name].read_bytes()
+
+
+def examples(folder, unseen=5):
+    """Clips to try, by name: the first of each training class, then some of the test set, which no network has seen."""
+    train = {path.name: min(path.glob("*.flac"), default=None) for path in sorted(folder.glob("train/*"))}
+    test = sorted(folder.glob("test/*/*.flac"))[:unseen]
+    return {name: path for name, path in train.items() if path} | {
+        f"test clip {number}, never seen in training": path for number, path in enumerate(test, 1)
+    }
+
+
+def networks(run):
+    """The run's networks, loaded; None if they are damaged, and the page says so."""
+    try:
+        with st.spinner(f"Loading the networks of {plain(run.folder.name)} …"):
+            return load_bundle(run.folder, fingerprint(run.folder))
+    except DAMAGED as error:
+        return damaged(run.folder.name, error)
+
+
+def welcome(run):
+    """What will happen, while there is no sound yet."""
+    st.subheader("Ready", anchor=False)
+    seconds = run.config.audio.clip_seconds
+    st.markdown(f"{run.networks} networks listen in windows of {seconds:g} s; their answers are averaged.")
+    st.caption("Upload a recording, record one, or try an example.")
+
+
+def listen(run, bundle, data):
+    """The scored recording; None if it cannot be used, and the page says why and what to do."""
+    from helpers.audio import AudioIssue
+
+    try:
+        return scored_once(run, bundle, data)
+    except AudioIssue as issue:
+        st.warning(PROBLEMS.get(issue.code, "This recording cannot be used. Try another one."))
+        detail = re.sub(r"'[^']*recording'", "the file", issue.detail)  # decoders quote the temporary path
+        st.caption(plain(f"{issue.code}: {detail}"))
+        return None
+
+
+def show_answer(scored, bundle):
+    """What was heard: the answer, the probability of each class, and with several windows the course over time."""
+    overall = scored.windows[bundle.labels].mean().sort_values(ascending=False)
+    counted = heard(overall, bundle)
+    st.subheader(
+        headline(overall[counted], "" if bundle.multilabel else doubt(scored.windows[bundle.labels])), anchor=False
+    )
+    st.altair_chart(bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
+    note = "Each class has a probability of its own; the mark is its threshold. " if bundle.multilabel else ""
+    st.caption(f"{note}The model knows only its own classes and answers with them, whatever it hears.")
+    if len(scored.windows) > 1:
+        show_windows(scored.windows, overall, bundle)
+    else:
+        st.caption(f"One window: longer recordings are heard in windows of {bundle.config.audio.clip_seconds:g} s.")
+
+
+def headline(found, doubt=""):
+    """The answer in a few words. Args: found probabilities of what was heard; doubt the words before it.
+
+    >>> headline(pd.Series({"dog": 0.9, "rain": 0.6})), headline(pd.Series({"dog": 0.4}), "Unsure, perhaps ")
+    ('dog (90%), rain (60%)', 'Unsure, perhaps dog (40%)')
+    """
+    said = ", ".join(f"{plain(name)} ({probability:.0%})" for name, probability in found.items())
+    return doubt + (said or "None of the classes that it knows")
+
+
+def doubt(windows):
+    """Words before an answer of less than even odds: unsure, or sure of each window but not of the same class.
+
+    >>> doubt(pd.DataFrame({"dog": [0.9, 0.1], "rain": [0.0, 0.8]}).iloc[:1])
+    ''
+    >>> doubt(pd.DataFrame({"dog": [0.9, 0.0, 0.1], "rain": [0.0, 0.8, 0.1], "sea": [0.1, 0.2, 0.8]}))
+    'Changing, most of all '
+    """
+    if windows.mean().max() >= 0.5:
+        return ""
+    return "Changing, most of all " if windows.max(axis=1).median() >= 0.5 else "Unsure, perhaps "
+
+
+def show_sound(scored, config):
+    """Picture and player; of a long recording a minute, which a slider chooses."""
+    rate, start = config.audio.sample_rate, 0
+    last = int((len(scored.waveform) / rate - 1) // SHOWN_SECONDS) * SHOWN_SECONDS
+    if last > 0:
+        starts = range(0, last + 1, SHOWN_SECONDS)
+        start = st.select_slider("Minute to see and hear", starts, format_func=lambda s: f"{s // 60}:00", key="minute")
+    piece = scored.waveform[start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate]
+    from helpers import audio
+
+    st.image(picture(piece, config, start), width="stretch")
+    st.audio(audio.encode_mp3(piece, rate), format="audio/mpeg")
+    st.caption(scored.facts)
+
+
+def show_windows(windows, overall, bundle):
+    """The course over time, and the numbers behind it."""
+    st.subheader("Over time", anchor=False)
+    often = ", ".join(f"{plain(name)} in {count}" for name, count in tally(windows, bundle).head(5).items())
+    st.markdown(f"Of {len(windows)} windows: {often or 'none of the classes in any'}")
+    top = windows[bundle.labels].max().nlargest(SHOWN_CLASSES).index
+    st.altair_chart(timeline(windows, [name for name in overall.index if name in top]))
+    st.caption("The darker, the more probable. Pauses stay white: nothing is scored there.")
+    with st.expander(f"All {len(windows)} windows as a table"):
+        st.dataframe(windows.round(4), hide_index=True)
+
+
+if __name__ == "__main__":
+    main()

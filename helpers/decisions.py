@@ -1,0 +1,126 @@
+"""From probabilities to answers: clips to recordings, what is said of each, what is mistaken, how sure it was.
+
+A table of predictions has a row per recording with label, predicted and one probability column per class, out of fold.
+With several labels per recording (`multilabel`) a class is said where its probability reaches its threshold, which the
+other folds have chosen.
+"""
+
+import numpy as np
+import pandas as pd
+
+from helpers import artifacts, scoring, targets
+
+
+def per_recording(clip_probabilities, clips, multilabel=False):
+    """Mean of the clips' probabilities per recording.
+
+    Args: clip_probabilities table with clip_id and a column per class; clips table with clip_id, recording_id,
+        label, group, fold. Returns a table: recording_id, fold, label, group, predicted, then the classes.
+    """
+    classes = class_columns(clip_probabilities)
+    joined = clip_probabilities[["clip_id", *classes]].merge(clips[["clip_id", "recording_id"]], on="clip_id")
+    means = joined.groupby("recording_id")[classes].mean()
+    facts = clips.groupby("recording_id")[["fold", "label", "group"]].first().loc[means.index]
+    return pd.concat([facts, _predicted(means, facts, multilabel), means], axis=1).reset_index()
+
+
+def per_clip(clip_probabilities, clips, multilabel=False):
+    """The same table with a row per clip: clip_id, fold, the classes, label, group, predicted."""
+    joined = clip_probabilities.merge(clips[["clip_id", "label", "group"]], on="clip_id")
+    return joined.assign(predicted=_predicted(joined[class_columns(clip_probabilities)], joined, multilabel))
+
+
+def _predicted(probabilities, facts, multilabel):
+    """What is said of each row: its most probable class, or the classes that reach the other folds' thresholds."""
+    if not multilabel:
+        return probabilities.idxmax(axis=1).rename("predicted")
+    parts = []
+    for fold in facts["fold"].unique():
+        others = facts["fold"].ne(fold)
+        parts.append(say(probabilities[~others], thresholds(probabilities[others], facts.loc[others, "label"])))
+    return pd.concat(parts).loc[probabilities.index].rename("predicted")
+
+
+def thresholds(probabilities, labels):
+    """The threshold of each class with the best F1: a Series. Args: probabilities table [n, C]; labels [n]."""
+    truth = targets.matrix(labels, list(probabilities)) > 0
+    return pd.Series(scoring.best_thresholds(truth, probabilities.to_numpy()), index=list(probabilities))
+
+
+def say(probabilities, thresholds=None):
+    """The answer for each row of a table of probabilities: the most probable class, or all that reach thresholds."""
+    if thresholds is None:
+        return probabilities.idxmax(axis=1)
+    reached = probabilities.ge(thresholds[list(probabilities)]).to_numpy()
+    said = [targets.join(probabilities.columns[row]) for row in reached]
+    return pd.Series(said, index=probabilities.index, dtype=str)
+
+
+def class_columns(table):
+    """The probability columns of a table of predictions: whatever is not identity."""
+    return [column for column in table if column not in artifacts.IDENTITY]
+
+
+def group_confusions(predictions, labels):
+    """Confusion counts per group: int array [groups, true class, predicted class]."""
+    group = pd.factorize(predictions["group"])[0]
+    index = {label: number for number, label in enumerate(labels)}
+    counts = np.zeros((group.max() + 1, len(labels), len(labels)), dtype=np.int64)
+    np.add.at(counts, (group, predictions["label"].map(index), predictions["predicted"].map(index)), 1)
+    return counts
+
+
+def confusion(predictions, multilabel=False):
+    """Which class is taken for which: counts [true, predicted].
+
+    With several labels per recording a row is a class that is there: on the diagonal how often it was said, beside it
+    how often another class was said that is not there.
+    """
+    labels = class_columns(predictions)
+    if not multilabel:
+        return group_confusions(predictions, labels).sum(axis=0)
+    truth, said = (targets.matrix(predictions[column], labels) for column in ("label", "predicted"))
+    return (truth.T @ (said * (1 - truth)) + np.diag((truth * said).sum(axis=0))).astype(int)
+
+
+def calibration(predictions, bins=10, multilabel=False):
+    """How often the model is right at each confidence: table confidence, accuracy, recordings; and the ECE.
+
+    Expected calibration error: Guo et al. 2017, arXiv:1706.04599. With several labels per recording every class of
+    every recording is an answer of its own. Returns (table, ece).
+    """
+    classes = class_columns(predictions)
+    confidence = predictions[classes].max(axis=1)
+    right = predictions["label"].eq(predictions["predicted"])
+    if multilabel:
+        confidence = predictions[classes].stack().reset_index(drop=True)
+        right = pd.Series(targets.matrix(predictions["label"], classes).ravel() > 0)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    table = (
+        pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)}).groupby(bin_of).agg(["mean", "size"])
+    )
+    table = pd.DataFrame(
+        {
+            "confidence": table["confidence"]["mean"],
+            "accuracy": table["accuracy"]["mean"],
+            "recordings": table["accuracy"]["size"],
+        }
+    )
+    ece = float((table["recordings"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(right))
+    return table.reset_index(drop=True), ece
+
+
+def worst(predictions, count, multilabel=False):
+    """The most confident mistakes, the surest first: wrong rows with the `confidence` of the wrong answer.
+
+    With several labels per recording that is the most probable class that is not there, or one minus the probability of
+    the class that is there and was least expected, whichever is larger.
+    """
+    classes = class_columns(predictions)
+    wrong = predictions[predictions["label"] != predictions["predicted"]].copy()
+    if multilabel:
+        truth = targets.matrix(wrong["label"], classes)
+        wrong["confidence"] = np.abs(truth - wrong[classes].to_numpy()).max(axis=1, initial=0)
+    else:
+        wrong["confidence"] = [row[row["predicted"]] for _, row in wrong.iterrows()]
+    return wrong.sort_values("confidence", ascending=False).head(count)
