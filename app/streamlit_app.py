@@ -4,35 +4,22 @@ The page is there at once; torch and the rest are imported when a sound is to be
 """
 
 import hashlib
-import io
 import os
 import re
 import sys
-import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # streamlit puts only the app's folder there
 
+from app import charts, listening
 from helpers import artifacts
 
-LEGAL_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, what the recorder can be asked for
 SUFFIXES = ("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "mp4", "aac", "webm", "aif", "aiff", "au")
 SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
 SHOWN_CLASSES = 12  # of many classes, the most probable ones
-PALE, PALER = "#B5CFE2", "#EDF2F6"  # tints of the style's blue
-LABELS = {
-    "labelLimit": 170,
-    "ticks": False,
-    "domain": False,
-    "labelPadding": 6,
-    "labelOverlap": False,
-    "labelFlush": False,
-}
 # What a run that is damaged, or made by another version, may raise.
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OSError, RuntimeError, ImportError)
 UPLOAD, RECORD, EXAMPLE = "Upload a file", "Record", "Try an example"
@@ -117,182 +104,14 @@ def load_bundle(folder, prints):
 # --- a sound, scored ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A recording as the model heard it: waveform at the model's rate, a row per window, a line of facts."""
-
-    waveform: object
-    windows: pd.DataFrame
-    facts: str
-
-
-def recorder_rate(sample_rate):
-    """The rate to record at: the model's, or the next higher one that the recorder knows.
-
-    >>> recorder_rate(22050), recorder_rate(20000), recorder_rate(96000)
-    (22050, 22050, 48000)
-    """
-    return next((rate for rate in LEGAL_RATES if rate >= sample_rate), LEGAL_RATES[-1])
-
-
-def score(data, bundle):
-    """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be used."""
-    from helpers import audio, clean
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording"  # what it is, its first bytes say
-        try:
-            path.write_bytes(data)
-            decoded = audio.decode(path, bundle.config.audio.max_seconds)
-            check(decoded, bundle.config.clean)
-            waveform = clean.load_clean(path, bundle.config)
-            return Scored(waveform, bundle.windows(waveform), facts(decoded, waveform, bundle.config))
-        except (MemoryError, OSError):
-            raise audio.AudioIssue("TOO_LARGE", f"a file of {len(data) / 1e6:.0f} MB") from None
-
-
-def check(decoded, rules):
-    """Refuse what the run's own quality rules would have set aside. Raises AudioIssue."""
-    from helpers import audio
-
-    seconds, mono = len(decoded.waveform) / decoded.sample_rate, audio.to_mono(decoded.waveform)[0]
-    if seconds < rules.min_seconds:
-        raise audio.AudioIssue("TOO_SHORT", f"{seconds:.3f} s; at least {rules.min_seconds:g} s (clean.min_seconds)")
-    if (level := audio.level_db(mono - mono.mean())) < rules.silence_db:
-        raise audio.AudioIssue("SILENT", f"{level:.0f} dBFS; at least {rules.silence_db:g} (clean.silence_db)")
-
-
-def facts(decoded, waveform, config):
-    """One line: what came in, and what the model was given of it."""
-    rate, channels = decoded.sample_rate, decoded.waveform.shape[1]
-    seconds, left = len(decoded.waveform) / rate, len(waveform) / config.audio.sample_rate
-    form = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
-    trimmed = f", {seconds - left:.1f} s of silent edges cut" if seconds - left > 0.05 else ""
-    given = f"heard as {config.audio.sample_rate / 1000:g} kHz mono{trimmed}"
-    return f"{decoded.codec.split('/')[0]} · {clock(seconds)} · {rate / 1000:g} kHz · {form} → {given}"
-
-
 def scored_once(run, bundle, data):
     """The scored recording, kept for this visitor until the sound or the run changes."""
     key = (run.folder, fingerprint(run.folder), hashlib.sha256(data).hexdigest())
     if st.session_state.get("scored", (None, None))[0] != key:
         st.session_state["scored"] = (None, None)  # two long recordings need not be in memory at once
         with st.spinner("Listening …", show_time=True):
-            st.session_state["scored"] = (key, score(data, bundle))
+            st.session_state["scored"] = (key, listening.score(data, bundle))
     return st.session_state["scored"][1]
-
-
-def heard(probabilities, bundle):
-    """The classes that count as heard: the most probable one, or with several labels all that reach their thresholds.
-
-    Args: probabilities Series by class, highest first. Returns an Index of classes.
-    """
-    names = probabilities.index
-    return names[probabilities >= bundle.thresholds[names]] if bundle.multilabel else names[:1]
-
-
-def tally(windows, bundle):
-    """In how many windows each class counts as heard: a Series, most frequent first, classes of none left out."""
-    rows = (row.sort_values(ascending=False) for _, row in windows[bundle.labels].iterrows())
-    return pd.Series([name for row in rows for name in heard(row, bundle)], dtype=object).value_counts()
-
-
-# --- pictures ----------------------------------------------------------------------------------------------
-
-
-@st.cache_resource(show_spinner=False)
-def drawing():
-    """A lock: matplotlib's settings belong to the whole process, and every visitor has a thread."""
-    return threading.Lock()
-
-
-def picture(waveform, config, start_seconds=0):
-    """Waveform and mel spectrogram as PNG bytes; the time axis begins at start_seconds."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from helpers import plots
-
-    with drawing():
-        figure = plots.waveform_and_mel(waveform, config)
-        figure.set_size_inches(6, 3)
-        figure.axes[1].xaxis.set_major_formatter(lambda x, _: f"{x + start_seconds:g}")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=200)
-    return buffer.getvalue()
-
-
-def bars(overall, counted, limits=None):
-    """Horizontal bars: the probability of each class, what counts as heard in full colour; limits are thresholds."""
-    import altair as alt
-
-    from helpers.style import BLUE, INK, ORANGE
-
-    table = pd.DataFrame({"label": overall.index, "probability": overall.to_numpy()})
-    table["heard"] = table["label"].isin(counted)
-    scale, axis = alt.Scale(domain=[0, 1.15]), alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
-    base = alt.Chart(table).encode(
-        x=alt.X("probability:Q", title=None, scale=scale, axis=axis),
-        y=alt.Y("label:N", sort=list(overall.index), title=None, axis=alt.Axis(**LABELS)),
-    )
-    layers = [
-        base.mark_bar(size=16).encode(color=alt.condition("datum.heard", alt.value(BLUE), alt.value(PALE))),
-        base.mark_text(align="left", dx=5, color=INK).encode(text=alt.Text("probability:Q", format=".0%")),
-    ]
-    if limits is not None:
-        table["limit"] = limits[overall.index].to_numpy()
-        layers.append(base.mark_tick(color=ORANGE, thickness=3, size=20).encode(x=alt.X("limit:Q", scale=scale)))
-    return alt.layer(*layers).properties(height=26 * len(table) + 30)
-
-
-def timeline(windows, labels):
-    """A row per class, a column per window, the darker the more probable; pauses stay white."""
-    import altair as alt
-
-    from helpers.style import BLUE
-
-    table = windows.melt(["start_seconds", "end_seconds"], labels, "label", "probability")
-    table["window"] = [f"{clock(a)} to {clock(b)}" for a, b in zip(table.start_seconds, table.end_seconds, strict=True)]
-    seconds = windows["end_seconds"].max()
-    long = seconds >= 120
-    minutes = {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"} if long else {}
-    scale, colours = alt.Scale(nice=False, domain=[0, seconds]), alt.Scale(domain=[0, 1], range=[PALER, BLUE])
-    chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(windows) <= 60 else 0)
-    return chart.encode(
-        x=alt.X(
-            "start_seconds:Q",
-            title="minutes" if long else "seconds",
-            axis=alt.Axis(grid=False, values=ticks(seconds), **minutes),
-            scale=scale,
-        ),
-        x2="end_seconds:Q",
-        y=alt.Y("label:N", sort=list(labels), title=None, axis=alt.Axis(**LABELS)),
-        color=alt.Color("probability:Q", scale=colours, legend=None),
-        tooltip=["label:N", "window:N", alt.Tooltip("probability:Q", format=".1%")],
-    ).properties(height=24 * len(labels) + 60)
-
-
-def clock(seconds):
-    """A time as it is spoken of: seconds below two minutes, minutes and seconds above.
-
-    >>> clock(4.25), clock(60.0), clock(125), clock(900.0)
-    ('4.2 s', '60 s', '2:05 min', '15 min')
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    if seconds < 120:
-        return f"{round(seconds, 1):g} s"
-    return f"{minutes}:{rest:02d} min" if rest else f"{minutes} min"
-
-
-def ticks(seconds, at_most=7):
-    """Round times for an axis that is so many seconds long.
-
-    >>> ticks(25), ticks(450)
-    ([0, 5, 10, 15, 20, 25], [0, 120, 240, 360])
-    """
-    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-    step = next((step for step in steps if seconds / step < at_most), 7200)
-    return list(range(0, int(seconds) + 1, step))
 
 
 def plain(text):
@@ -380,10 +199,10 @@ def choose_sound(run):
     if source == EXAMPLE:
         return choose_example(run.folder)
     if source == UPLOAD:
-        limit = f"{clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
+        limit = f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
         file = st.file_uploader(f"A recording of at most {limit}", SUFFIXES, key="upload")
     else:
-        rate = recorder_rate(settings.sample_rate)
+        rate = listening.recorder_rate(settings.sample_rate)
         file = st.audio_input(f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone")
     return None if file is None else file.getvalue()
 
@@ -442,11 +261,10 @@ def listen(run, bundle, data):
 def show_answer(scored, bundle):
     """What was heard: the answer, the probability of each class, and with several windows the course over time."""
     overall = scored.windows[bundle.labels].mean().sort_values(ascending=False)
-    counted = heard(overall, bundle)
-    st.subheader(
-        headline(overall[counted], "" if bundle.multilabel else doubt(scored.windows[bundle.labels])), anchor=False
-    )
-    st.altair_chart(bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
+    counted = listening.heard(overall, bundle)
+    unsure = "" if bundle.multilabel else listening.doubt(scored.windows[bundle.labels])
+    st.subheader(headline(overall[counted], unsure), anchor=False)
+    st.altair_chart(charts.bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
     note = "Each class has a probability of its own; the mark is its threshold. " if bundle.multilabel else ""
     st.caption(f"{note}The model knows only its own classes and answers with them, whatever it hears.")
     if len(scored.windows) > 1:
@@ -458,24 +276,11 @@ def show_answer(scored, bundle):
 def headline(found, doubt=""):
     """The answer in a few words. Args: found probabilities of what was heard; doubt the words before it.
 
-    >>> headline(pd.Series({"dog": 0.9, "rain": 0.6})), headline(pd.Series({"dog": 0.4}), "Unsure, perhaps ")
+    >>> headline({"dog": 0.9, "rain": 0.6}), headline({"dog": 0.4}, "Unsure, perhaps ")
     ('dog (90%), rain (60%)', 'Unsure, perhaps dog (40%)')
     """
     said = ", ".join(f"{plain(name)} ({probability:.0%})" for name, probability in found.items())
     return doubt + (said or "None of the classes that it knows")
-
-
-def doubt(windows):
-    """Words before an answer of less than even odds: unsure, or sure of each window but not of the same class.
-
-    >>> doubt(pd.DataFrame({"dog": [0.9, 0.1], "rain": [0.0, 0.8]}).iloc[:1])
-    ''
-    >>> doubt(pd.DataFrame({"dog": [0.9, 0.0, 0.1], "rain": [0.0, 0.8, 0.1], "sea": [0.1, 0.2, 0.8]}))
-    'Changing, most of all '
-    """
-    if windows.mean().max() >= 0.5:
-        return ""
-    return "Changing, most of all " if windows.max(axis=1).median() >= 0.5 else "Unsure, perhaps "
 
 
 def show_sound(scored, config):
@@ -488,7 +293,7 @@ def show_sound(scored, config):
     piece = scored.waveform[start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate]
     from helpers import audio
 
-    st.image(picture(piece, config, start), width="stretch")
+    st.image(charts.picture(piece, config, start), width="stretch")
     st.audio(audio.encode_mp3(piece, rate), format="audio/mpeg")
     st.caption(scored.facts)
 
@@ -496,10 +301,10 @@ def show_sound(scored, config):
 def show_windows(windows, overall, bundle):
     """The course over time, and the numbers behind it."""
     st.subheader("Over time", anchor=False)
-    often = ", ".join(f"{plain(name)} in {count}" for name, count in tally(windows, bundle).head(5).items())
+    often = ", ".join(f"{plain(name)} in {count}" for name, count in listening.tally(windows, bundle).head(5).items())
     st.markdown(f"Of {len(windows)} windows: {often or 'none of the classes in any'}")
     top = windows[bundle.labels].max().nlargest(SHOWN_CLASSES).index
-    st.altair_chart(timeline(windows, [name for name in overall.index if name in top]))
+    st.altair_chart(charts.timeline(windows, [name for name in overall.index if name in top]))
     st.caption("The darker, the more probable. Pauses stay white: nothing is scored there.")
     with st.expander(f"All {len(windows)} windows as a table"):
         st.dataframe(windows.round(4), hide_index=True)

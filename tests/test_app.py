@@ -1,7 +1,7 @@
 """The app in streamlit's AppTest: whatever is chosen, uploaded or recorded, the page answers and stays up."""
 
 import doctest
-import importlib.util
+import importlib
 import io
 import json
 from pathlib import Path
@@ -381,9 +381,7 @@ def test_labels_are_shown_as_they_are_written(home):
         assert label in said(app).replace("\\", "") and f" {label}" not in said(app)
 
 
-def test_the_examples_in_the_app_hold():
-    spec = importlib.util.spec_from_file_location("streamlit_app", APP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = doctest.testmod(module)
-    assert found.attempted > 5 and not found.failed
+@pytest.mark.parametrize("name", ["streamlit_app", "listening", "charts"])
+def test_the_examples_in_the_app_hold(name):
+    found = doctest.testmod(importlib.import_module(f"app.{name}"))
+    assert found.attempted and not found.failed
