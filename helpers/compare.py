@@ -62,11 +62,12 @@ def thresholds(name, folder):
     return pd.Series(found, dtype=float)
 
 
-def megabytes(folder):
-    """Size of a saved model per fold; an ensemble that only averages has next to none of its own."""
-    folds = list(Path(folder).glob("fold*")) or [Path(folder)]
-    files = [file for fold in folds for file in fold.iterdir() if file.name != "out_of_fold.csv"]
-    return round(sum(file.stat().st_size for file in files) / len(folds) / 1e6, 3)
+def megabytes(name, folder, config):
+    """Size on disk of a model of a run, per fold; of an ensemble with its members."""
+    if name in ENSEMBLES:
+        return round(sum(megabytes(member, folder, config) for member in config.members()), 3)
+    folds = list((Path(folder) / "models" / name).glob("fold*"))
+    return round(sum(file.stat().st_size for fold in folds for file in fold.iterdir()) / len(folds) / 1e6, 3)
 
 
 # --- what the split, and what the balance does --------------------------------------------------------------

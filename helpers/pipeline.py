@@ -153,8 +153,11 @@ def last_shown(text):
     >>> last_shown("train:  50%|#####     | 1/2\\rtrain: 100%|##########| 2/2\\r          \\rdone\\n")
     'done\\n'
     """
-    lines = [line.split("\r")[-1] for line in text.split("\n")]
-    return "\n".join(line for line in lines if not re.search(r"\d+%\|.*\|", line))
+    lines = [line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")]
+    kept = [line for line in lines if not re.search(r"\d+%\|.*\|", line)]
+    if len(kept) < len(lines) or "\x1b[A" in text:  # bars below each other leave empty lines behind
+        kept = [line for line in kept[:-1] if line.strip()] + kept[-1:]
+    return "\n".join(kept)
 
 
 @contextlib.contextmanager

@@ -113,16 +113,14 @@ def test_the_thresholds_of_a_model_come_from_its_folder(tmp_path):
     assert compare.thresholds("svm", tmp_path).to_dict() == {"p": 0.25, "q": 0.5}
 
 
-def test_megabytes_are_those_of_one_fold_without_its_predictions(tmp_path):
-    for fold in (1, 2):
-        (tmp_path / "svm" / f"fold{fold}").mkdir(parents=True)
-        (tmp_path / "svm" / f"fold{fold}" / "model.skops").write_bytes(bytes(fold * 1_000_000))
-        (tmp_path / "svm" / f"fold{fold}" / "out_of_fold.csv").write_bytes(bytes(9_000_000))
-    assert compare.megabytes(tmp_path / "svm") == 1.5
-    (tmp_path / "stacking").mkdir()
-    (tmp_path / "stacking" / "model.skops").write_bytes(bytes(20_000))
-    (tmp_path / "stacking" / "out_of_fold.csv").write_bytes(bytes(9_000_000))
-    assert compare.megabytes(tmp_path / "stacking") == 0.02
+def test_megabytes_are_those_of_one_fold_and_an_ensemble_has_its_members(tmp_path):
+    for name, size in (("cnn", 1_000_000), ("svm", 2_000_000)):
+        for fold in (1, 2):
+            (tmp_path / "models" / name / f"fold{fold}").mkdir(parents=True)
+            (tmp_path / "models" / name / f"fold{fold}" / "model").write_bytes(bytes(fold * size))
+        (tmp_path / "models" / name / "out_of_fold.csv").write_bytes(bytes(9_000_000))
+    config = small_config(compare={"models": ("svm", "soft_vote")})
+    assert [compare.megabytes(name, tmp_path, config) for name in ("cnn", "svm", "soft_vote")] == [1.5, 3.0, 4.5]
 
 
 # --- what the split, and what the balance does -------------------------------------------------------------
