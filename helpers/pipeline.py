@@ -152,6 +152,8 @@ def last_shown(text):
 
     >>> last_shown("train:  50%|#####     | 1/2\\rtrain: 100%|##########| 2/2\\r          \\rdone\\n")
     'done\\n'
+    >>> last_shown("\\x1b[A")  # what a bar below another one leaves behind
+    ''
     """
     lines = [line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")]
     kept = [line for line in lines if not re.search(r"\d+%\|.*\|", line)]
