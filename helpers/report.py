@@ -61,6 +61,7 @@ def contents(folder, run):
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
         "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
         "gap": {name: found[evaluate.HEADLINE[several][0]] for name, found in gap.items()},
+        "columns": submission.shape[1],
         "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
         "predictions": boards.predictions(drawn, recordings, packed, rows, config).data,
