@@ -67,7 +67,7 @@ lock: $(READY)  ## resolve requirements-dev.txt into requirements-lock.txt, for 
 	@mv .lock.tmp requirements-lock.txt
 
 clean:  ## remove the runs and the demo data; .venv and your recordings stay
-	@rm -rf outputs data/demo data/demo-[0-9]* data/demo-key.* .pytest_cache .ruff_cache .hypothesis
+	@rm -rf outputs data/demo data/demo-[0-9]* data/demo-key.* data/demo-multilabel* .pytest_cache .ruff_cache .hypothesis
 
 # .ready is written last, so an installation that broke off is done again.
 $(READY): requirements-lock.txt

@@ -241,7 +241,8 @@ def welcome(run):
     """What will happen, while there is no sound yet."""
     st.subheader("Ready", anchor=False)
     seconds = run.config.audio.clip_seconds
-    st.markdown(f"{run.networks} networks listen in windows of {seconds:g} s; their answers are averaged.")
+    who = "One network listens" if run.networks == 1 else f"{run.networks} networks listen"
+    st.markdown(f"{who} in windows of {seconds:g} s; the answers are averaged.")
     st.caption("Upload a recording, record one, or try an example.")
 
 

@@ -211,7 +211,7 @@ def freeze(backbone, share):
     Returns how many parameters are frozen. Raises ValueError for another share.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"model.freeze is {share}: it is a share of the layers, from 0 to 1")
+        raise ValueError(f"train.freeze is {share}: it is a share of the layers, from 0 to 1")
     network = backbone.network
     classifier, layers = _classifier(network), _layers(network)
     body = sorted({layer for name, layer in layers.items() if name not in classifier})
@@ -237,7 +237,7 @@ def parameter_groups(model, learning_rate, weight_decay, layer_decay=1.0):
     [0.1]
     """
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"model.layer_decay is {layer_decay}: it must be above 0 and at most 1")
+        raise ValueError(f"train.layer_decay is {layer_decay}: it must be above 0 and at most 1")
     backbone = next((module for module in model.modules() if isinstance(module, Backbone)), None)
     factors = _factors(backbone.network, layer_decay) if backbone else {}
     groups = {}

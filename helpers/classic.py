@@ -91,14 +91,17 @@ def fit(name, training, labels, config):
     several, balance = config.data.multilabel, config.train.balance
     columns = columns_of(name, training)
     training = training.drop_duplicates([*columns, "label"])
-    wanted = targets.matrix(training["label"], labels)
-    known = [c for c in range(len(labels)) if 0 < wanted[:, c].sum() < len(wanted)]  # both answers are there to learn
-    wanted, x, groups = wanted[:, known], values(training, columns), training["group"].to_numpy()
+    wanted, x, groups = (
+        targets.matrix(training["label"], labels),
+        values(training, columns),
+        training["group"].to_numpy(),
+    )
     if balance == "sampling" and name != "dnn":  # which draws for itself, anew in each epoch
         chances = losses.sampling_weights(torch.from_numpy(wanted)).numpy()
         drawn = np.sort(np.random.default_rng(config.seed).choice(len(x), len(x), p=chances))
         wanted, x, groups = wanted[drawn], x[drawn], groups[drawn]
-    model = MAKERS[name](x, wanted, groups, balance, several, config.seed)
+    known = [c for c in range(len(labels)) if 0 < wanted[:, c].sum() < len(wanted)]  # both answers are there to learn
+    model = MAKERS[name](x, wanted[:, known], groups, balance, several, config.seed)
     return Fitted(name, model, list(labels), [labels[c] for c in known], columns, several)
 
 

@@ -61,7 +61,8 @@ def conflicting_labels(table):
 def check_enough(table, limit):
     """Stop where more than the share `limit` of recordings is set aside, or fewer than two classes are left."""
     bad, considered = table["status"].eq("quarantined"), table["status"].ne("ignored")
-    classes = table.loc[table["split"].eq("train") & ~bad & considered, "label"].nunique()
+    kept = table.loc[table["split"].eq("train") & ~bad & considered, "label"]
+    classes = kept.map(targets.split).explode().nunique()
     if bad.sum() > limit * considered.sum() or classes < 2:
         reasons = table.loc[bad, "reason"].str.partition(":")[0].value_counts().to_string()
         raise TooManyBad(

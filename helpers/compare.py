@@ -77,13 +77,15 @@ def leak_gap(table, config):
     """What a quick model (the dnn) scores on the certified folds, and what it seems to on a leaking split.
 
     There clips and copies are dealt out at random, so copies of a recording, and other recordings of its source, are
-    learned from. Only the split differs. Returns {"honest", "leaking"}, each as `evaluate.summary`.
+    learned from. Only the split differs. Returns {"honest", "leaking"}, each as `evaluate.summary`, and "can_leak":
+    whether there are copies, or sources with several clips, at all.
     """
     config = config.model_copy(update={"compare": config.compare.model_copy(update={"augmented_copies": True})})
     folds = table["fold"].dropna().unique()
     dealt = pd.Series(np.random.default_rng(config.seed).choice(folds, len(table)), table.index)
     leaking = table.assign(fold=dealt.where(table["fold"].notna()).astype("Int64"))
-    return {name: _quick_scores(rows, config) for name, rows in (("honest", table), ("leaking", leaking))}
+    found = {name: _quick_scores(rows, config) for name, rows in (("honest", table), ("leaking", leaking))}
+    return {**found, "can_leak": bool(table.loc[table["fold"].notna(), "group"].duplicated().any())}
 
 
 def balance_effects(table, config):

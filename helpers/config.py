@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from helpers.settings import Config, Section
+from helpers.settings import BACKBONE, Config, Section
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -97,7 +97,7 @@ def _parse_settings(settings):
         if not equals:
             raise ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
         try:
-            pairs[key] = yaml.safe_load(value)
+            pairs[key] = value if key == "data.label_separator" else yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"The value of {key} cannot be read: got {value!r}") from None
     return pairs
@@ -121,6 +121,9 @@ def _explain(error, preset):
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such key. {_legal_keys(problem['loc'])}")
+        elif problem["type"] == "string_pattern_mismatch":
+            names = problem["ctx"]["pattern"].strip("^$()").replace(BACKBONE, "timm:<name>").split("|")
+            lines.append(f"  {key}: got {problem['input']!r}. There are: {', '.join(names)}")
         elif key:
             lines.append(f"  {key}: got {problem['input']!r}. {problem['msg']}")
         else:

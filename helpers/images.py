@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -80,6 +81,12 @@ def read_images(folder, rows, size):
                 raise ValueError(f"{image_path(row)}: expected {size} x {size} levels, got {image.size} {image.mode}")
             levels[index] = np.asarray(image)[::-1]
     return levels
+
+
+def without_repeats(levels, rows):
+    """The rows whose image no earlier row has, pixel by pixel: what is learned from twice teaches nothing new."""
+    seen = pd.Series([levels[index].tobytes() for index in rows.index], rows.index)
+    return rows[~seen.duplicated()]
 
 
 def zip_folder(folder, path):

@@ -113,7 +113,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle(artifacts.existing_run(options.run))
-    except (artifacts.StageError, ValueError) as error:
+    except (artifacts.StageError, ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
     return max(_print_file(bundle, path, options.top) for path in options.files)

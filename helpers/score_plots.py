@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from helpers import targets
-from helpers.style import BLUE, GREEN, GREY, INK, ORANGE, RED, grid, shown, styled
+from helpers.style import BLUE, GREY, INK, ORANGE, RED, grid, shown, styled
 
 
 @styled
@@ -18,9 +18,10 @@ def learning_curves(history):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6))
     score = next((name for name in ("validation_accuracy", "validation_average_precision") if name in history), "")
     curves = [
-        (left, "train_loss", BLUE, "training (mixed, smoothed)"),
-        (left, "validation_loss", ORANGE, "validation (plain)"),
-        (right, score, GREEN, "validation, per clip"),
+        (left, "train_loss", BLUE, "training (altered clips)"),
+        (left, "validation_loss", ORANGE, "validation"),
+        (right, "train_accuracy", BLUE, "training (altered clips)"),
+        (right, score, ORANGE, "validation, per clip"),
     ]
     for axis, column, colour, name in curves:
         if column in history:
@@ -30,14 +31,8 @@ def learning_curves(history):
             mean = epochs.mean()[epochs.count() == history["fold"].nunique()]
             axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
-    if score:
-        right.set(title="Macro average precision" if "precision" in score else "Accuracy", ylim=(0, 1.02))
-        right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    else:  # nothing is chosen, so nothing was held out while training
-        rates = history.groupby("epoch")["learning_rate"].first()
-        right.plot(rates.index, rates, color=GREEN, linewidth=2.2)
-        right.set(title="Learning rate")
-    right.set(xlabel="epoch")
+    right.set(title="Macro average precision" if "precision" in score else "Accuracy", xlabel="epoch", ylim=(0, 1.02))
+    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     for axis in (left, right):
         grid(axis, "y")
         if axis.get_legend_handles_labels()[0]:

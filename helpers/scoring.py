@@ -137,6 +137,8 @@ def _best_threshold(positive, score):
     f1 = 2 * hits / (np.arange(1, len(score) + 1) + positive.sum())
     last_of_ties = np.append(np.diff(ranked) < 0, True)
     best = int(np.argmax(np.where(last_of_ties, f1, -1)))
+    if ranked[best] <= 0:  # every score would reach it, also that of a model that never heard of the class
+        return 0.5
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     middle = (ranked[best] + below) / 2
     return float(middle if middle > below else ranked[best])  # between neighbouring numbers there is none

@@ -209,6 +209,8 @@ class Config(Section):
         ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
         if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
             raise ValueError("compare.models names each model once, the ensembles soft_vote and stacking last")
+        if self.train.inputs == "images" and self.model.name in ("lstm", "gru", "cnn1d"):
+            raise ValueError(f"train.inputs=images needs an image network: cnn or timm:<name>, not {self.model.name}")
         if self.train.select == "last" and (self.train.schedule == "plateau" or self.train.monitor == "score"):
             raise ValueError("train.schedule=plateau and train.monitor need a validation fold: train.select=validation")
         if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in self.compare.models):

@@ -8,6 +8,7 @@ through its table. Every file found is accounted for: it is audio, or it is igno
 import hashlib
 import os
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -97,7 +98,7 @@ def find(root, data):
     left_out = _leave_out_classes(table, data)
     table.loc[left_out, ["status", "reason"]] = "ignored", "left out: data.exclude"
     if data.max_per_class:
-        table = _thin_out(table, data.max_per_class)
+        table = _thin_out(table, data.max_per_class, data.multilabel)
     _check_classes(table, root, data.multilabel)
     return table
 
@@ -197,17 +198,38 @@ def _esc50_rows(root, files, table_path, data):
 
 def _table_rows(root, files, data):
     """Rows labelled by the table that data.labels_csv names. A training file that it does not list is left out."""
-    labels, rows = targets.read_labels(root, data), []
+    labels, rows, taken = targets.read_labels(root, data), [], {}
     for path in files:
         split = _folder_row(path, data)[3]  # a test file may have a training file's name: its path alone counts
-        label = labels.get(path) if split == "test" else targets.label_of(path, labels)
-        row = _row(path, label or "", split)
-        if row[4] != "ignored" and split == "train" and label is None:
+        key = (path if path in labels else None) if split == "test" else targets.id_of(path, labels)
+        row = _row(path, labels.get(key, ""), split)
+        if row[4] != "ignored" and split == "train" and key is None:
             row = (*row[:4], "ignored", f"not listed in {data.labels_csv}")
-        elif row[5].startswith("NO_LABEL") and data.multilabel:
-            row = (*row[:4], "ok", "")
+        elif row[5].startswith("NO_LABEL"):
+            row = (*row[:4], *(("ok", "") if data.multilabel else ("quarantined", "NO_LABEL: the table gives it none")))
+        if key is not None and row[4] == "ok":
+            taken.setdefault(key, []).append(path)
         rows.append(row)
+    _check_matches(labels, taken, files, data)
     return rows
+
+
+def _check_matches(labels, taken, files, data):
+    """Refuse a table whose ids are other names than the files', or names that several files have; tell what has no
+    file."""
+    if not taken:
+        recordings = [path for path in files if PurePosixPath(path).suffix.casefold() in AUDIO_SUFFIXES]
+        raise SourceError(
+            f"None of the ids of {data.labels_csv} ({', '.join(labels.index[:3])}, …) is the path or the name of a "
+            f"recording ({', '.join(recordings[:3])}, …). Another column may hold the names: data.id_column."
+        )
+    if several := [paths for paths in taken.values() if len(paths) > 1]:
+        raise SourceError(
+            f"{len(several)} ids of {data.labels_csv} fit several files, such as {' and '.join(several[0][:3])}: "
+            "write their paths into the table."
+        )
+    if lost := [key for key in labels.index if key not in taken]:
+        warnings.warn(f"{len(lost)} rows of {data.labels_csv} have no recording: {', '.join(lost[:5])}", stacklevel=2)
 
 
 def _name_facts(table, data):
@@ -246,13 +268,14 @@ def _drop_unknown_test_labels(table, multilabel):
     return table
 
 
-def _thin_out(table, max_per_class):
+def _thin_out(table, max_per_class, multilabel):
     """Leave out all but a few training recordings of each class, in the order of hashed sources.
 
     The test side is never thinned: every test file needs its row in the submission.
     """
     ok = table[table["status"].eq("ok") & table["split"].eq("train")]
     order = ok.assign(_group=ok["source"].where(ok["source"].ne(""), ok["recording_id"]).map(recording_id))
+    order = order.assign(label=targets.rarest(order["label"])) if multilabel else order
     order = order.sort_values(["_group", "path"]).groupby("label").cumcount()
     surplus = order[order >= max_per_class].index
     table.loc[surplus, ["status", "reason"]] = "ignored", f"left out: data.max_per_class is {max_per_class}"

@@ -54,7 +54,7 @@ def folds(recordings, n_folds, seed, multilabel=False):
     if recordings["official_fold"].notna().all():
         _refuse_crossings(recordings.assign(fold=recordings["official_fold"]), "the official folds")
         return recordings["official_fold"].astype("Int64"), "official folds, read from the file names"
-    n_folds = min(n_folds, int(per_class.max()))
+    n_folds = max(2, min(n_folds, int(per_class.max()), int(strata.value_counts().max())))
     how = f"{n_folds} folds, stratified by label and grouped by source (seed {seed})"
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     fold = pd.Series(0, index=recordings.index, dtype="Int64")

@@ -4,6 +4,7 @@ A recording with several labels carries them in one text, sorted and joined by S
 carries the empty text: where several are allowed, hearing none of the classes is an answer too.
 """
 
+import hashlib
 import unicodedata
 import warnings
 from pathlib import PurePosixPath
@@ -14,6 +15,8 @@ import pandas as pd
 from helpers.downloads import SourceError
 
 SEPARATOR = "|"
+ZERO_OR_ONE = ["0", "1", "0.0", "1.0"]
+LONGEST_NAME = 120  # bytes of a folder's name
 
 
 def split(label):
@@ -91,6 +94,10 @@ def folder_name(label):
     ('bird+rain', 'AC_DC')
     """
     name = label.replace("/", "_").replace(SEPARATOR, "+") or "unlabelled"
+    if len(name.encode()) > LONGEST_NAME:  # bytes; file systems take 255
+        name = (
+            name.encode()[:LONGEST_NAME].decode(errors="ignore") + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]
+        )
     return name if name.strip(".") else "_" * len(name)
 
 
@@ -116,13 +123,19 @@ def read_labels(root, data):
     table = _read_table(root / data.labels_csv, data.labels_csv)
     ids = _column(table, data.id_column or table.columns[0], data.labels_csv)
     flags = table.drop(columns=ids.name)
-    if not data.label_column and flags.shape[1] > 1 and flags.isin(["0", "1", "0.0", "1.0"]).all(axis=None):
+    if not data.label_column and flags.shape[1] > 1 and flags.isin(ZERO_OR_ONE).all(axis=None):
         lists = pd.Series([list(flags.columns[row]) for row in flags.astype(float).to_numpy() == 1], table.index)
     else:
         texts = _column(table, data.label_column or (*flags.columns, None)[0], data.labels_csv)
         lists = texts.map(lambda text: text.split(data.label_separator) if data.multilabel else [text])
     lists = lists.map(lambda names: [name.strip() for name in names if name.strip()])
     _check_labels(lists, data)
+    spoiling = [name for name in flags if not flags[name].isin(ZERO_OR_ONE).all()]
+    if not data.label_column and 0 < len(spoiling) < flags.shape[1] - 1 and flags.columns[0] not in spoiling:
+        raise SourceError(
+            f"{data.labels_csv} looks like a column of 0 and 1 per class, but {', '.join(spoiling[:5])} "
+            "holds something else: take it out, or name data.label_column."
+        )
     labels, ids = lists.map(join), ids.map(_nfc)
     differing = labels.groupby(ids).nunique()
     if (differing := differing.index[differing > 1]).size:
@@ -161,10 +174,12 @@ def _column(table, name, where):
     return table[name]
 
 
-def label_of(path, labels):
-    """The label of a file by its path, its name or its name without extension; None where the table has none."""
+def id_of(path, labels):
+    """The id under which a table of labels lists a file: its path or the end of it, its name, or its name without
+    extension; None where it does not."""
     place = PurePosixPath(_nfc(path))
-    return next((labels[key] for key in (str(place), place.name, place.stem) if key in labels), None)
+    ends = ["/".join(place.parts[start:]) for start in range(len(place.parts))]
+    return next((key for key in (*ends, place.stem) if key in labels), None)
 
 
 def _nfc(text):

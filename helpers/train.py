@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
-from helpers import artifacts, augment, backbones, batches, losses, models, split, targets
+from helpers import artifacts, augment, backbones, batches, images, losses, models, split, targets
 
 
 def step(model, inputs, wanted, criterion, optimiser, settings, generator):
-    """One training step on a batch; returns its loss.
+    """One training step on a batch; returns (its loss, the share of its clips whose likeliest class is the wanted one).
 
     Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; criterion of
         `make_criterion`; settings the config's Train section; generator of every random draw.
@@ -31,23 +31,24 @@ def step(model, inputs, wanted, criterion, optimiser, settings, generator):
         inputs = augment.perturb(inputs, settings.shift, settings.speed, settings.gain_db, generator)
     inputs, wanted = augment.mixup(inputs, wanted, *augment.draw_mixup(len(wanted), settings.mixup_alpha, generator))
     x = augment.mask_spectrogram(model.features(inputs), settings.masks, settings.mask_fraction, generator)
-    loss = criterion(model.network(x), wanted)
+    logits = model.network(x)
+    loss = criterion(logits, wanted)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
     optimiser.step()
-    return loss.item()
+    return loss.item(), (logits.argmax(dim=1) == wanted.argmax(dim=1)).float().mean().item()
 
 
 def epoch(model, data, criterion, optimiser, schedule, settings, generator):
-    """One pass over the training batches; returns the mean loss (on mixed, smoothed targets). Raises on NaN."""
+    """One pass over the training batches: mean loss and accuracy, of altered and mixed clips. Raises on NaN."""
     model.train()
-    step_losses = []
+    steps = []
     for inputs, wanted in data:
-        step_losses.append(step(model, inputs, wanted, criterion, optimiser, settings, generator))
+        steps.append(step(model, inputs, wanted, criterion, optimiser, settings, generator))
         schedule.step()
-    require_finite(step_losses, "training")
-    return float(np.mean(step_losses))
+    require_finite(steps, "training")
+    return np.mean(steps, axis=0).tolist()
 
 
 def make_criterion(model, data, balance):
@@ -104,7 +105,9 @@ def fit(model, training, validation, settings, generator, on_epoch=None):
     for number in range(1, settings.epochs + 1):
         started = time.perf_counter()
         record = {"epoch": number, "learning_rate": optimiser.param_groups[0]["lr"]}
-        record["train_loss"] = epoch(model, training, criterion, optimiser, schedule, settings, generator)
+        record["train_loss"], right = epoch(model, training, criterion, optimiser, schedule, settings, generator)
+        if not model.multilabel:
+            record["train_accuracy"] = right
         if validation is not None:
             loss, score = evaluate(model, validation)
             require_finite([loss], "validation")
@@ -190,6 +193,8 @@ def train_round(packed, rows, labels, turn, config, device, tick=lambda: None):
     generator = torch.Generator().manual_seed(seed)
     model = models.build(config, len(labels)).to(device)
     training = fold_rows(rows, turn["train"], with_copies=config.train.augmented_copies)
+    if config.train.inputs == "images":
+        training = images.without_repeats(packed, training)
     shuffled = make_batches(packed, training, labels, config, device, generator)
     validation = None
     if turn["validation"] is not None:
@@ -244,6 +249,7 @@ def save(model, folder, labels, config, turn):
             "labels": labels,
             "folds": {**turn, "train": list(turn["train"])},
             "parameters": models.count_parameters(model),
+            "origin": getattr(model.network, "origin", "random"),  # of its weights before training
             "sha256": artifacts.file_digest(temporary / "weights.safetensors"),
             "config": config.model_dump(
                 mode="json",

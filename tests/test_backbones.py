@@ -204,7 +204,7 @@ def test_half_frozen_means_the_first_half():
 
 
 def test_a_share_beyond_all_is_refused():
-    with pytest.raises(ValueError, match=r"model\.freeze is 1\.5"):
+    with pytest.raises(ValueError, match=r"train\.freeze is 1\.5"):
         backbones.freeze(built(), 1.5)
 
 
@@ -255,5 +255,5 @@ def test_any_other_network_is_one_group_and_needs_no_timm(monkeypatch):
 
 @pytest.mark.parametrize("layer_decay", [0, 1.1])
 def test_a_decay_that_is_none_is_refused(layer_decay):
-    with pytest.raises(ValueError, match=r"model\.layer_decay"):
+    with pytest.raises(ValueError, match=r"train\.layer_decay"):
         backbones.parameter_groups(nn.Linear(2, 2), 0.1, 0.0, layer_decay)

@@ -141,7 +141,7 @@ def meaningless():
 def test_a_leaking_split_seems_to_find_a_signal_where_there_is_none():
     gap = compare.leak_gap(meaningless(), small_config())
     honest, leaking = gap["honest"]["accuracy"], gap["leaking"]["accuracy"]
-    assert set(gap) == {"honest", "leaking"}
+    assert set(gap) == {"honest", "leaking", "can_leak"} and gap["can_leak"]
     assert honest["low"] < 0.6 and leaking["value"] > 0.75 and leaking["low"] > honest["value"]
 
 
@@ -149,6 +149,8 @@ def test_where_there_is_nothing_to_leak_both_splits_say_the_same():
     table = feature_rows(groups_per_fold=6, clips_per_group=1)
     gap = compare.leak_gap(table, small_config())
     assert gap["leaking"]["accuracy"]["value"] == pytest.approx(gap["honest"]["accuracy"]["value"], abs=0.1)
+    alone = table[table["parent_id"].eq("")].drop_duplicates("group")
+    assert not compare.leak_gap(alone, small_config())["can_leak"]
 
 
 def test_the_leak_gap_repeats_and_leaves_the_table_and_the_test_side_alone():

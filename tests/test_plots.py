@@ -97,10 +97,10 @@ def test_a_figure_says_what_it_shows_and_in_which_unit(files):
         assert axis.get_xlabel()
 
 
-def test_curves_without_validation_show_the_training_loss_and_the_learning_rate():
-    left, right = score_plots.learning_curves(HISTORY).axes
-    assert len(left.lines) == 3 and len(right.lines) == 1  # two folds and their mean; one rate for all
-    assert right.get_title(loc="left") == "Learning rate"
+def test_curves_without_validation_show_the_training_alone():
+    left, right = score_plots.learning_curves(HISTORY.assign(train_accuracy=0.5)).axes
+    assert len(left.lines) == len(right.lines) == 3  # two folds and their mean
+    assert right.get_title(loc="left") == "Accuracy"
 
 
 def test_curves_of_several_labels_show_average_precision():

@@ -272,17 +272,21 @@ def test_an_empty_separator_is_refused(read):
 # --- the label of a file -----------------------------------------------------------------------------------
 
 
+def label_of(path, labels):
+    return labels.get(targets.id_of(path, labels))
+
+
 def test_a_files_label_is_looked_up_by_its_path_then_its_name_then_its_stem():
     labels = pd.Series({"train/a.wav": "by path", "a.wav": "by name", "a": "by stem", "b.2": "", "ü": "umlaut"})
-    assert targets.label_of("train/a.wav", labels) == "by path"
-    assert targets.label_of("other/a.wav", labels) == "by name"
-    assert targets.label_of("other/a.flac", labels) == "by stem"
-    assert targets.label_of("x/y/b.2.ogg", labels) == ""
-    assert targets.label_of("x/ü.ogg", labels) == "umlaut"
+    assert label_of("train/a.wav", labels) == "by path"
+    assert label_of("other/a.wav", labels) == "by name"
+    assert label_of("other/a.flac", labels) == "by stem"
+    assert label_of("x/y/b.2.ogg", labels) == ""
+    assert label_of("x/ü.ogg", labels) == "umlaut"
 
 
 def test_a_file_that_the_table_does_not_list_has_no_label():
     labels = pd.Series({"a": "x"})
-    assert targets.label_of("train/b.wav", labels) is None
-    assert targets.label_of("a/b.wav", labels) is None
-    assert targets.label_of("b.wav", pd.Series([], dtype=str)) is None
+    assert label_of("train/b.wav", labels) is None
+    assert label_of("a/b.wav", labels) is None
+    assert label_of("b.wav", pd.Series([], dtype=str)) is None

@@ -79,7 +79,9 @@ def test_steps_on_one_batch_lower_its_loss(clips):
     model, held = classifier(config).train(), next(iter(data(clips, config, [1, 2])))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     criterion = train.make_criterion(model, data(clips, config, [1, 2]), "none")
-    losses = [train.step(model, *held, criterion, optimiser, config.train, generator()) for _ in range(6)]
+    steps = [train.step(model, *held, criterion, optimiser, config.train, generator()) for _ in range(6)]
+    losses = [loss for loss, _ in steps]
+    assert all(0 <= right <= 1 for _, right in steps)
     assert losses[1] < losses[0] and losses[-1] < 0.7 * losses[0]
 
 
