@@ -138,7 +138,7 @@ def tidy(source, target):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                output.text = last_shown(output.text)
+                output.text = last_shown(output.text).replace(f"{artifacts.REPOSITORY}/", "")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
     for key in ("input_path", "output_path"):
