@@ -11,7 +11,8 @@ synth        ten everyday sounds from their physics
 demo         the embedded demo data set, built from synth
 downloads    public sets, downloaded once and checked
 mixtures     the multi-label demo: scenes of several of synth's sounds
-targets      labels: read from a table, one or several; as target vectors
+targets      labels, one or several per recording, and target vectors
+label_table  labels from a table, matched with files
 sources      finds recordings and their labels
 decoder      the one decoder gate: looked at before decoded, checked after
 audio        recordings as arrays: load, survey, measure, resample, write

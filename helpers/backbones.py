@@ -183,6 +183,7 @@ def _load(network, path):
             if weights[key].shape != own[key].shape:
                 weights[key] = adapt_input_conv(1, weights[key])
         fitting = {key: tensor for key, tensor in weights.items() if key in own and tensor.shape == own[key].shape}
+    # What torch's and timm's readers raise for files of something else: a missing layer, a list instead of tensors, …
     except (*UNREADABLE, LookupError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"model.weights: {path} holds no weights of this network ({error!r})") from None
     unfit = (weights.keys() | own.keys()) - fitting.keys() - _classifier(network)

@@ -8,13 +8,12 @@ through its table. Every file found is accounted for: it is audio, or it is igno
 import hashlib
 import os
 import re
-import warnings
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, demo, downloads, environment, mixtures, targets
+from helpers import artifacts, demo, downloads, environment, label_table, mixtures, targets
 from helpers.downloads import SourceError
 
 AUDIO_SUFFIXES = {
@@ -198,38 +197,18 @@ def _esc50_rows(root, files, table_path, data):
 
 def _table_rows(root, files, data):
     """Rows labelled by the table that data.labels_csv names. A training file that it does not list is left out."""
-    labels, rows, taken = targets.read_labels(root, data), [], {}
+    splits, rows = {path: _folder_row(path, data)[3] for path in files}, []
+    recordings = [path for path in files if _row(path, "any", splits[path])[4] == "ok"]
+    tested = {path for path in recordings if splits[path] == "test"}
+    labels = label_table.match(root, recordings, tested, data)
     for path in files:
-        split = _folder_row(path, data)[3]  # a test file may have a training file's name: its path alone counts
-        key = (path if path in labels else None) if split == "test" else targets.id_of(path, labels)
-        row = _row(path, labels.get(key, ""), split)
-        if row[4] != "ignored" and split == "train" and key is None:
+        row = _row(path, labels.get(path, ""), splits[path])
+        if row[5].startswith("NO_LABEL") and path not in labels:
             row = (*row[:4], "ignored", f"not listed in {data.labels_csv}")
         elif row[5].startswith("NO_LABEL"):
             row = (*row[:4], *(("ok", "") if data.multilabel else ("quarantined", "NO_LABEL: the table gives it none")))
-        if key is not None and row[4] == "ok":
-            taken.setdefault(key, []).append(path)
         rows.append(row)
-    _check_matches(labels, taken, files, data)
     return rows
-
-
-def _check_matches(labels, taken, files, data):
-    """Refuse a table whose ids are other names than the files', or names that several files have; tell what has no
-    file."""
-    if not taken:
-        recordings = [path for path in files if PurePosixPath(path).suffix.casefold() in AUDIO_SUFFIXES]
-        raise SourceError(
-            f"None of the ids of {data.labels_csv} ({', '.join(labels.index[:3])}, …) is the path or the name of a "
-            f"recording ({', '.join(recordings[:3])}, …). Another column may hold the names: data.id_column."
-        )
-    if several := [paths for paths in taken.values() if len(paths) > 1]:
-        raise SourceError(
-            f"{len(several)} ids of {data.labels_csv} fit several files, such as {' and '.join(several[0][:3])}: "
-            "write their paths into the table."
-        )
-    if lost := [key for key in labels.index if key not in taken]:
-        warnings.warn(f"{len(lost)} rows of {data.labels_csv} have no recording: {', '.join(lost[:5])}", stacklevel=2)
 
 
 def _name_facts(table, data):

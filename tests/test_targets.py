@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from helpers import targets
+from helpers import label_table, targets
 from helpers.downloads import SourceError
 from helpers.settings import Data
 
@@ -132,7 +132,7 @@ def read(tmp_path):
 
     def read_text(text, **data):
         (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-        return targets.read_labels(tmp_path, Data(labels_csv="t.csv", **data)).to_dict()
+        return label_table.read(tmp_path, Data(labels_csv="t.csv", **data)).to_dict()
 
     return read_text
 
@@ -156,7 +156,7 @@ def test_a_column_of_labels_and_columns_of_zeros_and_ones_give_the_same(tmp_path
     root = tmp_path_factory.mktemp("labels")
     for name, rows in tables.items():
         (root / name).write_text(csv_text(rows), encoding="utf-8", newline="")
-        found = targets.read_labels(root, Data(labels_csv=name, multilabel=True))
+        found = label_table.read(root, Data(labels_csv=name, multilabel=True))
         assert found.to_dict() == {key: targets.join(labels) for key, labels in truth.items()}, name
 
 
@@ -216,7 +216,7 @@ def test_an_id_with_differing_labels_is_refused(read, text, multilabel):
 
 def test_a_missing_table_or_column_is_named_with_what_there_is(read, tmp_path):
     with pytest.raises(SourceError, match=r"there is no labels/t\.csv"):
-        targets.read_labels(tmp_path, Data(labels_csv="labels/t.csv"))
+        label_table.read(tmp_path, Data(labels_csv="labels/t.csv"))
     with pytest.raises(SourceError, match=r"no column 'm'. Its columns: f, l\."):
         read("f,l\na,x\n", id_column="m")
     with pytest.raises(SourceError, match="no column 'm'"):
@@ -273,7 +273,7 @@ def test_an_empty_separator_is_refused(read):
 
 
 def label_of(path, labels):
-    return labels.get(targets.id_of(path, labels))
+    return labels.get(label_table.id_of(path, labels))
 
 
 def test_a_files_label_is_looked_up_by_its_path_then_its_name_then_its_stem():

@@ -104,37 +104,29 @@ def test_fit_keeps_the_epoch_with_the_best_validation_loss(clips):
     assert kept["validation_loss"] == min(record["validation_loss"] for record in history)
 
 
+def fitted_and_watched(clips, config):
+    """Train on folds 1 and 2, choose on 3: (model, history, its weights after each epoch)."""
+    model, after_epoch = classifier(config), []
+    training, validation = data(clips, config, [1, 2], shuffled=True), data(clips, config, [3])
+    watch = {"on_epoch": lambda record: after_epoch.append(weights(model))}
+    return model, train.fit(model, training, validation, config.train, generator(), **watch), after_epoch
+
+
 def test_training_stops_when_patience_ends_and_returns_to_the_best_epoch(clips, monkeypatch):
-    losses, after_epoch = iter([1.0, 0.5, 0.7, 0.6, 0.1]), []
+    losses = iter([1.0, 0.5, 0.7, 0.6, 0.1])
     monkeypatch.setattr(train, "evaluate", lambda model, data: (next(losses), 0.5))
     config = small_config(train={"epochs": 5, "patience": 2})
-    model = classifier(config)
-    history = train.fit(
-        model,
-        data(clips, config, [1, 2], shuffled=True),
-        data(clips, config, [3]),
-        config.train,
-        generator(),
-        on_epoch=lambda record: after_epoch.append(weights(model)),
-    )
+    model, history, after_epoch = fitted_and_watched(clips, config)
     assert [record["validation_loss"] for record in history] == [1.0, 0.5, 0.7, 0.6]
     assert [record["kept"] for record in history] == [False, True, False, False]
     assert_same(weights(model), after_epoch[1])
 
 
 def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_the_lower_loss(clips, monkeypatch):
-    found, after_epoch = iter([(0.1, 0.5), (0.9, 0.8), (0.7, 0.8), (0.8, 0.8), (0.2, 0.7)]), []
+    found = iter([(0.1, 0.5), (0.9, 0.8), (0.7, 0.8), (0.8, 0.8), (0.2, 0.7)])
     monkeypatch.setattr(train, "evaluate", lambda model, data: next(found))
     config = small_config(train={"epochs": 5, "monitor": "score"})
-    model = classifier(config)
-    history = train.fit(
-        model,
-        data(clips, config, [1, 2], shuffled=True),
-        data(clips, config, [3]),
-        config.train,
-        generator(),
-        on_epoch=lambda record: after_epoch.append(weights(model)),
-    )
+    model, history, after_epoch = fitted_and_watched(clips, config)
     assert [record["kept"] for record in history] == [False, False, True, False, False]
     assert_same(weights(model), after_epoch[2])
 
