@@ -21,7 +21,7 @@ FILE ?=
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
           $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
 
-.PHONY: help run-all test lint format lab app predict verify check-submission ablate report lock clean
+.PHONY: bench help run-all test lint format lab app predict verify check-submission ablate ablation train report lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -67,8 +67,17 @@ check-submission: $(READY)  ## check any submission, also one made elsewhere: ma
 ablate: $(READY)  ## what each cleaning step is worth, with intervals; takes a run's PRESET, DATA and RUN
 	@$(BIN)/python -m helpers.ledger $(filter-out --force,$(OPTIONS))
 
+ablation: $(READY)  ## what each ingredient of the recipe is worth, with intervals; a training per row; takes PRESET, DATA, RUN
+	@$(BIN)/python -m helpers.ablation $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
+
+train: $(READY)  ## train a run's network, in several processes with NPROC=2; takes PRESET, DATA, RUN, SET
+	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers.train $(filter-out --force,$(OPTIONS))
+
 report: $(READY)  ## make a run's report.html again: make report RUN=demo
 	@$(BIN)/python -m helpers.report --run "$(or $(RUN),demo)"
+
+bench: $(READY)  ## speed beside the plain per-file way, and growth with the data: outputs/bench; takes DATA, PRESET
+	@$(BIN)/python -m benchmarks.bench $(if $(DATA),--data "$(DATA)") $(if $(PRESET),--preset "$(PRESET)")
 
 lock: $(READY)  ## resolve requirements-dev.txt into requirements-lock.txt, for Python 3.11 to 3.13
 	@$(BIN)/python -m pip install -q uv

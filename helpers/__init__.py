@@ -3,9 +3,12 @@
 The import order is the reading order; a module imports only modules above it:
 
 environment  installs what a bare Colab or Kaggle kernel lacks
+fields       the types that settings are made of
+recipe       the network and how it is trained: every ingredient is a key
 settings     all settings of a run: types, ranges, defaults
 tables       tables that people bring: read as text, or refused with the reason
 layouts      data folders recognised by what lies in them
+sizes        settings that follow from the recordings: clip length, hop, epochs
 config       a preset becomes a validated, frozen Config
 artifacts    files of a run: atomic writes, tables with a schema, digests
 targets      labels, one or several per recording, and target vectors
@@ -26,14 +29,21 @@ duplicates   the same sound found again: re-encoded, shifted, shortened
 clean        quality rules, trim, denoise, normalise, cut into clips
 split        groups, folds, rounds of cross-validation
 certificate  the proof that no group crosses the folds
-augment      waveform augmentation: offline copies, and batched in training
+augment      offline copies of the training clips
 features     LogMel, packed waveforms, the feature table
 images       spectrogram images: a front end, PNG files, the zip
-batches      memory-mapped waveforms, or images, to batches on the device
+batches      waveforms, or images, to batches on the device
+perturb      augmentation while training, batched on the device
 backbones    image networks of the timm library, pretrained where possible
+resnet       a residual network that knows which frequency it looks at
 models       networks by name
 losses       cross-entropy: plain, weighted, focal; one label or several
-train        a step, an epoch, fit; weights in and out
+optimise     learning rates over time, the average of weights, number formats
+capture      a whole training step as one CUDA graph
+checkpoints  finished networks, and trainings under way, on disk
+processes    one process or several that train a network together
+fit          a step, an epoch, fit
+train        cross-validation of a network, in one process or several
 table_network  a dense network on the feature table
 classic      models on the feature table: scikit-learn, XGBoost, the dense network
 scoring      metrics as plain arithmetic on arrays
@@ -42,6 +52,7 @@ evaluate     metrics as flat dicts, with an interval on every number
 predict      the bundle: waveform in, probabilities out
 compare      every model by name: trained on the same folds, predicted alike
 ledger       what each cleaning step is worth, paired and with an interval
+ablation     what each ingredient of the recipe is worth, likewise
 metadata     what is known of recordings without hearing them, as numbers
 audit        shortcuts: what can be told of the class, or of the test side, without listening
 suspects     labels in doubt, ranked from out-of-fold probabilities

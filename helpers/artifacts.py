@@ -24,7 +24,7 @@ TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
 # Columns of predictions that are no class; a class cannot have such a name.
 IDENTITY = {
     *("clip_id", "recording_id", "fold", "label", "predicted", "group"),
-    *("split", "path", "heard", "confidence"),
+    *("split", "path", "heard", "confidence", "seed"),
 }
 EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
 SCHEMAS = {
@@ -65,10 +65,15 @@ SCHEMAS = {
         **{"fold": WHOLE, EVERYTHING_ELSE: NUMBER},
     },
     "out_of_fold.csv": {"clip_id": TEXT, "fold": WHOLE, EVERYTHING_ELSE: NUMBER},
+    "seeds.csv": {"clip_id": TEXT, "fold": WHOLE, "seed": WHOLE, EVERYTHING_ELSE: NUMBER},
     "predictions.csv": {"recording_id": TEXT, "fold": WHOLE, "label": TEXT, "predicted": TEXT, EVERYTHING_ELSE: NUMBER},
     "leaderboard.csv": {"model": TEXT, EVERYTHING_ELSE: NUMBER},
     "cleaning_ledger.csv": {
         **dict.fromkeys(("step", "setting", "tried", "metric", "verdict", "clips_sha256"), TEXT),
+        EVERYTHING_ELSE: NUMBER,
+    },
+    "ablation.csv": {
+        **dict.fromkeys(("step", "setting", "tried", "metric", "verdict", "recipe"), TEXT),
         EVERYTHING_ELSE: NUMBER,
     },
     "balance.csv": {"balance": TEXT, EVERYTHING_ELSE: NUMBER},

@@ -1,8 +1,4 @@
-"""Waveform augmentation: offline copies on the CPU, and batched on the device while training.
-
-Drawing parameters and applying them are separate, every draw comes from a generator that is passed in, and
-nothing changes its input.
-"""
+"""Offline augmentation: copies of the training clips, made once with audiomentations."""
 
 import json
 import random
@@ -12,16 +8,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 
 from helpers import artifacts, audio, targets
 from helpers.settings import Augment, Transform
 
 # The transforms of the systems that Earshot unites, with their ranges, to be heard in 03_augment.
 SHOWN = tuple(Transform(name=name) for name in ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb"))
-
-# --- offline copies (audiomentations) ----------------------------------------------------------------------
 
 
 def pipeline(settings, sample_rate):
@@ -176,98 +168,3 @@ def _write_batch(clips, numbers, run_folder, config, folder):
             )
             rows.append(row)
     return rows
-
-
-# --- batched, while training -------------------------------------------------------------------------------
-
-
-def perturb(waveforms, shift, speed, gain_db, generator):
-    """Shift each waveform around the circle, change its speed and its gain.
-
-    Args: waveforms [B, N]; shift largest circular shift as a fraction of N; speed largest relative change of
-        speed (pitch moves along); gain_db largest gain; generator of the CPU that every draw comes from.
-    Returns [B, N] of the same dtype.
-    """
-    n = waveforms.shape[1]
-    offset = _uniform(waveforms, generator, -shift, shift) * n
-    rate = (1 + speed) ** _uniform(waveforms, generator, -1, 1)
-    gain = 10 ** (_uniform(waveforms, generator, -gain_db, gain_db) / 20)
-    position = (torch.arange(n, device=waveforms.device) * rate + offset) % n
-    left = position.long().clamp_(max=n - 1)
-    right = torch.where(left + 1 < n, left + 1, 0)
-    fraction = (position - left).to(waveforms.dtype)
-    return torch.lerp(waveforms.gather(1, left), waveforms.gather(1, right), fraction) * gain
-
-
-def _uniform(like, generator, low, high):
-    """One draw per row of a batch, [B, 1], on its device."""
-    return (torch.rand(len(like), 1, generator=generator) * (high - low) + low).to(like)
-
-
-def draw_mixup(size, alpha, generator):
-    """Partners [B] and weights [B] for mixup; a weight is the share of the clip itself, at least a half.
-
-    Weights are Beta(alpha, alpha) draws (through two gamma draws of a NumPy generator seeded from `generator`).
-    """
-    rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-    weight = torch.tensor(rng.beta(alpha, alpha, size), dtype=torch.float32) if alpha else torch.ones(size)
-    return torch.randperm(size, generator=generator), torch.maximum(weight, 1 - weight)
-
-
-def mixup(x, y, partner, weight):
-    """Blend every clip and its label with a partner (Zhang et al. 2018, arXiv:1710.09412).
-
-    Args: x clips [B, ...]; y label distributions [B, C], rows sum to 1;
-        partner [B] indices; weight [B] in [0, 1], how much of the clip itself is kept.
-    Returns new (x, y) of the same shapes. Raises ValueError if y holds integer labels.
-    """
-    if not y.is_floating_point() or y.ndim != 2:
-        raise ValueError("mixup blends label distributions [B, C]; one-hot encode integer labels first")
-    weight_x = weight.to(x).view(-1, *[1] * (x.ndim - 1))
-    weight_y = weight.to(y).view(-1, 1)
-    return weight_x * x + (1 - weight_x) * x[partner], weight_y * y + (1 - weight_y) * y[partner]
-
-
-def mask_spectrogram(x, masks, fraction, generator):
-    """Blank random bands of frequency and stretches of time (SpecAugment, Park et al. 2019, arXiv:1904.08779).
-
-    Args: x standardised log-mel [B, 1, mels, frames], so that blank is 0, the mean; masks along each axis;
-        fraction longest mask as a share of the axis. Returns [B, 1, mels, frames].
-    """
-    for axis in (2, 3):
-        size = x.shape[axis]
-        index = torch.arange(size, device=x.device).view(1, size)
-        for _ in range(masks):
-            width = _uniform(x[:, 0, 0, :1], generator, 0, fraction * size)
-            start = _uniform(x[:, 0, 0, :1], generator, 0, 1) * (size - width)
-            keep = (index < start) | (index >= start + width)
-            x = x * keep.view(len(x), 1, *((size, 1) if axis == 2 else (1, size)))
-    return x
-
-
-def perturb_images(images, flip, rotate, zoom, generator):
-    """Mirror images in time, turn them and zoom: what image networks are often trained with.
-
-    What comes in from outside the image is its nearest edge. A sound played backwards or tilted is no sound that
-    exists; whether this helps is for the scores to say.
-
-    Args: images [B, H, W]; flip share that is mirrored; rotate largest turn either way, as a share of a full turn;
-        zoom largest relative change of size; generator of the CPU that every draw comes from. Returns [B, H, W].
-    """
-    angle = _uniform(images[:, 0], generator, -rotate, rotate)[:, 0] * 2 * torch.pi
-    scale = 1 / (1 + _uniform(images[:, 0], generator, -zoom, zoom)[:, 0])
-    mirror = torch.where(_uniform(images[:, 0], generator, 0, 1)[:, 0] < flip, -1.0, 1.0)
-    cosine, sine, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
-    rows = [(mirror * cosine, -sine, zero), (mirror * sine, cosine, zero)]
-    turn = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    grid = F.affine_grid(turn, (len(images), 1, *images.shape[1:]), align_corners=False)
-    return F.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-
-
-def smooth(targets, smoothing, multilabel=False):
-    """Targets [B, C] with label smoothing (Szegedy et al. 2016, arXiv:1512.00567), each class for itself if several.
-
-    >>> smooth(torch.tensor([[0.0, 1.0]]), 0.1).tolist()
-    [[0.05000000074505806, 0.949999988079071]]
-    """
-    return targets * (1 - smoothing) + smoothing / (2 if multilabel else targets.shape[1])

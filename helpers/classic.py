@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from helpers import artifacts, features, losses, split, table_network, targets, train
+from helpers import artifacts, features, losses, split, table_network, targets
 
 NAMES = ("mfcc_linear", "svm", "xgboost", "dnn")
 # What a calibrated SVM and an imputer hold beside the types that skops trusts by itself.
@@ -63,8 +63,8 @@ def cross_validate(name, table, config, folder=None):
     """
     tables, costs, labels = [], [], targets.classes(table, config.data.multilabel)
     for turn in split.rounds(table["fold"].dropna(), "last", config.split.test_folds):
-        training = train.fold_rows(table, turn["train"], with_copies=config.compare.augmented_copies)
-        test = train.fold_rows(table, [turn["test"]])
+        training = split.fold_rows(table, turn["train"], with_copies=config.compare.augmented_copies)
+        test = split.fold_rows(table, [turn["test"]])
         started = time.perf_counter()
         fitted = fit(name, training, labels, config)
         done = time.perf_counter()

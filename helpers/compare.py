@@ -14,7 +14,7 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from helpers import artifacts, classic, decisions, evaluate, predict, targets, train
+from helpers import artifacts, checkpoints, classic, decisions, evaluate, predict, targets, train
 from helpers.settings import ENSEMBLES
 
 
@@ -36,7 +36,7 @@ def cross_validate(name, packed, rows, table, config, folder, found):
 def _network(name, packed, rows, config, folder):
     config = config.with_network(name)
     out_of_fold, history = train.cross_validate(packed, rows, config, folder)
-    model, _ = train.load(next(Path(folder).glob("fold*")), config)
+    model, _ = checkpoints.load(next(Path(folder).glob("fold*")), config)
     return out_of_fold, predict.costs(model, packed, history)
 
 
@@ -66,8 +66,9 @@ def megabytes(name, folder, config):
     """Size on disk of a model of a run, per fold; of an ensemble with its members."""
     if name in ENSEMBLES:
         return round(sum(megabytes(member, folder, config) for member in config.members()), 3)
-    folds = list((Path(folder) / "models" / name).glob("fold*"))
-    return round(sum(file.stat().st_size for fold in folds for file in fold.iterdir()) / len(folds) / 1e6, 3)
+    networks = list((Path(folder) / "models" / name).glob("fold*"))
+    folds = {path.name.partition("-")[0] for path in networks}  # several networks, one per seed, make one fold's model
+    return round(sum(file.stat().st_size for path in networks for file in path.iterdir()) / len(folds) / 1e6, 3)
 
 
 # --- what the split, and what the balance does --------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from helpers import layouts
+from helpers import layouts, sizes
 from helpers.settings import BACKBONE, Config, Section
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
@@ -54,6 +54,7 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
         _set(tree, "data.root", str(Path(data).expanduser()))
     if seed is not None:
         tree["seed"] = seed
+    _settle(tree)
     try:
         return Config.model_validate({**tree, "fast": fast})
     except ValidationError as error:
@@ -68,6 +69,38 @@ def _recognised(data):
     for key, value in keys.items():
         _set(tree, key, value)
     return tree
+
+
+def _settle(tree):
+    """Put numbers where the tree says `auto`; without recordings to look at, the defaults."""
+    values = {key: _get(tree, key) for key in sizes.KEYS}
+    rate = _get(tree, "audio.sample_rate") or Config().audio.sample_rate
+    chosen = sizes.settle(values, _get(tree, "data.root"), rate) if sizes.AUTO in values.values() else {}
+    for key, value in values.items():
+        if value == sizes.AUTO:
+            section, name = key.split(".")
+            _set(tree, key, chosen.get(key, getattr(getattr(Config(), section), name)))
+
+
+def _get(tree, dotted_key):
+    section, key = dotted_key.split(".")
+    below = tree.get(section)
+    return below.get(key) if isinstance(below, dict) else None
+
+
+def add_options(parser):
+    """The options by which a command names a run and its settings: preset, data, run, seed, fast, settings."""
+    known = f"{', '.join(presets())}, or a YAML file (default: demo; folder if --data is given)"
+    parser.add_argument("--preset", help=known)
+    parser.add_argument("--data", help="folder of recordings, one sub-folder per class")
+    parser.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
+    parser.add_argument("--seed", type=int, help="overrides the preset's seed")
+    parser.add_argument(
+        "--fast", action="store_true", help="a smoke run: everything far too small, minutes become seconds"
+    )
+    parser.add_argument(
+        "--set", dest="settings", default="", help='single settings: "train.epochs=20 clean.denoise=true"'
+    )
 
 
 def presets():

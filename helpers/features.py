@@ -1,5 +1,6 @@
 """LogMel, the one front end of every consumer; packed waveforms; the feature table."""
 
+import contextlib
 import functools
 import re
 import warnings
@@ -63,6 +64,20 @@ def log_mel(config):
 def shared_log_mel(config):
     """The same, made once per config: for looking and describing, where nobody moves it to another device."""
     return log_mel(config)
+
+
+@contextlib.contextmanager
+def one_torch_thread():
+    """Let torch compute on one CPU thread inside the block: for work that runs in several threads already.
+
+    Threads that begin inside the block follow; results stay the same to the last bit.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def hz_to_mel(hz):
@@ -148,12 +163,13 @@ def describe(waveform, config):
     magnitude = np.abs(librosa.stft(waveform, **frames)) + 1e-10
     mel = shared_log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
     groups = [group.mean(axis=0) for group in np.array_split(mel, min(MEL_GROUPS, len(mel)))]
+    centroid = librosa.feature.spectral_centroid(S=magnitude, sr=rate)
     tracks = {
-        "centroid": librosa.feature.spectral_centroid(S=magnitude, sr=rate)[0],
+        "centroid": centroid[0],
         "rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate)[0],
-        "bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate)[0],
+        "bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid)[0],
         "flatness": librosa.feature.spectral_flatness(S=magnitude)[0],
-        "zero_crossing_rate": librosa.feature.zero_crossing_rate(waveform, hop_length=features.hop_length)[0],
+        "zero_crossing_rate": zero_crossing_rate(waveform, features.hop_length),
         "rms": librosa.feature.rms(y=waveform, hop_length=features.hop_length)[0],
         **{f"mfcc_{i:02d}": track for i, track in enumerate(librosa.feature.mfcc(S=mel, n_mfcc=20), 1)},
         **{f"mel_{i:02d}": track for i, track in enumerate(groups, 1)},
@@ -163,6 +179,18 @@ def describe(waveform, config):
     }
 
 
+def zero_crossing_rate(waveform, hop_length, frame_length=2048):
+    """Changes of sign per sample of each centred frame, as librosa counts them, without looking at a sample twice.
+
+    Args: waveform float32 [samples]; hop_length, frame_length in samples. Returns float64 [frames].
+    """
+    padded = np.pad(waveform, frame_length // 2, mode="edge")
+    negative = padded < -1e-10  # what is quieter is 0, and 0 is positive
+    crossed = np.concatenate(([0], np.cumsum(negative[1:] != negative[:-1])))  # up to each sample
+    first = np.arange(0, len(padded) - frame_length + 1, hop_length)
+    return (crossed[first + frame_length - 1] - crossed[first]) / frame_length
+
+
 def feature_table(packed, rows, config):
     """The feature table: identity columns of waveforms.csv and the features of `describe`, a row per clip.
 
@@ -170,7 +198,7 @@ def feature_table(packed, rows, config):
     """
     lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1])
     jobs = (joblib.delayed(describe)(unpack(packed[i][:n]), config) for i, n in enumerate(lengths))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_torch_thread():
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
         described = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         table = pd.DataFrame(list(artifacts.progress(described, "feature table", len(rows))))

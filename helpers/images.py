@@ -4,9 +4,11 @@ The PNG files hold what `MelImage` makes of a clip, level by level, so that a ne
 given waveforms later.
 """
 
+import functools
 import zipfile
 from pathlib import Path
 
+import joblib
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -48,24 +50,38 @@ def image_path(row):
     return f"{targets.folder_name(row['label'])}/{row['clip_id']}.png"
 
 
-@torch.no_grad()
 def write_images(packed, rows, config, folder):
     """One PNG per training clip and copy, <folder>/<label>/<clip_id>.png. Returns how many."""
     front_end, train = mel_image(config), rows[rows["split"].eq("train")]
     for label in train["label"].unique():
         (Path(folder) / targets.folder_name(label)).mkdir(parents=True, exist_ok=True)
-    for index, row in artifacts.progress(train.iterrows(), "spectrogram images", len(train)):
-        levels = front_end(torch.from_numpy(features.unpack(packed[index])[None]))[0]
-        to_png((levels * 255).round().to(torch.uint8).numpy()).save(Path(folder) / image_path(row))
-    return len(train)
+    paths = (Path(folder) / image_path(row) for row in train[["label", "clip_id"]].to_dict("records"))
+    jobs = (
+        joblib.delayed(_write_image)(front_end, packed[index], path)
+        for index, path in zip(train.index, paths, strict=True)
+    )
+    with features.one_torch_thread():
+        written = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+        return sum(1 for _ in artifacts.progress(written, "spectrogram images", len(train)))
+
+
+@torch.inference_mode()
+def _write_image(front_end, waveform, path):
+    levels = front_end(torch.from_numpy(features.unpack(waveform)[None]))[0]
+    to_png((levels * 255).round().to(torch.uint8).numpy()).save(path)
 
 
 def to_png(levels):
     """Levels uint8 [size, size] as a PIL image, low frequencies at the bottom; the colours are only a palette."""
     flipped = np.ascontiguousarray(levels[::-1])
     image = Image.frombytes("P", flipped.shape[::-1], flipped.tobytes())
-    image.putpalette((matplotlib.colormaps["magma"](range(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    image.putpalette(_palette())
     return image
+
+
+@functools.cache
+def _palette():
+    return (matplotlib.colormaps["magma"](range(256))[:, :3] * 255).astype(np.uint8).tobytes()
 
 
 def read_images(folder, rows, size):

@@ -78,6 +78,11 @@ def _spellings(path):
     return {path.stem, *("/".join(path.parts[start:]) for start in range(len(path.parts)))}
 
 
+def recordings(root):
+    """The recordings below a folder outside test folders: relative paths, sorted."""
+    return sorted(_files(root)[0])
+
+
 def _files(root):
     """(recordings outside test folders, tables): relative paths."""
     recordings, found = [], []

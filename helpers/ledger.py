@@ -269,12 +269,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m helpers.ledger", description="Measure what each cleaning step does to a run's score."
     )
-    parser.add_argument("--preset", help="the run's preset (default: demo; folder if --data is given)")
-    parser.add_argument("--data", help="the run's folder of recordings")
-    parser.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
-    parser.add_argument("--seed", type=int, help="the run's seed, where it is not the preset's")
-    parser.add_argument("--fast", action="store_true", help="the run is a smoke run")
-    parser.add_argument("--set", dest="settings", default="", help='the run\'s single settings: "clean.denoise=true"')
+    configs.add_options(parser)
     options = parser.parse_args(arguments)
     try:
         config = configs.load(options.preset, options.data, options.seed, options.fast, options.settings)

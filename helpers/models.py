@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from helpers import artifacts, backbones, features, images
+from helpers.resnet import ResNet
 
 
 class Cnn(nn.Module):
@@ -114,6 +115,14 @@ class RawWaveform(nn.Module):
 
 NETWORKS = {
     "cnn": lambda n_classes, config: Cnn(n_classes, config.model.channels, config.model.dropout),
+    "resnet": lambda n_classes, config: ResNet(
+        n_classes,
+        config.model.channels,
+        config.model.stem_stride,
+        config.model.coordinate,
+        config.model.pooling,
+        config.model.dropout,
+    ),
     "lstm": lambda n_classes, config: Recurrent(
         nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout
     ),
@@ -140,9 +149,13 @@ class AudioClassifier(nn.Module):
         """Output of the front end, [B, bands, frames], of waveforms [B, N]; images [B, H, W] are such output."""
         return inputs if inputs.ndim == 3 else self.front_end(inputs)
 
+    def standardise(self, bands):
+        """Output of the front end as the network takes it: [B, bands, frames] -> [B, 1, bands, frames]."""
+        return ((bands - self.mean) / self.deviation)[:, None]
+
     def features(self, inputs):
-        """The same standardised, [B, 1, bands, frames]."""
-        return ((self.bands(inputs) - self.mean) / self.deviation)[:, None]
+        """What the network sees of waveforms [B, N] or images: [B, 1, bands, frames]."""
+        return self.standardise(self.bands(inputs))
 
     def forward(self, inputs):
         return self.network(self.features(inputs))

@@ -277,19 +277,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
     )
-    parser.add_argument(
-        "--preset", help=f"{', '.join(config.presets())}, or a YAML file (default: demo; folder if --data is given)"
-    )
-    parser.add_argument("--data", help="folder of recordings, one sub-folder per class")
-    parser.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
-    parser.add_argument("--seed", type=int, help="overrides the preset's seed")
-    parser.add_argument(
-        "--fast", action="store_true", help="a smoke run: everything far too small, minutes become seconds"
-    )
+    config.add_options(parser)
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
-    parser.add_argument(
-        "--set", dest="settings", default="", help='single settings: "train.epochs=20 clean.denoise=true"'
-    )
     options = parser.parse_args(arguments)
     try:
         run_all(**vars(options))

@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, clean, decisions, features, models, train
+from helpers import artifacts, audio, checkpoints, clean, decisions, features, models
 from helpers.settings import Config
 
 
@@ -32,7 +33,7 @@ class Bundle:
                 f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
             )
         self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
-        loaded = [train.load(path, self.config, device) for path in paths]
+        loaded = [checkpoints.load(path, self.config, device) for path in paths]
         self.models, self.labels, self.device = [model for model, _ in loaded], loaded[0][1]["labels"], device
         self.multilabel, self.thresholds = self.config.data.multilabel, None
         if self.multilabel:
@@ -59,6 +60,25 @@ class Bundle:
             decisions.aggregate(windows, "recording_id", self.labels, how, several).iloc[0].sort_values(ascending=False)
         )
 
+    def predict_files(self, paths, batch_size=32):
+        """Class probabilities of many recordings: a table with a row per path, in their order, and a column per class.
+
+        They are cleaned in threads and their clips go through the networks together, `batch_size` files at a time, so
+        memory does not grow with their number. Raises AudioIssue, with its path, for the first that cannot be used.
+        """
+        parts = []
+        for first in range(0, len(paths), batch_size):
+            some = list(paths[first : first + batch_size])
+            jobs = (joblib.delayed(_clips)(path, self.config) for path in some)
+            cut = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
+            owner = np.repeat(np.arange(len(cut)), [len(clips) for clips in cut])
+            clips = np.concatenate(cut)
+            batches = [self.predict_clips(clips[start : start + 64]) for start in range(0, len(clips), 64)]
+            table = pd.DataFrame(np.concatenate(batches), columns=self.labels).assign(file=owner)
+            how = self.config.model.aggregate
+            parts.append(decisions.aggregate(table, "file", self.labels, how, self.multilabel).set_axis(some))
+        return pd.concat(parts) if parts else pd.DataFrame(columns=self.labels)
+
     def windows(self, waveform):
         """Class probabilities over time: a table start_seconds, end_seconds and a column per class, a row per clip.
 
@@ -79,6 +99,17 @@ class Bundle:
         found = [self.predict_clips(features.unpack(packed[batch])) for batch in batches if len(batch)]
         table = pd.DataFrame(np.concatenate(found) if found else np.zeros((0, len(self.labels))), columns=self.labels)
         return pd.concat([rows[["clip_id"]].reset_index(drop=True), table], axis=1)
+
+
+def _clips(path, config):
+    """The clips of a recording, cleaned and cut as the training recordings were: float32 [clips, clip_samples]."""
+    try:
+        waveform = clean.load_clean(path, config)
+        if audio.level_db(waveform) <= audio.FLOOR_DB:
+            raise audio.AudioIssue("SILENT", "the recording holds no sound")
+    except audio.AudioIssue as issue:
+        raise audio.AudioIssue(issue.code, f"{path}: {issue.detail}") from None
+    return np.stack([clip for *_, clip in clean.cut(waveform, config.audio)])
 
 
 def costs(model, packed, history):

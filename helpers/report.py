@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, boards, decisions, evaluate, ledger, score_plots, split, stages, targets
+from helpers import ablation, artifacts, boards, decisions, evaluate, ledger, score_plots, split, stages, targets
 from helpers.settings import Config
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -48,6 +48,7 @@ def contents(folder, run):
     drawn = predictions[predictions["recording_id"].isin(each["recording_id"].head(12))]
     gap = artifacts.read_json(folder / "leak_gap.json")
     suspects, measured = artifacts.read_table(folder / "suspects.csv"), ledger.read(folder)
+    worth = ablation.read(folder, config, rows)
     submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
     return {
         "run": run,
@@ -61,8 +62,10 @@ def contents(folder, run):
         "shortcuts": artifacts.read_json(folder / "shortcuts.json"),
         "n_doubted": int(suspects["doubt"].ge(0.5).sum()),
         "suspects": boards.suspects(suspects.head(6), recordings, packed, rows, config).data,
-        "ledger_picture": None if measured is None else boards.png_uri(score_plots.cleaning_ledger(measured)),
+        "ledger_picture": _changes(measured, "What each cleaning step does"),
         "ledger": [] if measured is None else measured.to_dict("records"),
+        "ablation_picture": _changes(worth, "What each ingredient of the recipe does"),
+        "ablation": [] if worth is None else worth.to_dict("records"),
         "ignored": recordings.loc[recordings["status"].eq("ignored"), "reason"].value_counts().to_dict(),
         "shown": evaluate.leaderboard_metrics(config),
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
@@ -79,6 +82,10 @@ def contents(folder, run):
         },
         "stages": [{"name": s.name, "title": s.title, **run["stages"][s.name]} for s in stages.STAGES],
     }
+
+
+def _changes(table, title):
+    return None if table is None else boards.png_uri(score_plots.changes(table, title))
 
 
 def main(arguments=None):

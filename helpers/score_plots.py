@@ -14,7 +14,8 @@ from helpers.style import BLUE, GREY, INK, ORANGE, RED, grid, shown, styled
 
 @styled
 def learning_curves(history):
-    """Loss and the score on validation by epoch: thin lines for the folds, their mean where all still train."""
+    """Loss and the score on validation by epoch: thin lines for the networks, their mean where all still train."""
+    networks = ["fold", "seed"] if "seed" in history else ["fold"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6))
     score = next((name for name in ("validation_accuracy", "validation_average_precision") if name in history), "")
     curves = [
@@ -25,10 +26,10 @@ def learning_curves(history):
     ]
     for axis, column, colour, name in curves:
         if column in history:
-            for _, fold in history.groupby("fold"):
-                axis.plot(fold["epoch"], fold[column], color=colour, alpha=0.25, linewidth=1)
+            for _, network in history.groupby(networks):
+                axis.plot(network["epoch"], network[column], color=colour, alpha=0.25, linewidth=1)
             epochs = history.groupby("epoch")[column]
-            mean = epochs.mean()[epochs.count() == history["fold"].nunique()]
+            mean = epochs.mean()[epochs.count() == history.groupby(networks).ngroups]
             axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(title="Macro average precision" if "precision" in score else "Accuracy", xlabel="epoch", ylim=(0, 1.02))
@@ -174,8 +175,8 @@ def reliability(table, ece):
 
 
 @styled
-def cleaning_ledger(table):
-    """What toggling each cleaning step does to the score: the change with its 95 % interval; full where it is clear."""
+def changes(table, title):
+    """What each change alone does to the score, of `ledger` or `ablation`: with its 95 % interval; full where clear."""
     table = table.iloc[::-1]
     figure, axis = plt.subplots(figsize=(8.6, 0.5 * len(table) + 1.2))
     clear = ~table["change_low"].le(0).to_numpy() | ~table["change_high"].ge(0).to_numpy()
@@ -183,7 +184,7 @@ def cleaning_ledger(table):
     axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
     axis.set_yticks(range(len(table)), [f"{row.step}: {row.setting} → {row.tried}" for row in table.itertuples()])
     metric = table["metric"].iloc[0].replace("_", " ")
-    axis.set(title="What each cleaning step does", xlabel=f"change in {metric} where the step alone is toggled, points")
+    axis.set(title=title, xlabel=f"change in {metric} where this alone is changed, points")
     axis.set(ylim=(-0.6, len(table) - 0.4))
     axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.1f}")
     grid(axis)

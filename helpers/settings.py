@@ -1,6 +1,7 @@
 """All settings of a run: sections with types, ranges and defaults, validated and frozen.
 
-A preset names only what differs. ``config.load`` reads it, and says in words what cannot be used.
+A preset names only what differs. ``config.load`` reads it, and says in words what cannot be used. The sections
+``model`` and ``train`` stand in ``recipe``.
 """
 
 import hashlib
@@ -9,26 +10,16 @@ import re
 import string
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-BACKBONE = r"timm:[\w.\-]+"  # any image network of the timm library
-NETWORK = rf"^(cnn|lstm|gru|cnn1d|{BACKBONE})$"
-COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|lstm|gru|cnn1d|soft_vote|stacking|{BACKBONE})$"
+from helpers.fields import Count, Pairs, Positive, Probability, Section, Whole
+from helpers.recipe import BACKBONE, Model, Train
+
+COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|plain_cnn|resnet|lstm|gru|cnn1d|soft_vote|stacking|{BACKBONE})$"
 Compared = Annotated[str, Field(pattern=COMPARED)]
+SHAPES = {"plain_cnn": ("cnn", (32, 64, 128, 256)), "resnet": ("resnet", Model().channels)}  # of compared networks
 ENSEMBLES = ("soft_vote", "stacking")
 Metric = Literal["auto", "accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap"]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Whole = Annotated[int, Field(strict=True)]  # true is not 1
-Count = Annotated[Whole, Field(ge=1)]
-# A mapping, kept as pairs so that a Config can be hashed.
-Pairs = Annotated[
-    tuple[tuple[str, str], ...], BeforeValidator(lambda m: tuple(m.items()) if isinstance(m, dict) else m)
-]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -149,49 +140,6 @@ class Features(Section):
     image_size: Annotated[Whole, Field(ge=16, le=1024)] = 128  # pixels
 
 
-class Model(Section):
-    name: Annotated[str, Field(pattern=NETWORK)] = "cnn"  # the network of 05
-    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = (32, 64, 128, 256)
-    dropout: Probability = 0.2
-    pretrained: bool = True  # a timm network starts from its published weights, where they can be had
-    aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"  # how a recording's clips give one answer
-    weights: str | None = None  # a file of such weights, its path absolute or from the folder that holds data/
-
-
-class Train(Section):
-    """Training of the network, from waveforms or from the spectrogram images."""
-
-    inputs: Literal["waveforms", "images"] = "waveforms"  # images: the PNG files of 04
-
-    epochs: Count = 30
-    batch_size: Annotated[Whole, Field(ge=2)] = 32
-    learning_rate: Positive = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.02
-    freeze: Probability = 0.0  # share of a pretrained network's layers, from the input on, that is not trained
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # a pretrained layer's learning rate, of the next one's
-    balance: Literal["none", "weights", "sampling", "focal"] = "none"  # how rare classes are helped
-    schedule: Literal["cosine", "plateau"] = "cosine"  # plateau: halved where validation loss stalls
-    plateau_patience: Count = 10  # epochs that it may stall
-    warmup_fraction: Probability = 0.1  # of all steps
-    select: Literal["validation", "last"] = "validation"  # best epoch on a validation fold, or the last one
-    monitor: Literal["loss", "score"] = "loss"  # what the best epoch is best in; score: accuracy, or macro AP
-    patience: Count = 10  # epochs without a better one before stopping
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4  # 0: off
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    clip_norm: Positive = 1.0  # gradients are scaled down to this norm
-    augmented_copies: bool = False  # train on 03's offline copies too
-    flip: Probability = 0.0  # images only: share that is mirrored in time
-    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # images only: turned by up to this share of a full turn
-    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # images only: zoomed within +- this fraction
-    shift: Probability = 1.0  # circular shift by up to this fraction of the clip
-    speed: Annotated[float, Field(ge=0, lt=1)] = 0.1  # playback speed drawn within +- this fraction
-    gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
-    masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
-    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15  # longest mask, as a fraction of the axis
-    views: Count = 4  # shifted views whose probabilities are averaged when predicting
-    threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
-
-
 class Compare(Section):
     """Models beside the CNN: on the feature table, other networks, ensembles of all but the linear baseline."""
 
@@ -279,15 +227,15 @@ class Config(Section):
                 f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz does not hold: "
                 f"f_min is {self.features.f_min:g}, f_max is {self.features.f_max}"
             )
-        if self.features.n_fft > self.audio.clip_seconds * self.audio.sample_rate:
-            raise ValueError("features.n_fft is longer than a clip (audio.clip_seconds x audio.sample_rate)")
+        if self.features.n_fft > self.train.crop * self.audio.clip_seconds * self.audio.sample_rate:
+            raise ValueError(
+                "features.n_fft is longer than a clip (audio.clip_seconds x audio.sample_rate x train.crop)"
+            )
         ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
         if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
             raise ValueError("compare.models names each model once, the ensembles soft_vote and stacking last")
         if self.train.inputs == "images" and self.model.name in ("lstm", "gru", "cnn1d"):
             raise ValueError(f"train.inputs=images needs an image network: cnn or timm:<name>, not {self.model.name}")
-        if self.train.select == "last" and (self.train.schedule == "plateau" or self.train.monitor == "score"):
-            raise ValueError("train.schedule=plateau and train.monitor need a validation fold: train.select=validation")
         if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in self.compare.models):
             raise ValueError("split.test_folds=1 leaves no other fold to learn a stack's weights or thresholds on")
         if self.clean.high_pass_hz and self.clean.high_pass_hz >= nyquist:
@@ -308,8 +256,10 @@ class Config(Section):
 
     def with_network(self, name):
         """The same config with a network of this name, which learns from waveforms; weights are the named one's own."""
-        weights = self.model.weights if name == self.model.name else None
-        model = self.model.model_copy(update={"name": name, "weights": weights})
+        own = {"name": name, "weights": self.model.weights if name == self.model.name else None}
+        if name in SHAPES and SHAPES[name][0] != self.model.name:
+            own |= dict(zip(("name", "channels"), SHAPES[name], strict=True))
+        model = self.model.model_copy(update=own)
         train = self.train.model_copy(update={"inputs": "waveforms"})
         return self.model_copy(update={"model": model, "train": train})
 

@@ -147,6 +147,12 @@ def rounds(fold_numbers, select, test_folds=None):
     return plan
 
 
+def fold_rows(rows, folds, with_copies=False):
+    """The training-side clips of some folds; augmented copies only where asked, and they follow their parent."""
+    chosen = rows["split"].eq("train") & rows["fold"].isin([fold for fold in folds if fold is not None])
+    return rows[chosen & (rows["parent_id"].eq("") | with_copies)]
+
+
 def refuse_crossings(table, where):
     """Raise SplitError where a group has rows in several folds. Args: table with group and fold; where, in words."""
     crossing = table.groupby("group")["fold"].nunique()

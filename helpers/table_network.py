@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from helpers import losses, train
+from helpers import losses
+from helpers.fit import cpu_threads
 
 HIDDEN, DROPOUT = (256, 128), 0.3
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 40, 128, 3e-3, 1e-2
@@ -54,7 +55,7 @@ def fit(x, wanted, balance="none", multilabel=False, seed=0):
     """
     x, wanted = torch.from_numpy(np.asarray(x, np.float32)), torch.from_numpy(wanted)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]), train.cpu_threads(1):  # so small a network only waits for more threads
+    with torch.random.fork_rng(devices=[]), cpu_threads(1):  # so small a network only waits for more threads
         torch.manual_seed(seed)  # initial weights and dropout draw from the global generator
         network = TableNetwork(x.shape[1], wanted.shape[1])
         network.fit_standardisation(x)

@@ -1,272 +1,286 @@
-"""A step, an epoch, fit; cross-validation; weights in and out.
+"""Cross-validation of a network: one training per fold and seed, in one process or several, from where it stopped.
 
-What is trained is what is deployed: every step starts from waveforms and runs the same LogMel as prediction does.
+``python -m helpers.train --preset demo`` trains the network of 05 (its notebook calls `run` too); several processes
+share each batch with ``torchrun --nproc-per-node 2 -m -- helpers.train …`` (or ``make train NPROC=2``).
 """
 
+import argparse
 import contextlib
 import functools
-import math
+import hashlib
+import json
+import sys
+import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
-from sklearn.metrics import average_precision_score
 
-from helpers import artifacts, augment, backbones, batches, images, losses, models, split, targets
+from helpers import artifacts, batches, checkpoints, fit, images, losses, models, processes, split, stages, targets
+from helpers import config as configs
+from helpers.settings import Config
 
-
-def step(model, inputs, wanted, criterion, optimiser, settings, generator):
-    """One training step on a batch; returns (its loss, the share of its clips whose likeliest class is the wanted one).
-
-    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; criterion of
-        `make_criterion`; settings the config's Train section; generator of every random draw.
-    """
-    wanted = augment.smooth(wanted, settings.label_smoothing, model.multilabel)
-    if inputs.ndim == 3:
-        inputs = augment.perturb_images(inputs, settings.flip, settings.rotate, settings.zoom, generator)
-    else:
-        inputs = augment.perturb(inputs, settings.shift, settings.speed, settings.gain_db, generator)
-    inputs, wanted = augment.mixup(inputs, wanted, *augment.draw_mixup(len(wanted), settings.mixup_alpha, generator))
-    x = augment.mask_spectrogram(model.features(inputs), settings.masks, settings.mask_fraction, generator)
-    logits = model.network(x)
-    loss = criterion(logits, wanted)
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-    optimiser.step()
-    return loss.item(), (logits.argmax(dim=1) == wanted.argmax(dim=1)).float().mean().item()
+# Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their change.
+CARRIED_OUT = ("max_minutes", "threads", "processes", "resident", "capture", "views")
 
 
-def epoch(model, data, criterion, optimiser, schedule, settings, generator):
-    """One pass over the training batches: mean loss and accuracy, of altered and mixed clips. Raises on NaN."""
-    model.train()
-    steps = []
-    for inputs, wanted in data:
-        steps.append(step(model, inputs, wanted, criterion, optimiser, settings, generator))
-        schedule.step()
-    require_finite(steps, "training")
-    return np.mean(steps, axis=0).tolist()
+@dataclass
+class Clock:
+    """Shares the time that is left among the networks that are left. minutes None: no limit."""
+
+    minutes: float | None
+    networks: int
+    started: float = field(default_factory=time.monotonic)
+
+    def deadline(self):
+        """When the next network must be done, in seconds of time.monotonic; None: no limit."""
+        if self.minutes is None:
+            return None
+        now, self.networks = time.monotonic(), self.networks - 1
+        return now + max(0, self.started + 60 * self.minutes - now) / (self.networks + 1)
 
 
-def make_criterion(model, data, balance):
-    """The training loss, with the weights that its training batches' targets give each class."""
-    weights = losses.class_weights(data.targets, model.multilabel).to(data.device)
-    return functools.partial(losses.loss, balance=balance, weights=weights, multilabel=model.multilabel)
-
-
-def require_finite(values, which):
-    """Raise FloatingPointError, saying what to do, if a loss is NaN or infinite."""
-    if not np.isfinite(values).all():
-        raise FloatingPointError(f"The {which} loss is not finite. Lower train.learning_rate or train.clip_norm.")
-
-
-def evaluate(model, data):
-    """Plain cross-entropy per clip, never mixed, smoothed or weighted, and the score: accuracy, or with several labels
-    macro average precision. Returns (loss, score)."""
-    probabilities, truth = predict(model, data), data.targets.numpy()
-    likelihood = np.clip(np.where(truth > 0, probabilities, 1 - probabilities), 1e-7, 1)
-    if model.multilabel:
-        heard = truth.any(axis=0)
-        score = average_precision_score(truth[:, heard], probabilities[:, heard]) if heard.any() else 0.0
-        return float(-np.log(likelihood).mean()), float(score)
-    right = probabilities.argmax(axis=1) == truth.argmax(axis=1)
-    return float(-np.log(likelihood[truth > 0]).mean()), float(right.mean())
-
-
-@torch.no_grad()
-def predict(model, data, views=1):
-    """Class probabilities [clips, C] of a model over unshuffled batches, the mean over circularly shifted views."""
-    model.eval()
-    rows = []
-    for inputs, _ in data:
-        shifts = [round(view * inputs.shape[-1] / views) for view in range(views)]
-        rows.append(sum(model.probabilities(inputs.roll(shift, dims=-1)) for shift in shifts) / views)
-    return torch.cat(rows).cpu().numpy()
-
-
-def fit(model, training, validation, settings, generator, on_epoch=None):
-    """Train, keep the best epoch on validation, or the last one.
-
-    Args: model AudioClassifier; training Batches, shuffled; validation Batches or None, which means
-        that nothing is chosen and the last epoch is kept; settings the config's Train section; generator; on_epoch
-        called with each epoch's record. Returns the history, a list of dicts, of which one is `kept`. The model ends
-        with the kept weights.
-    """
-    if getattr(model.network, "origin", "random") != "random":  # what starts from nothing has nothing to keep
-        backbones.freeze(model.network, settings.freeze)
-    groups = backbones.parameter_groups(model, settings.learning_rate, settings.weight_decay, settings.layer_decay)
-    optimiser = torch.optim.AdamW(groups)
-    criterion = make_criterion(model, training, settings.balance)
-    schedule, after_epoch = make_schedule(optimiser, len(training), settings)
-    history, best, kept, best_weights = [], (-math.inf,), settings.epochs, None
-    for number in range(1, settings.epochs + 1):
-        started = time.perf_counter()
-        record = {"epoch": number, "learning_rate": optimiser.param_groups[0]["lr"]}
-        record["train_loss"], right = epoch(model, training, criterion, optimiser, schedule, settings, generator)
-        if not model.multilabel:
-            record["train_accuracy"] = right
-        if validation is not None:
-            loss, score = evaluate(model, validation)
-            require_finite([loss], "validation")
-            record |= {"validation_loss": loss, score_name(model): score}
-            after_epoch(loss)
-            merit = (-loss,) if settings.monitor == "loss" else (score, -loss)  # equal scores: the lower loss
-            if merit > best:
-                best, kept = merit, number
-                best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        history.append({**record, "seconds": round(time.perf_counter() - started, 3)})
-        if on_epoch:
-            on_epoch(history[-1])
-        if validation is not None and number - kept >= settings.patience:
-            break
-    if best_weights:
-        model.load_state_dict(best_weights)
-    return [{**record, "kept": record["epoch"] == kept} for record in history]
-
-
-def score_name(model):
-    """What the history calls the score on validation."""
-    return "validation_average_precision" if model.multilabel else "validation_accuracy"
-
-
-def make_schedule(optimiser, steps_per_epoch, settings):
-    """The learning rate over time: (schedule to step after each batch, function to call with each validation loss).
-
-    "cosine": a warm-up, then half a cosine down to 0. "plateau": the same rate until the validation loss has not
-    improved for train.plateau_patience epochs, then half of it, and so on.
-    """
-    steps = settings.epochs * steps_per_epoch
-    if settings.schedule == "cosine":
-        factor = functools.partial(warm_cosine, warmup=settings.warmup_fraction)
-        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: factor(done / steps)), lambda loss: None
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=settings.plateau_patience)
-    return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0), plateau.step
-
-
-def warm_cosine(progress, warmup):
-    """Learning-rate factor: a linear rise over the warm-up share of all steps, then half a cosine down to 0.
-
-    >>> [round(warm_cosine(p, 0.1), 2) for p in (0.0, 0.1, 0.55, 1.0)]
-    [0.0, 1.0, 0.5, 0.0]
-    """
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1e-9, 1 - warmup)))
-
-
-# --- cross-validation --------------------------------------------------------------------------------------
-
-
-def cross_validate(packed, rows, config, folder, device=None):
-    """Train one network per round, each tested once on a fold that chose nothing.
+def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=None, plan=None):
+    """Train the networks of each round, each round tested once on a fold that chose nothing.
 
     Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv; config; folder that the
-        models go to.
-    Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class;
-        history: a list of records with their fold).
+        models go to, and seeds.csv where there are several networks per fold; device; checkpoint_folder where trainings
+        under way are kept, so that they can go on, or None; plan rounds as of split.rounds, None: those of the config.
+    Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean over the seeds;
+        history: a list of records with their fold and seed).
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     labels = targets.classes(rows, config.data.multilabel)
-    plan = split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)
-    tables, history = [], []
-    with artifacts.progress(None, "train", len(plan) * config.train.epochs) as bar, cpu_threads(config.train.threads):
+    plan = plan or split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)
+    networks = len(plan) * (config.train.seeds + taught_again(config))
+    clock, tables, history = Clock(config.train.max_minutes, networks), [], []
+    kept_at = checkpoint_folder and functools.partial(checkpoint, checkpoint_folder, digest(packed, rows, config))
+    bar = artifacts.progress(None, "train", networks * config.train.epochs)
+    with bar, fit.cpu_threads(config.train.threads):
         for number, turn in enumerate(plan, 1):
             bar.set_description(f"fold {turn['test']} ({number}/{len(plan)})")
-            model, records, table = train_round(packed, rows, labels, turn, config, device, bar.update)
-            bar.update(number * config.train.epochs - bar.n)
-            save(model, Path(folder) / f"fold{turn['test']}", labels, config, turn)
-            history += [{"fold": turn["test"], **record} for record in records]
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True), history
+            worker = Round(packed, rows, labels, turn, config, device or processes.device(), clock, bar, kept_at)
+            found, records = worker.run(Path(folder))
+            tables += found
+            history += records
+    return collect(tables, labels, Path(folder)), history
 
 
-def train_round(packed, rows, labels, turn, config, device, tick=lambda: None):
-    """Train on a round's training folds, choose on its validation fold, predict its test fold.
-
-    Returns (model, history, table of out-of-fold probabilities).
-    """
-    seed = config.seed * 1000 + turn["test"]
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    model = models.build(config, len(labels)).to(device)
-    training = fold_rows(rows, turn["train"], with_copies=config.train.augmented_copies)
-    if config.train.inputs == "images":
-        training = images.without_repeats(packed, training)
-    shuffled = make_batches(packed, training, labels, config, device, generator)
-    validation = None
-    if turn["validation"] is not None:
-        validation = make_batches(packed, fold_rows(rows, [turn["validation"]]), labels, config, device)
-    model.fit_standardisation(make_batches(packed, training, labels, config, device))
-    history = fit(model, shuffled, validation, config.train, generator, lambda record: tick())
-    test = fold_rows(rows, [turn["test"]])
-    probabilities = predict(model, make_batches(packed, test, labels, config, device), config.train.views)
-    table = pd.DataFrame(probabilities, columns=labels)
-    return model, history, pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), table], axis=1)
+def taught_again(config):
+    """Whether the networks of a fold are teachers of the one that is kept."""
+    return bool(config.train.distil) or config.train.pseudo_labels is not None
 
 
-def fold_rows(rows, folds, with_copies=False):
-    """The training-side clips of some folds; augmented copies only where asked, and they follow their parent."""
-    chosen = rows["split"].eq("train") & rows["fold"].isin(list(folds))
-    return rows[chosen & (rows["parent_id"].eq("") | with_copies)]
+def collect(tables, labels, folder):
+    """The mean of the networks' probabilities per clip; several per fold are written to seeds.csv one by one."""
+    table = pd.concat(tables, ignore_index=True)
+    if table["seed"].nunique() > 1 and processes.is_first():
+        artifacts.write_table(folder / "seeds.csv", table)
+    order = table.drop_duplicates("clip_id")[["clip_id", "fold"]]
+    return order.merge(table.groupby("clip_id")[labels].mean().reset_index(), on="clip_id").reset_index(drop=True)
 
 
-def make_batches(packed, rows, labels, config, device, generator=None):
-    """Batches of some rows of waveforms.csv; shuffled, or drawn evenly over the classes, if there is a generator."""
-    wanted = torch.from_numpy(targets.matrix(rows["label"], labels))
-    chances = losses.sampling_weights(wanted) if config.train.balance == "sampling" and generator else None
-    return batches.Batches(packed, rows.index.to_numpy(), wanted, config.train.batch_size, device, generator, chances)
+@dataclass
+class Round:
+    """One round of cross-validation: its networks learn from the training folds and predict the test fold."""
+
+    packed: np.ndarray
+    rows: pd.DataFrame
+    labels: list
+    turn: dict
+    config: Config
+    device: str
+    clock: Clock
+    bar: object
+    kept_at: object  # a function from a network's name, and its teachers, to its Checkpoint, or None
+
+    def run(self, folder):
+        """Train, save below `folder`, predict: (tables of out-of-fold probabilities with their seed, history)."""
+        fold, train = f"fold{self.turn['test']}", self.config.train
+        training = self.training_rows()
+        wanted = torch.from_numpy(targets.matrix(training["label"], self.labels))
+        names = [fold + (f"-seed{seed}" if seed else "") for seed in range(train.seeds)]
+        made = [self.network(seed, name, training.index, wanted) for seed, name in enumerate(names)]
+        if taught_again(self.config):
+            made = [self.network(0, fold, *self.with_pseudo_labels(training.index, wanted, made), made, "-taught")]
+        for name, (model, records) in zip(names, made, strict=False):
+            if processes.is_first():
+                ended = fit.why_ended(records, train)
+                checkpoints.save(model, folder / name, self.labels, self.config, self.turn, ended=ended)
+        history = [
+            {"fold": self.turn["test"], **({"seed": seed} if len(made) > 1 else {}), **record}
+            for seed, (_, records) in enumerate(made)
+            for record in records
+        ]
+        return [self.predict(model).assign(seed=seed) for seed, (model, _) in enumerate(made)], history
+
+    def training_rows(self):
+        """The rows that are learned from, copies included where asked."""
+        training = split.fold_rows(self.rows, self.turn["train"], with_copies=self.config.train.augmented_copies)
+        return images.without_repeats(self.packed, training) if self.config.train.inputs == "images" else training
+
+    def network(self, seed, name, members, wanted, teachers=(), suffix=""):
+        """One network, trained: (model with the weights that are kept, history)."""
+        started, settings = fit.derived(self.config.seed, self.turn["test"], seed, len(suffix)), self.config.train
+        torch.manual_seed(started)
+        model = models.build(self.config, len(self.labels)).to(self.device)
+        model.fit_standardisation(self.batches(members, wanted))
+        validation = None
+        if self.turn["validation"] is not None:
+            held = split.fold_rows(self.rows, [self.turn["validation"]])
+            validation = self.batches(held.index, targets.matrix(held["label"], self.labels))
+        history = fit.fit(
+            model, self.batches(members, wanted, torch.Generator()), validation, settings, started,
+            teachers=[teacher.eval() for teacher, _ in teachers] if settings.distil else (),
+            on_epoch=lambda record: self.bar.update(),
+            checkpoint=self.kept_at and self.kept_at(name + suffix, teachers), deadline=self.clock.deadline(),
+        )  # fmt: skip
+        self.bar.update(settings.epochs - len(history))
+        return model.eval(), history
+
+    def with_pseudo_labels(self, members, wanted, made):
+        """The training clips and, with train.pseudo_labels, the test clips of whose label the networks are sure.
+
+        These are clips of the test set, which has no labels; the fold that is tested is never among them, nor is a clip
+        of a group that lies in it.
+        """
+        if self.config.train.pseudo_labels is None:
+            return members, wanted
+        held_out = split.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])["group"]
+        unlabelled = self.rows[self.rows["split"].eq("test") & ~self.rows["group"].isin(held_out)]
+        if not len(unlabelled):
+            return members, wanted
+        data = self.batches(unlabelled.index, np.zeros((len(unlabelled), len(self.labels)), np.float32))
+        answers = np.mean([fit.predict(model, data, self.config.train.views) for model, _ in made], axis=0)
+        answers = processes.agreed(answers)  # or processes would count their batches differently
+        sure = np.maximum(answers, 1 - answers).min(axis=1) if self.config.data.multilabel else answers.max(axis=1)
+        sure = sure >= self.config.train.pseudo_labels
+        added = torch.from_numpy(answers[sure].astype(np.float32))
+        return [*members, *unlabelled.index[sure]], torch.cat([wanted, added])
+
+    def predict(self, model):
+        """The network's probabilities of the test fold's clips: clip_id, fold and a column per class."""
+        test = split.fold_rows(self.rows, [self.turn["test"]])
+        held = self.batches(test.index, targets.matrix(test["label"], self.labels))
+        table = pd.DataFrame(fit.predict(model, held, self.config.train.views), columns=self.labels)
+        return pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), table], axis=1)
+
+    def batches(self, members, wanted, generator=None):
+        """Batches of some rows; with a generator shuffled, or drawn evenly over the classes, and shared out."""
+        train, wanted = self.config.train, torch.as_tensor(wanted)
+        chances = losses.sampling_weights(wanted) if train.balance == "sampling" and generator else None
+        share = processes.place() if generator else (0, 1)
+        return batches.Batches(
+            self.packed, np.asarray(members), wanted, train.batch_size, self.device, generator, chances, share,
+            train.resident,
+        )  # fmt: skip
 
 
-@contextlib.contextmanager
-def cpu_threads(count):
-    """Use so many CPU threads inside the block; 0 leaves torch's own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def digest(packed, rows, config):
+    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them, the settings."""
+    sections = dict.fromkeys(("audio", "clean", "features", "model", "train", "split", "seed"), True)
+    part = config.model_dump(mode="json", include={**sections, "data": {"multilabel"}})
+    part["train"] = {key: value for key, value in part["train"].items() if key not in CARRIED_OUT}
+    clips = rows[["clip_id", "label", "split", "group", "fold"]].to_csv(index=False)
+    found = hashlib.sha256((json.dumps(part, sort_keys=True) + clips).encode())
+    found.update(np.ascontiguousarray(packed).reshape(-1))
+    return found.hexdigest()
+
+
+def checkpoint(folder, digest, name, teachers=()):
+    """Where the training of a network is kept; it is another one where its teachers have learned longer."""
+    epochs = "".join(f" {len(history)}" for _, history in teachers)
+    return checkpoints.Checkpoint(Path(folder) / f"{name}.safetensors", digest + epochs)
 
 
 def kept_epochs(history):
-    """The record of each fold's kept epoch: the best on validation, or the last where nothing was chosen."""
+    """The record of each network's kept epoch: the best on validation, or the last where nothing was chosen."""
     return history[history["kept"]].drop(columns="kept").reset_index(drop=True)
 
 
-# --- weights -----------------------------------------------------------------------------------------------
+# --- a run's network, from the notebook or the command line -------------------------------------------------
 
 
-def save(model, folder, labels, config, turn):
-    """Write a classifier as weights (safetensors) and a card (JSON): labels, config, folds, the weights' SHA-256."""
-    with artifacts.replacing(folder) as temporary:
-        temporary.mkdir()
-        weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-        save_file(weights, temporary / "weights.safetensors")
-        card = {
-            "labels": labels,
-            "folds": {**turn, "train": list(turn["train"])},
-            "parameters": models.count_parameters(model),
-            "origin": getattr(model.network, "origin", "random"),  # of its weights before training
-            "sha256": artifacts.file_digest(temporary / "weights.safetensors"),
-            "config": config.model_dump(
-                mode="json",
-                include={
-                    **dict.fromkeys(("preset", "seed", "audio", "clean", "features", "model", "train"), True),
-                    "data": {"multilabel"},
-                },
-            ),
-        }
-        artifacts.write_json(temporary / "card.json", card)
+def run(folder, config):
+    """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
+
+    In this process, or, with train.processes, in several that torchrun starts on this machine.
+    Args: folder of the run, with the files of 04; config. Returns (out-of-fold table, history), as `cross_validate`.
+    Raises processes.TrainingError if a process fails.
+    """
+    if config.train.processes > 1 and processes.place()[1] == 1:
+        return _in_several(folder, config)
+    rows = artifacts.read_table(folder / "waveforms.csv")
+    if config.train.inputs == "images":
+        inputs = images.read_images(folder / "spectrograms", rows, config.features.image_size)
+    else:
+        inputs = np.load(folder / "waveforms.npy", mmap_mode="r")
+    target = folder / "models" / "cnn"
+    with artifacts.replacing(target) if processes.is_first() else contextlib.nullcontext(target) as temporary:
+        if processes.is_first():
+            temporary.mkdir()
+        table, history = cross_validate(inputs, rows, config, temporary, checkpoint_folder=folder / "checkpoints")
+        if processes.is_first():
+            artifacts.write_table(temporary / "out_of_fold.csv", table)
+            artifacts.write_json(folder / "history.json", history)
+    return table, history
 
 
-def load(folder, config, device="cpu"):
-    """A saved classifier, ready to predict: (model, card). Raises ValueError if the weights are not the card's."""
-    card = artifacts.read_json(Path(folder) / "card.json")
-    if artifacts.file_digest(Path(folder) / "weights.safetensors") != card["sha256"]:
-        raise ValueError(f"{folder}: the weights are damaged (their SHA-256 is not the card's). Train again: FORCE=1.")
-    model = models.build(config, len(card["labels"]), fresh=False)
-    model.load_state_dict(load_file(Path(folder) / "weights.safetensors"))
-    return model.to(device).eval(), card
+def _in_several(folder, config):
+    """The same in processes of their own, from which only files come back."""
+    with tempfile.TemporaryDirectory() as scratch:
+        artifacts.write_json(Path(scratch) / "config.json", config.model_dump(mode="json"))
+        options = ("--config", f"{scratch}/config.json", "--run", folder.name)
+        processes.start(config.train.processes, "helpers.train", *options)
+    table = artifacts.read_table(folder / "models" / "cnn" / "out_of_fold.csv")
+    return table, artifacts.read_json(folder / "history.json")
+
+
+def main(arguments=None):
+    """Train the network of 05 from the command line. Returns the exit status: 0 done, 1 failed, 2 wrong settings."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.train",
+        description="Train a run's network; with `torchrun --nproc-per-node N -m -- helpers.train` in N processes. "
+        "What was stopped goes on where it was.",
+    )
+    configs.add_options(parser)
+    parser.add_argument("--config", help="a whole configuration as JSON, instead of the other settings")
+    options = parser.parse_args(arguments)
+    try:
+        if options.config:
+            config = Config(**artifacts.read_json(options.config))
+        else:
+            config = configs.load(options.preset, options.data, options.seed, options.fast, options.settings)
+        folder = stages.run_folder(config, options.run)
+        if not (folder / "waveforms.npy").is_file():
+            raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
+        with processes.together():
+            table, history = run(folder, config)
+            if processes.is_first():
+                print(account(table, history, folder))
+    except configs.ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (artifacts.StageError, processes.TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The next call goes on where this one was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def account(table, history, folder):
+    """What a training made, in a few lines."""
+    seconds = sum(record["seconds"] for record in history)
+    networks = len({(record["fold"], record.get("seed", 0)) for record in history})
+    return (
+        f"{networks} networks, {len(history)} epochs, {seconds:.0f} s; {len(table)} clips predicted out of fold.\n"
+        f"{folder / 'models' / 'cnn'}; the notebooks (`make run-all`) take it from there."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

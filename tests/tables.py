@@ -8,8 +8,11 @@ from helpers.settings import Config
 SMALL = {
     "audio": {"sample_rate": 8000, "clip_seconds": 0.5},
     "features": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "f_min": 50.0},
-    "model": {"channels": (8, 16), "dropout": 0.0},
-    "train": {"epochs": 4, "batch_size": 8, "views": 1, "threads": 1, "learning_rate": 0.01, "masks": 0},
+    "model": {"name": "cnn", "channels": (8, 16), "dropout": 0.0},
+    "train": {
+        **{"epochs": 4, "batch_size": 8, "views": 1, "threads": 1, "learning_rate": 0.01, "masks": 0, "ema": 0.0},
+        **{"select": "validation", "mix": "mixup", "speed": 0.1, "polarity": False},
+    },
     "evaluate": {"bootstrap_samples": 200},
 }
 

@@ -15,7 +15,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config, tone
 
-from helpers import artifacts, models, predict, train
+from helpers import artifacts, checkpoints, models, predict
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
 LABELS = ["bell", "dog", "rain"]
@@ -28,7 +28,9 @@ def save_run(name, labels=LABELS, **sections):
     for fold in (1, 2):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        train.save(models.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn)
+        checkpoints.save(
+            models.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn
+        )
     artifacts.write_json(folder / "run.json", {"config": config.model_dump(mode="json")})
     return folder
 

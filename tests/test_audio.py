@@ -262,6 +262,18 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_never_anything_else(tmp_path
 # --- mono, resampling, writing -----------------------------------------------------------------------------
 
 
+def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
+    audio.write(tmp_path / "ours.flac", CHORD, RATE)
+    soundfile.write(tmp_path / "theirs.flac", CHORD, RATE, subtype="PCM_16")
+    assert (tmp_path / "ours.flac").read_bytes() == (tmp_path / "theirs.flac").read_bytes()
+
+
+@LAW
+@given(st.lists(st.floats(-120, 0), min_size=1, max_size=40))
+def test_the_tenth_percentile_is_numpys(levels):
+    assert audio._tenth(np.array(levels)) == pytest.approx(np.percentile(levels, 10), rel=1e-12, abs=1e-12)
+
+
 def test_mono_is_the_mean_of_the_channels():
     left, right = noise(seed=1), noise(seed=2)
     mono, cancels = audio.to_mono(np.stack([left, right], axis=1))

@@ -1,7 +1,6 @@
-"""Augmentation: nothing at strength zero, nothing in place, the same seed the same copy, labels that stay shares."""
+"""Offline copies: nothing in place, the same seed the same copy, whatever runs beside it; training clips only."""
 
 import json
-import math
 import tempfile
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tables import noise, small_config, tone
 
 from helpers import audio, augment
@@ -20,154 +16,12 @@ from helpers.settings import Augment, Transform
 
 RATE = 8000
 NAMES = ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb")
-law = settings(deadline=None, max_examples=30, derandomize=True)
-seeds = st.integers(0, 2**31 - 1)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def always_highest(monkeypatch):
-    """Let every draw be the upper end of its range."""
-    monkeypatch.setattr(
-        augment, "_uniform", lambda like, generator, low, high: torch.full((len(like), 1), high).to(like)
-    )
 
 
 @pytest.fixture(autouse=True)
 def own_rooms(tmp_path_factory, monkeypatch):
     """Impulse responses go to a folder of this test, not of this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("rooms")))
-
-
-# --- batched -----------------------------------------------------------------------------------------------
-
-
-@law
-@given(seeds, st.integers(1, 4), st.integers(2, 3000), st.sampled_from([torch.float32, torch.float64]))
-def test_perturb_is_the_identity_at_strength_zero(seed, batch, n, dtype):
-    waveforms = torch.randn(batch, n, generator=generator(seed), dtype=dtype)
-    assert torch.equal(augment.perturb(waveforms, 0.0, 0.0, 0.0, generator(seed)), waveforms)
-
-
-@law
-@given(seeds, st.integers(1, 4), st.integers(2, 3000), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 12))
-def test_perturb_keeps_shape_dtype_and_input_and_adds_no_more_than_its_gain(seed, batch, n, shift, speed, gain_db):
-    waveforms = torch.rand(batch, n, generator=generator(seed)) * 2 - 1
-    before = waveforms.clone()
-    perturbed = augment.perturb(waveforms, shift, speed, gain_db, generator(seed))
-    assert perturbed.shape == waveforms.shape and perturbed.dtype == waveforms.dtype
-    assert torch.equal(waveforms, before)
-    assert perturbed.abs().max() <= before.abs().max() * 10 ** (gain_db / 20) * (1 + 1e-5)
-
-
-def test_perturb_repeats_with_the_generator_and_differs_without():
-    waveforms = torch.randn(3, 500, generator=generator())
-    first, again, other = (augment.perturb(waveforms, 1.0, 0.1, 6.0, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-
-
-def test_perturb_shifts_around_the_circle(monkeypatch):
-    always_highest(monkeypatch)
-    waveforms = torch.randn(2, 1024, generator=generator())
-    shifted = augment.perturb(waveforms, 100 / 1024, 0.0, 0.0, None)
-    torch.testing.assert_close(shifted, waveforms.roll(-100, dims=1), rtol=0, atol=0)
-
-
-def test_perturb_interpolates_between_samples_even_across_the_seam(monkeypatch):
-    always_highest(monkeypatch)
-    waveforms = torch.randn(2, 8, generator=generator())
-    half_a_sample = augment.perturb(waveforms, 0.5 / 8, 0.0, 0.0, None)
-    torch.testing.assert_close(half_a_sample, (waveforms + waveforms.roll(-1, dims=1)) / 2)
-
-
-def test_perturb_speeds_a_tone_up_by_the_drawn_ratio(monkeypatch):
-    always_highest(monkeypatch)
-    fast = augment.perturb(torch.from_numpy(tone(800, RATE, 1.0))[None], 0.0, 0.25, 0.0, None)[0]
-    assert torch.fft.rfft(fast).abs().argmax().item() == 1000  # one second: bin = Hz
-
-
-def test_perturb_applies_the_drawn_gain_in_decibels(monkeypatch):
-    always_highest(monkeypatch)
-    waveforms = torch.randn(2, 64, generator=generator())
-    torch.testing.assert_close(augment.perturb(waveforms, 0.0, 0.0, 20.0, None), 10 * waveforms)
-
-
-def test_mixup_is_the_formula():
-    x, y = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    mixed_x, mixed_y = augment.mixup(x, y, torch.tensor([1, 0]), torch.tensor([0.75, 0.5]))
-    torch.testing.assert_close(mixed_x, torch.tensor([[1.5, 2.75], [2.0, 3.5]]))
-    torch.testing.assert_close(mixed_y, torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
-
-
-@law
-@given(seeds, st.integers(1, 9), st.integers(2, 6), st.floats(0, 5), st.floats(0, 0.9))
-def test_mixed_and_smoothed_labels_stay_distributions(seed, batch, n_classes, alpha, smoothing):
-    labels = torch.randint(n_classes, (batch,), generator=generator(seed))
-    smoothed = augment.smooth(torch.eye(n_classes)[labels], smoothing)
-    x = torch.randn(batch, 2, 3, 4, generator=generator(seed))
-    before = x.clone(), smoothed.clone()
-    mixed_x, mixed_y = augment.mixup(x, smoothed, *augment.draw_mixup(batch, alpha, generator(seed)))
-    assert mixed_x.shape == x.shape and torch.equal(x, before[0]) and torch.equal(smoothed, before[1])
-    for rows in (smoothed, mixed_y):
-        assert (rows >= 0).all()
-        torch.testing.assert_close(rows.sum(1), torch.ones(batch))
-    assert torch.equal(smoothed.argmax(1), labels)
-
-
-@law
-@given(seeds, st.integers(1, 9), st.integers(1, 6), st.floats(0, 0.9))
-def test_with_several_labels_each_class_is_smoothed_towards_a_half_for_itself(seed, batch, n_classes, smoothing):
-    targets = torch.randint(2, (batch, n_classes), generator=generator(seed)).float()
-    before = targets.clone()
-    smoothed = augment.smooth(targets, smoothing, multilabel=True)
-    torch.testing.assert_close(smoothed - 0.5, (1 - smoothing) * (targets - 0.5))
-    assert torch.equal(targets, before)
-
-
-@law
-@given(seeds, st.integers(1, 64), st.floats(0, 5))
-def test_drawn_partners_are_a_permutation_and_weights_at_least_a_half(seed, batch, alpha):
-    partner, weight = augment.draw_mixup(batch, alpha, generator(seed))
-    assert sorted(partner.tolist()) == list(range(batch))
-    assert ((weight >= 0.5) & (weight <= 1)).all()
-    assert torch.equal(weight, augment.draw_mixup(batch, alpha, generator(seed))[1])
-
-
-def test_mixup_without_alpha_changes_nothing():
-    x, y = torch.randn(4, 8, generator=generator()), torch.eye(4)
-    mixed_x, mixed_y = augment.mixup(x, y, *augment.draw_mixup(4, 0.0, generator()))
-    assert torch.equal(mixed_x, x) and torch.equal(mixed_y, y)
-
-
-@pytest.mark.parametrize("y", [torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), torch.tensor([[1, 0], [0, 1]])])
-def test_mixup_refuses_labels_that_are_not_distributions(y):
-    with pytest.raises(ValueError, match="one-hot"):
-        augment.mixup(torch.zeros(2, 3), y, torch.tensor([1, 0]), torch.ones(2))
-
-
-@law
-@given(seeds, st.integers(0, 4), st.floats(0, 0.9), st.integers(1, 40), st.integers(1, 40))
-def test_masks_blank_at_most_their_share_of_each_axis(seed, masks, fraction, n_mels, n_frames):
-    x = torch.ones(3, 1, n_mels, n_frames)
-    masked = augment.mask_spectrogram(x, masks, fraction, generator(seed))
-    assert masked.shape == x.shape and (x == 1).all() and ((masked == 0) | (masked == 1)).all()
-    for clip in masked[:, 0]:
-        kept_bands, kept_frames = clip.amax(1).sum(), clip.amax(0).sum()
-        if kept_bands and kept_frames:
-            assert n_mels - kept_bands <= masks * math.ceil(fraction * n_mels)
-            assert n_frames - kept_frames <= masks * math.ceil(fraction * n_frames)
-            assert clip.sum() == kept_bands * kept_frames  # whole bands and whole frames, nothing else
-
-
-def test_no_masks_change_nothing_and_many_change_something():
-    x = torch.randn(2, 1, 16, 30, generator=generator())
-    assert torch.equal(augment.mask_spectrogram(x, 0, 0.5, generator()), x)
-    assert not torch.equal(augment.mask_spectrogram(x, 2, 0.5, generator()), x)
-
-
-# --- offline copies ----------------------------------------------------------------------------------------
 
 
 def certain(name, **span):

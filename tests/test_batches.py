@@ -1,4 +1,6 @@
-"""Batches: every row once, or by its chances; targets beside their rows, and only a batch at a time read from disk."""
+"""Batches: every row comes, or by its chances, beside its target; shuffled they are full; read from disk one by one."""
+
+import math
 
 import numpy as np
 import pytest
@@ -24,26 +26,46 @@ def seen(batches):
 
 
 @law
-@given(st.integers(1, 50), st.integers(2, 12), st.booleans(), st.integers(0, 99))
-def test_every_row_comes_once_per_pass_with_its_own_label(n, batch_size, shuffle, seed):
+@given(st.integers(1, 50), st.integers(2, 12), st.integers(0, 99))
+def test_in_order_every_row_comes_once_with_its_own_label(n, batch_size, seed):
     rows = np.random.default_rng(seed).permutation(60)[:n]
-    generator = torch.Generator().manual_seed(seed) if shuffle else None
-    batches = Batches(numbered(60), rows, rows + 100, batch_size, generator=generator)
+    batches = Batches(numbered(60), rows, rows + 100, batch_size)
+    sizes = [len(labels) for _, labels in batches]
     numbers, labels = seen(batches)
-    dropped = shuffle and n > batch_size and n % batch_size == 1
-    assert len(set(numbers)) == len(numbers) == n - dropped and set(numbers) <= set(rows.tolist())
-    assert labels == [number + 100 for number in numbers]
-    if not shuffle:
-        assert numbers == rows.tolist()
+    assert numbers == rows.tolist() and labels == (rows + 100).tolist()
+    assert len(sizes) == len(batches) and all(size == batch_size for size in sizes[:-1]) and 0 < sizes[-1] <= batch_size
 
 
 @law
-@given(st.integers(1, 50), st.integers(2, 12), st.booleans())
-def test_len_counts_the_batches_and_only_the_last_is_smaller(n, batch_size, shuffle):
-    generator = torch.Generator().manual_seed(0) if shuffle else None
-    batches = Batches(numbered(n), np.arange(n), np.zeros(n, int), batch_size, generator=generator)
+@given(st.integers(2, 50), st.integers(2, 12), st.integers(0, 99))
+def test_shuffled_all_batches_are_full_and_every_row_comes_once_or_twice_with_its_own_label(n, batch_size, seed):
+    rows = np.random.default_rng(seed).permutation(60)[:n]
+    batches = Batches(numbered(60), rows, rows + 100, batch_size, generator=torch.Generator().manual_seed(seed))
     sizes = [len(labels) for _, labels in batches]
-    assert len(sizes) == len(batches) and all(size == batch_size for size in sizes[:-1])
+    numbers, labels = seen(batches)
+    assert sizes == [min(n, batch_size)] * len(batches) and len(batches) == math.ceil(n / batch_size)
+    assert sorted(numbers[:n]) == sorted(rows.tolist())  # each once, before any comes again
+    assert max(numbers.count(number) for number in set(numbers)) <= 2
+    assert labels == [number + 100 for number in numbers]
+
+
+@law
+@given(st.integers(2, 50), st.integers(2, 12), st.integers(1, 4), st.booleans(), st.integers(0, 99))
+def test_the_shares_of_several_processes_are_disjoint_and_together_the_batch(n, batch_size, processes, drawn, seed):
+    chances = torch.ones(n) / n if drawn else None
+
+    def passed(share):
+        generator = torch.Generator().manual_seed(seed)
+        return list(Batches(numbered(n), range(n), range(n), batch_size, "cpu", generator, chances, share))
+
+    shares = [passed((rank, processes)) for rank in range(processes)]
+    for whole, *parts in zip(passed((0, 1)), *shares, strict=True):
+        interleaved = torch.cat([labels for _, labels in parts]).sort().values
+        assert torch.equal(interleaved, whole[1].sort().values)
+        sizes = [len(labels) for _, labels in parts]
+        assert max(sizes) - min(sizes) <= 1
+        for waveforms, labels in parts:
+            assert [round(value * 32767) for value in waveforms[:, 0].tolist()] == labels.tolist()
 
 
 def test_waveforms_are_float_in_plus_minus_one_and_targets_stay_as_they_are():
@@ -67,7 +89,7 @@ def test_with_chances_rows_come_back_as_often_as_they_are_likely():
     )
     drawn = [number for _ in range(60) for number in seen(batches)[0]]
     counts = np.bincount(drawn, minlength=30).reshape(3, 10).sum(axis=1)
-    assert len(batches) == 5 and len(drawn) == 60 * 30  # a pass is as long as without chances
+    assert len(batches) == 5 and len(drawn) == 60 * 35  # a pass is as long as without chances
     assert counts[0] == 0 and counts[2] / counts[1] == pytest.approx(3, rel=0.2)
     numbers, targets = seen(batches)
     assert targets == numbers and len(set(numbers)) < 30  # each with its own target, some twice
@@ -84,7 +106,7 @@ def test_shuffling_repeats_with_the_generator_and_differs_from_pass_to_pass():
     assert first != second and first != sorted(first)
 
 
-def test_a_single_last_clip_is_dropped_only_when_shuffling():
+def test_a_last_batch_is_filled_up_only_when_shuffling():
     sizes = {
         shuffle: [
             len(labels)
@@ -94,7 +116,13 @@ def test_a_single_last_clip_is_dropped_only_when_shuffling():
         ]
         for shuffle in (False, True)
     }
-    assert sizes == {False: [4, 4, 1], True: [4, 4]}
+    assert sizes == {False: [4, 4, 1], True: [4, 4, 4]}
+
+
+def test_a_single_clip_cannot_be_learned_from_but_looked_at():
+    with pytest.raises(ValueError, match="1 clips to learn from"):
+        Batches(numbered(5), [3], [0], 2, generator=torch.Generator())
+    assert seen(Batches(numbered(5), [3], [0], 2)) == ([3], [0])
 
 
 def test_rows_and_targets_of_different_length_are_refused():

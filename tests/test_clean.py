@@ -1,5 +1,6 @@
 """Cutting covers, trimming keeps what is loud, silence stays finite, and no bad recording passes unnamed."""
 
+import noisereduce
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -178,6 +179,19 @@ def test_denoising_lowers_steady_noise_and_keeps_what_stands_out():
 def test_denoising_keeps_a_sound_that_lasts_for_half_of_the_recording():
     before, after = heard_after_denoising(quiet_seconds=1)
     assert after[1] == pytest.approx(before[1], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "n_samples"), [(8000, 8000), (16000, 80000), (16000, 80001), (44100, 100003), (16000, 600001)]
+)
+def test_denoising_with_little_silence_around_agrees_with_noisereduces_own_choice(sample_rate, n_samples):
+    seconds = n_samples / sample_rate
+    waveform = noise(seconds, sample_rate, rms=0.01) + tone(700, seconds, sample_rate, 0.3) * (
+        np.arange(n_samples) % sample_rate < sample_rate // 4
+    )
+    options = {"stationary": True, "y_noise": clean.quietest(waveform, sample_rate), "prop_decrease": 0.8}
+    theirs = noisereduce.reduce_noise(y=waveform, sr=sample_rate, **options)
+    np.testing.assert_allclose(clean.denoise(waveform, sample_rate), theirs, rtol=0, atol=1e-7)
 
 
 def test_denoising_takes_mono_only():

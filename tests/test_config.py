@@ -149,7 +149,7 @@ def test_another_network_of_the_same_config_learns_from_waveforms():
     images = config.load("demo", settings="train.inputs=images model.dropout=0.4")
     other = images.with_network("gru")
     assert (other.model.name, other.train.inputs, other.model.dropout) == ("gru", "waveforms", 0.4)
-    assert images.model.name == "cnn" and images.train.inputs == "images"
+    assert images.model.name == "resnet" and images.train.inputs == "images"
 
 
 def test_another_network_does_not_start_from_the_weights_of_the_first():
@@ -340,7 +340,7 @@ CHANGES = {
     "clean": "clean.denoise=true",
     "split": "split.folds=4",
     "augment": "augment.copies=2",
-    "features": "features.n_mels=64",
+    "features": "features.n_mels=96",
     "model": "model.dropout=0.3",
     "train": "train.epochs=3",
     "compare": "compare.augmented_copies=false",

@@ -1,5 +1,7 @@
 """Features: the front end agrees with librosa, nothing is lost in packing, and validation finds what is broken."""
 
+import threading
+
 import librosa
 import numpy as np
 import pandas as pd
@@ -85,6 +87,17 @@ def test_a_finite_gradient_flows_to_the_waveform(sound):
     features.LogMel(8000, 256, 128, 16)(waveform).sum().backward()
     assert waveform.grad.isfinite().all()
     assert waveform.grad.any() == sound.any()
+
+
+def test_threads_begun_for_many_clips_compute_alone_and_what_was_set_comes_back():
+    before, seen = torch.get_num_threads(), []
+    with pytest.raises(RuntimeError, match="stop"), features.one_torch_thread():
+        seen.append(torch.get_num_threads())
+        begun = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        begun.start()
+        begun.join()
+        raise RuntimeError("stop")
+    assert seen == [1, 1] and torch.get_num_threads() == before
 
 
 def test_log_mel_follows_the_config():
@@ -179,6 +192,14 @@ def test_mfccs_agree_with_librosa():
     theirs = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=None), n_mfcc=20).mean(axis=1)
     described = features.describe(waveform, config)
     np.testing.assert_allclose([described[f"mfcc_{i:02d}_mean"] for i in range(1, 21)], theirs, rtol=1e-3, atol=1e-2)
+
+
+@law
+@given(st.integers(0, 1000), st.integers(1, 9000), st.integers(1, 700), st.sampled_from([0.0, 1e-10, 1.0]))
+def test_the_zero_crossing_rate_is_librosas(seed, n_samples, hop_length, level):
+    waveform = np.float32(level) * np.random.default_rng(seed).integers(-2, 3, n_samples).astype(np.float32)
+    theirs = librosa.feature.zero_crossing_rate(waveform, hop_length=hop_length)[0]
+    np.testing.assert_array_equal(features.zero_crossing_rate(waveform, hop_length), theirs)
 
 
 def test_the_table_describes_each_clip_without_its_padding():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tables import noise, small_config, tone, tone_clips
 
-from helpers import augment, features, images
+from helpers import features, images, perturb
+from helpers.recipe import Train
 
 law = settings(deadline=None, max_examples=15, derandomize=True)
 SIZE = 32
@@ -348,7 +349,8 @@ def test_validation_survives_a_flipped_byte_in_the_head_of_any_part_of_the_file(
 
 
 def perturbed(batch, flip=0.0, rotate=0.0, zoom=0.0, seed=0):
-    return augment.perturb_images(batch, flip, rotate, zoom, torch.Generator().manual_seed(seed))
+    settings = Train(flip=flip, rotate=rotate, zoom=zoom)
+    return perturb.turn_images(batch, settings, torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -406,7 +408,7 @@ def test_every_image_draws_for_itself(batch):
 @pytest.fixture
 def certain(monkeypatch):
     """Every draw at the upper end of its range."""
-    monkeypatch.setattr(augment, "_uniform", lambda like, generator, low, high: torch.full((len(like), 1), high * 1.0))
+    monkeypatch.setattr(perturb, "_uniform", lambda size, generator, low, high: torch.full((size, 1), high * 1.0))
 
 
 def test_a_quarter_turn_agrees_with_numpy(batch, certain):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
-from helpers import augment, losses
+from helpers import losses, perturb
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 10_000)
@@ -146,7 +146,7 @@ def test_a_step_against_the_gradient_makes_the_truth_more_likely(multilabel):
 @given(seeds, st.floats(0, 0.9))
 def test_smoothing_agrees_with_torch(seed, smoothing):
     logits, wanted = batch(seed, multilabel=False)[0], hard(seed, multilabel=False)
-    smoothed = augment.smooth(wanted, smoothing)
+    smoothed = perturb.smooth(wanted, smoothing)
     torch.testing.assert_close(smoothed.sum(dim=1), torch.ones(len(wanted), dtype=torch.float64))
     expected = F.cross_entropy(logits, wanted.argmax(dim=1), label_smoothing=smoothing)
     torch.testing.assert_close(losses.loss(logits, smoothed), expected)
@@ -156,15 +156,15 @@ def test_smoothing_agrees_with_torch(seed, smoothing):
 @given(seeds, st.floats(0, 0.9))
 def test_each_of_several_labels_is_smoothed_as_one_of_two_classes(seed, smoothing):
     wanted = hard(seed, multilabel=True)
-    for column, found in zip(wanted.T, augment.smooth(wanted, smoothing, multilabel=True).T, strict=True):
-        two = augment.smooth(torch.stack([1 - column, column], dim=1), smoothing)
+    for column, found in zip(wanted.T, perturb.smooth(wanted, smoothing, multilabel=True).T, strict=True):
+        two = perturb.smooth(torch.stack([1 - column, column], dim=1), smoothing)
         torch.testing.assert_close(found, two[:, 1])
 
 
 @both
 def test_no_smoothing_changes_nothing(multilabel):
     wanted = hard(0, multilabel)
-    torch.testing.assert_close(augment.smooth(wanted, 0.0, multilabel), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(perturb.smooth(wanted, 0.0, multilabel), wanted, rtol=0, atol=0)
 
 
 # --- class weights -----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def drawn(name, files):
         "leak_gap": lambda: score_plots.leak_gap(
             {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)}, "accuracy"
         ),
-        "cleaning_ledger": lambda: score_plots.cleaning_ledger(LEDGER),
+        "changes": lambda: score_plots.changes(LEDGER, "What each cleaning step does"),
         "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),
     }[name]()
 

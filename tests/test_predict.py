@@ -7,7 +7,7 @@ import soundfile
 import torch
 from tables import noise, small_config, tone, tone_clips
 
-from helpers import artifacts, audio, clean, features, models, predict, train
+from helpers import artifacts, audio, checkpoints, clean, features, models, predict
 
 LABELS = ["bell", "dog", "rain"]
 
@@ -17,7 +17,9 @@ def save_run(folder, config):
     for fold in (1, 2):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        train.save(models.build(config, len(LABELS)), folder / "models" / "cnn" / f"fold{fold}", LABELS, config, turn)
+        checkpoints.save(
+            models.build(config, len(LABELS)), folder / "models" / "cnn" / f"fold{fold}", LABELS, config, turn
+        )
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_a_file_is_the_mean_of_its_clips_over_folds_and_views(run, recording):
     assert clips.shape == (2, 4000)
     rows = []
     for fold in (1, 2):
-        model, _ = train.load(run / "models" / "cnn" / f"fold{fold}", config)
+        model, _ = checkpoints.load(run / "models" / "cnn" / f"fold{fold}", config)
         with torch.no_grad():
             rows += [model(torch.from_numpy(np.roll(clips, shift, axis=1))).softmax(1) for shift in (0, 2000)]
     expected = pd.Series(torch.stack(rows).mean((0, 1)), index=LABELS)

@@ -1,6 +1,7 @@
-"""Training: it learns, keeps the epoch it should, repeats itself, and never meets what it is tested on."""
+"""Cross-validation: it learns, never meets what it is tested on, averages its seeds, and goes on where it was."""
 
 import math
+import time
 
 import numpy as np
 import pandas as pd
@@ -8,18 +9,31 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
 from tables import small_config, tone_clips, tone_scenes
 
-from helpers import artifacts, batches, features, images, models, split, targets, train
+from helpers import (
+    artifacts,
+    batches,
+    checkpoints,
+    features,
+    fit,
+    images,
+    models,
+    predict,
+    processes,
+    split,
+    targets,
+    train,
+)
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
+TURN = {"test": 1, "validation": 2, "train": (3,)}
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with train.cpu_threads(1):
+    with fit.cpu_threads(1):
         yield
 
 
@@ -28,19 +42,24 @@ def clips():
     return tone_clips()
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+class Bar:
+    """A bar that counts."""
+
+    done = 0
+
+    def update(self, by=1):
+        self.done += by
 
 
-def classifier(config, seed=0):
-    torch.manual_seed(seed)
-    return models.build(config, len(LABELS))
+def one_round(clips, config, turn=TURN, kept_at=None, labels=LABELS):
+    return train.Round(*clips, labels, turn, config, "cpu", train.Clock(None, 1), Bar(), kept_at)
 
 
 def data(clips, config, folds, shuffled=False):
-    packed, rows = clips
-    chosen = train.fold_rows(rows, folds)
-    return train.make_batches(packed, chosen, LABELS, config, "cpu", generator() if shuffled else None)
+    """Batches of the clips of some folds, as a round makes them."""
+    chosen = split.fold_rows(clips[1], folds)
+    wanted = targets.matrix(chosen["label"], LABELS)
+    return one_round(clips, config).batches(chosen.index, wanted, torch.Generator() if shuffled else None)
 
 
 def weights(model):
@@ -52,181 +71,15 @@ def assert_same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-# --- a step, an epoch, fit ---------------------------------------------------------------------------------
+def without_seconds(history):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
-@law
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_the_learning_rate_rises_then_falls_between_0_and_1(progress, warmup):
-    factor = train.warm_cosine(progress, warmup)
-    assert 0 <= factor <= 1
-    if progress + 0.01 <= warmup:
-        assert train.warm_cosine(progress + 0.01, warmup) >= factor
-    elif warmup <= progress <= 0.99:
-        assert train.warm_cosine(progress + 0.01, warmup) <= factor
-
-
-def test_the_learning_rate_peaks_where_the_warm_up_ends_and_ends_at_zero():
-    assert train.warm_cosine(0.2, 0.2) == 1 and train.warm_cosine(0.1, 0.2) == pytest.approx(0.5)
-    assert train.warm_cosine(1.0, 0.2) == pytest.approx(0, abs=1e-12)
-    assert train.warm_cosine(0.0, 0.0) == 1
-
-
-def test_steps_on_one_batch_lower_its_loss(clips):
-    config = small_config(
-        train={"mixup_alpha": 0.0, "label_smoothing": 0.0, "shift": 0.0, "speed": 0.0, "gain_db": 0.0}
-    )
-    model, held = classifier(config).train(), next(iter(data(clips, config, [1, 2])))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    criterion = train.make_criterion(model, data(clips, config, [1, 2]), "none")
-    steps = [train.step(model, *held, criterion, optimiser, config.train, generator()) for _ in range(6)]
-    losses = [loss for loss, _ in steps]
-    assert all(0 <= right <= 1 for _, right in steps)
-    assert losses[1] < losses[0] and losses[-1] < 0.7 * losses[0]
-
-
-def test_a_few_epochs_tell_two_tones_apart(clips):
-    config = small_config(train={"epochs": 6})
-    model = classifier(config)
-    training, validation = data(clips, config, [1, 2], shuffled=True), data(clips, config, [3])
-    model.fit_standardisation(training)
-    history = train.fit(model, training, validation, config.train, generator())
-    assert max(record["validation_accuracy"] for record in history) == 1
-    assert [record["epoch"] for record in history] == list(range(1, len(history) + 1))
-
-
-def test_fit_keeps_the_epoch_with_the_best_validation_loss(clips):
-    config = small_config(train={"epochs": 5, "learning_rate": 0.05})
-    model, validation = classifier(config), data(clips, config, [3])
-    history = train.fit(model, data(clips, config, [1, 2], shuffled=True), validation, config.train, generator())
-    [kept] = [record for record in history if record["kept"]]
-    assert train.evaluate(model, validation)[0] == min(record["validation_loss"] for record in history)
-    assert kept["validation_loss"] == min(record["validation_loss"] for record in history)
-
-
-def fitted_and_watched(clips, config):
-    """Train on folds 1 and 2, choose on 3: (model, history, its weights after each epoch)."""
-    model, after_epoch = classifier(config), []
-    training, validation = data(clips, config, [1, 2], shuffled=True), data(clips, config, [3])
-    watch = {"on_epoch": lambda record: after_epoch.append(weights(model))}
-    return model, train.fit(model, training, validation, config.train, generator(), **watch), after_epoch
-
-
-def test_training_stops_when_patience_ends_and_returns_to_the_best_epoch(clips, monkeypatch):
-    losses = iter([1.0, 0.5, 0.7, 0.6, 0.1])
-    monkeypatch.setattr(train, "evaluate", lambda model, data: (next(losses), 0.5))
-    config = small_config(train={"epochs": 5, "patience": 2})
-    model, history, after_epoch = fitted_and_watched(clips, config)
-    assert [record["validation_loss"] for record in history] == [1.0, 0.5, 0.7, 0.6]
-    assert [record["kept"] for record in history] == [False, True, False, False]
-    assert_same(weights(model), after_epoch[1])
-
-
-def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_the_lower_loss(clips, monkeypatch):
-    found = iter([(0.1, 0.5), (0.9, 0.8), (0.7, 0.8), (0.8, 0.8), (0.2, 0.7)])
-    monkeypatch.setattr(train, "evaluate", lambda model, data: next(found))
-    config = small_config(train={"epochs": 5, "monitor": "score"})
-    model, history, after_epoch = fitted_and_watched(clips, config)
-    assert [record["kept"] for record in history] == [False, False, True, False, False]
-    assert_same(weights(model), after_epoch[2])
-
-
-def test_on_a_plateau_the_learning_rate_is_halved_and_not_before(clips, monkeypatch):
-    found = iter([1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.4, 0.3])
-    monkeypatch.setattr(train, "evaluate", lambda model, data: (next(found), 0.5))
-    config = small_config(train={"epochs": 8, "schedule": "plateau", "plateau_patience": 2})
-    training, validation = data(clips, config, [1, 2], shuffled=True), data(clips, config, [3])
-    history = train.fit(classifier(config), training, validation, config.train, generator())
-    # 0.5 is the best of epoch 2; epochs 3 and 4 may stall, epoch 5 is one too many
-    assert [record["learning_rate"] for record in history] == pytest.approx([0.01] * 5 + [0.005] * 3)
-
-
-def test_without_validation_nothing_is_chosen_and_the_last_epoch_stays(clips):
-    config, after_epoch = small_config(train={"epochs": 3, "patience": 1}), []
-    model = classifier(config)
-    history = train.fit(
-        model,
-        data(clips, config, [1, 2], shuffled=True),
-        None,
-        config.train,
-        generator(),
-        on_epoch=lambda record: after_epoch.append(weights(model)),
-    )
-    assert len(history) == 3 and not any("validation_loss" in record for record in history)
-    assert [record["kept"] for record in history] == [False, False, True]
-    assert_same(weights(model), after_epoch[-1])
-
-
-def test_a_loss_that_is_not_finite_stops_the_training(clips):
-    config = small_config()
-    model = classifier(config)
-    torch.nn.init.constant_(model.network.head[-1].weight, math.nan)
-    with pytest.raises(FloatingPointError, match="learning_rate"):
-        train.fit(model, data(clips, config, [1, 2], shuffled=True), None, config.train, generator())
-
-
-def test_a_validation_loss_that_is_not_finite_is_refused_in_the_same_words(clips, monkeypatch):
-    monkeypatch.setattr(train, "evaluate", lambda model, data: (math.nan, 0.5))
-    config = small_config()
-    with pytest.raises(FloatingPointError):
-        train.fit(
-            classifier(config),
-            data(clips, config, [1], shuffled=True),
-            data(clips, config, [3]),
-            config.train,
-            generator(),
-        )
-
-
-def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
-    config = small_config()
-    model, held = classifier(config).eval(), data(clips, config, [3])
-    with torch.no_grad():
-        logits = torch.cat([model(waveforms) for waveforms, _ in held])
-    loss, accuracy = train.evaluate(model, held)
-    answers = held.targets.argmax(1)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, answers).item(), rel=1e-5)
-    assert accuracy == pytest.approx((logits.argmax(1) == answers).float().mean().item())
-
-
-def test_with_several_labels_the_score_is_the_average_precision_of_the_classes_that_are_there(clips):
-    config = small_config(data={"multilabel": True})
-    (packed, rows), names = tone_scenes(groups_per_fold=1), ["absent", *LABELS]
-    torch.manual_seed(0)
-    model, held = models.build(config, 3).eval(), train.make_batches(packed, rows, names, config, "cpu")
-    with torch.no_grad():
-        logits = torch.cat([model(waveforms) for waveforms, _ in held])
-    loss, score = train.evaluate(model, held)
-    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, held.targets)
-    assert loss == pytest.approx(cross_entropy.item(), rel=1e-5)
-    areas = [average_precision_score(held.targets[:, c], logits[:, c].sigmoid()) for c in (1, 2)]
-    assert score == pytest.approx(np.mean(areas))
-
-
-def test_views_are_the_mean_over_rolled_clips(clips):
-    config = small_config()
-    model, held = classifier(config).eval(), data(clips, config, [1])
-    waveforms = torch.cat([waveforms for waveforms, _ in held])
-    with torch.no_grad():
-        rolled = [model(waveforms.roll(shift, dims=1)).softmax(1) for shift in (0, 1000, 2000, 3000)]
-    np.testing.assert_allclose(train.predict(model, held, views=4), torch.stack(rolled).mean(0), rtol=1e-4, atol=1e-6)
-
-
-def test_predictions_are_distributions_and_leave_the_model_alone(clips):
-    config = small_config(model={"dropout": 0.5})
-    model, held = classifier(config), data(clips, config, [1, 2, 3])
-    before = weights(model)
-    probabilities = train.predict(model, held)
-    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(probabilities, train.predict(model, held))
-    assert_same(weights(model), before)
-
-
-# --- cross-validation --------------------------------------------------------------------------------------
+# --- who learns, who is tested -----------------------------------------------------------------------------
 
 
 def with_copies(clips):
-    """The clips and an augmented copy of each, which follow their parents."""
+    """The clips and an augmented copy of each, which follow their parents, and two clips of the test set."""
     packed, rows = clips
     copies = rows.assign(parent_id=rows["clip_id"], clip_id=rows["clip_id"] + "-a0")
     test = rows.head(2).assign(split="test", label="", clip_id=["t1", "t2"], fold=pd.NA, group=["t1", "t2"])
@@ -243,8 +96,8 @@ def test_no_group_is_trained_on_and_tested_or_chosen_with(clips, tmp_path, monke
     monkeypatch.setattr(
         models.AudioClassifier, "fit_standardisation", lambda model, d: (standardised.append(d), standardise(model, d))
     )
-    fit = train.fit
-    monkeypatch.setattr(train, "fit", lambda *args: (met.append(args[1:3]), fit(*args))[1])
+    fitted = fit.fit
+    monkeypatch.setattr(fit, "fit", lambda *args, **more: (met.append(args[1:3]), fitted(*args, **more))[1])
     train.cross_validate(packed, rows, config, tmp_path, device="cpu")
     for turn, (training, validation), fitted_on in zip(split.rounds([1, 2, 3], select), met, standardised, strict=True):
         trained = rows.loc[training.rows]
@@ -271,7 +124,7 @@ def test_cross_validation_predicts_every_training_clip_once_and_saves_each_fold(
     truth = originals.set_index("clip_id")["label"][table["clip_id"]]
     assert (table[LABELS].idxmax(axis=1).to_numpy() == truth.to_numpy()).mean() > 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fold1", "fold2", "fold3"]
-    assert {record["fold"] for record in history} == {1, 2, 3}
+    assert {record["fold"] for record in history} == {1, 2, 3} and not any("seed" in record for record in history)
 
 
 def test_the_kept_epochs_are_one_record_per_fold():
@@ -281,23 +134,31 @@ def test_the_kept_epochs_are_one_record_per_fold():
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
-    turn = {"test": 1, "validation": 2, "train": (3,)}
+    wanted = torch.from_numpy(targets.matrix(split.fold_rows(clips[1], [3])["label"], LABELS))
+    members = split.fold_rows(clips[1], [3]).index
 
-    def trained(seed):
-        config = small_config(train={"epochs": 2, "masks": 1}).model_copy(update={"seed": seed})
-        return weights(train.train_round(*clips, LABELS, turn, config, "cpu")[0])
+    def trained(config_seed, seed=0, suffix=""):
+        config = small_config(train={"epochs": 2, "masks": 1}).model_copy(update={"seed": config_seed})
+        return weights(one_round(clips, config).network(seed, "fold1", members, wanted, suffix=suffix)[0])
 
-    first, again, other = (trained(seed) for seed in (3, 3, 4))
+    first, again = trained(3), trained(3)
     assert_same(first, again)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
+    for other in (trained(4), trained(3, seed=1), trained(3, suffix="-taught")):
+        assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_cpu_threads_are_given_back_even_after_an_error():
-    before = torch.get_num_threads()
-    with pytest.raises(RuntimeError), train.cpu_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise RuntimeError
-    assert torch.get_num_threads() == before
+def test_a_single_split_trains_one_network_and_predicts_one_fold(clips, tmp_path):
+    config = small_config(train={"epochs": 1, "select": "last"}, split={"test_folds": 1})
+    table, history = train.cross_validate(*clips, config, tmp_path, device="cpu")
+    assert set(table["fold"]) == {1} == {record["fold"] for record in history}
+    assert [path.name for path in tmp_path.iterdir()] == ["fold1"]
+
+
+def test_batches_of_test_clips_need_no_label(clips):
+    packed, rows = with_copies(clips)
+    test = rows[rows["split"].eq("test")]
+    made = one_round((packed, rows), small_config()).batches(test.index, targets.matrix(test["label"], LABELS))
+    assert isinstance(made, batches.Batches) and made.targets.tolist() == [[0, 0], [0, 0]]
 
 
 # --- class balance, images, several labels -----------------------------------------------------------------
@@ -317,18 +178,6 @@ def test_only_drawing_for_training_is_balanced_and_there_classes_come_alike(clip
     assert (drawing.targets.sum(0) == torch.tensor([8, 4])).all()
     drawn = torch.cat([wanted for _ in range(50) for _, wanted in drawing]).mean(0)
     torch.testing.assert_close(drawn, torch.tensor([0.5, 0.5]), atol=0.08, rtol=0)
-
-
-def test_the_criterion_weighs_classes_by_the_training_batches_alone(clips):
-    config = small_config()
-    model, training = classifier(config), data(unbalanced(clips), config, [1, 2])
-    logits, wanted = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    plain = -logits.log_softmax(1)[[0, 1], [0, 1]]
-    found = {balance: train.make_criterion(model, training, balance) for balance in ("none", "sampling", "weights")}
-    assert found["none"](logits, wanted) == found["sampling"](logits, wanted)
-    assert found["none"](logits, wanted).item() == pytest.approx(plain.mean().item())
-    weighted = (plain * torch.tensor([12 / (2 * 8), 12 / (2 * 4)])).mean()
-    assert found["weights"](logits, wanted).item() == pytest.approx(weighted.item())
 
 
 EASY = {"epochs": 20, "batch_size": 4, "select": "last", "mixup_alpha": 0.0, "speed": 0.0}
@@ -358,7 +207,7 @@ def test_a_network_learns_two_tones_from_their_images_and_then_hears_waveforms(c
     pictures = (images.mel_image(config)(waveforms) * 255).round().to(torch.uint8).numpy()
     found, wanted, _, _ = learned(pictures, rows, config, tmp_path)
     assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.9
-    model, _ = train.load(tmp_path / "fold1", config)
+    model, _ = checkpoints.load(tmp_path / "fold1", config)
     tested = np.flatnonzero(rows["fold"].eq(1))
     with torch.no_grad():
         again = model.probabilities(waveforms[tested]).numpy()
@@ -375,59 +224,285 @@ def test_a_network_learns_to_hear_two_tones_one_or_none(tmp_path):
     assert artifacts.read_json(tmp_path / "fold1" / "card.json")["config"]["data"]["multilabel"] is True
 
 
-def test_a_single_split_trains_one_network_and_predicts_one_fold(clips, tmp_path):
-    config = small_config(train={"epochs": 1, "select": "last"}, split={"test_folds": 1})
-    table, history = train.cross_validate(*clips, config, tmp_path, device="cpu")
-    assert set(table["fold"]) == {1} == {record["fold"] for record in history}
-    assert [path.name for path in tmp_path.iterdir()] == ["fold1"]
+# --- several networks, and what they teach -----------------------------------------------------------------
 
 
-# --- weights -----------------------------------------------------------------------------------------------
+def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips, tmp_path):
+    packed, rows = clips
+    folder = tmp_path / "models" / "cnn"
+    config = small_config(train={"epochs": 1, "select": "last", "seeds": 2, "views": 2})
+    table, history = train.cross_validate(packed, rows, config, folder, device="cpu")
+    seeds = pd.read_csv(folder / "seeds.csv")
+    assert list(table) == ["clip_id", "fold", *LABELS] and table["clip_id"].is_unique and len(table) == len(rows)
+    assert set(seeds["seed"]) == {0, 1} and len(seeds) == 2 * len(table)
+    mean = seeds.groupby("clip_id")[LABELS].mean().loc[table["clip_id"]]
+    np.testing.assert_allclose(table[LABELS], mean, rtol=1e-6)
+    one, other = (seeds[seeds["seed"].eq(seed)].set_index("clip_id")[LABELS] for seed in (0, 1))
+    assert not np.allclose(one, other)
+    names = [f"fold{fold}{seed}" for fold in (1, 2, 3) for seed in ("", "-seed1")]
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == names
+    assert [(record["fold"], record["seed"]) for record in history] == [(f, s) for f in (1, 2, 3) for s in (0, 1)]
+    assert len(predict.Bundle(tmp_path).models) == 6
+
+
+def test_each_network_of_a_fold_is_the_one_that_predicted_it(clips, tmp_path):
+    packed, rows = clips
+    config = small_config(train={"epochs": 1, "select": "last", "seeds": 2})
+    train.cross_validate(packed, rows, config, tmp_path, device="cpu")
+    seeds, tested = pd.read_csv(tmp_path / "seeds.csv"), rows[rows["fold"].eq(2)]
+    for seed, name in ((0, "fold2"), (1, "fold2-seed1")):
+        model, _ = checkpoints.load(tmp_path / name, config)
+        with torch.no_grad():
+            again = model.probabilities(torch.from_numpy(features.unpack(packed[tested.index])))
+        found = seeds[seeds["fold"].eq(2) & seeds["seed"].eq(seed)].set_index("clip_id")[LABELS]
+        np.testing.assert_allclose(found.loc[tested["clip_id"]], again, atol=1e-5)
 
 
 @pytest.fixture
-def saved(clips, tmp_path):
-    """A fitted classifier and the folder it was saved to: (model, folder, config)."""
-    config = small_config(train={"epochs": 1})
-    model = classifier(config)
-    training = data(clips, config, [1, 2], shuffled=True)
-    model.fit_standardisation(training)
-    train.fit(model, training, None, config.train, generator())
-    train.save(model, tmp_path / "fold3", LABELS, config, {"test": 3, "validation": None, "train": (1, 2)})
-    return model.eval(), tmp_path / "fold3", config
+def taught(monkeypatch):
+    """The teachers and the members that each fit of a test was given: a list of pairs."""
+    met, fitted = [], fit.fit
+    monkeypatch.setattr(
+        fit, "fit", lambda *a, **more: (met.append((list(more["teachers"]), a[1].rows)), fitted(*a, **more))[1]
+    )
+    return met
 
 
-def test_a_loaded_model_gives_the_logits_of_the_saved_one(saved, clips):
-    model, folder, config = saved
-    loaded, card = train.load(folder, config)
-    waveforms, _ = next(iter(data(clips, config, [3])))
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(waveforms), model(waveforms), rtol=1e-6, atol=1e-6)
-    assert not loaded.training
-    assert card["labels"] == LABELS and card["folds"] == {"test": 3, "validation": None, "train": [1, 2]}
-    assert card["parameters"] == models.count_parameters(model)
+def test_with_distil_a_last_network_learns_from_all_others_and_alone_is_kept(clips, tmp_path, taught):
+    config = small_config(train={"epochs": 1, "select": "last", "seeds": 2, "distil": 0.5}, split={"test_folds": 1})
+    table, history = train.cross_validate(*clips, config, tmp_path, device="cpu")
+    assert [len(teachers) for teachers, _ in taught] == [0, 0, 2]
+    assert all(not teacher.training for teacher in taught[-1][0])
+    assert [path.name for path in tmp_path.iterdir()] == ["fold1"]
+    assert len(history) == 1 and "seed" not in history[0]
+    assert len(table) == clips[1]["fold"].eq(1).sum()
 
 
-@pytest.mark.parametrize("position", [0, 0.5, 0.999])
-def test_a_flipped_byte_in_the_weights_is_refused(saved, position):
-    _, folder, config = saved
-    path = folder / "weights.safetensors"
-    content = bytearray(path.read_bytes())
-    content[int(position * len(content))] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        train.load(folder, config)
+def with_a_test_set(clips):
+    """The clips, and a test set: clips like each of those in the training folds, one in a group of each fold."""
+    packed, rows = clips
+    test = rows.assign(split="test", label="", fold=pd.NA, clip_id="t-" + rows["clip_id"])
+    test["group"] = rows["group"].where(rows["recording_id"].str.endswith("00"), test["clip_id"])
+    return np.concatenate([packed, packed]), pd.concat([rows, test], ignore_index=True).astype({"fold": "Int64"})
 
 
-def test_saving_again_replaces_the_model_as_a_whole(saved):
-    model, folder, config = saved
-    train.save(model, folder, LABELS, config, {"test": 1, "validation": None, "train": (2, 3)})
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "weights.safetensors"]
-    assert artifacts.read_json(folder / "card.json")["folds"]["test"] == 1
-    assert [path.name for path in folder.parent.iterdir()] == ["fold3"]
+@pytest.mark.parametrize("select", ["last", "validation"])
+def test_pseudo_labels_are_answers_to_test_clips_that_are_sure_and_in_no_group_that_is_held_out(
+    clips, tmp_path, taught, select
+):
+    packed, rows = with_a_test_set(clips)
+    config = small_config(train={**EASY, "batch_size": 8, "select": select, "pseudo_labels": 0.6})
+    train.cross_validate(packed, rows, config, tmp_path, device="cpu")
+    assert len(taught) == 6
+    for turn, (_, before), (teachers, after) in zip(
+        split.rounds([1, 2, 3], select), taught[::2], taught[1::2], strict=True
+    ):
+        added = rows.loc[list(after[len(before) :])]
+        held_out = rows[rows["fold"].isin([turn["test"], turn["validation"]])]
+        assert list(after[: len(before)]) == list(before) and teachers == []
+        assert len(added) and added["split"].eq("test").all() and added.index.is_unique
+        assert not set(added["group"]) & set(held_out["group"])
+        assert set(added["group"]) & set(rows.loc[before, "group"])  # those of the training folds may
 
 
-def test_batches_of_test_clips_need_no_label(clips):
-    packed, rows = with_copies(clips)
-    made = train.make_batches(packed, rows[rows["split"].eq("test")], LABELS, small_config(), "cpu")
-    assert isinstance(made, batches.Batches) and made.targets.tolist() == [[0, 0], [0, 0]]
+@pytest.mark.parametrize(("answers", "multilabel", "sure"), [
+    ([[0.95, 0.05], [0.6, 0.4], [0.1, 0.9]], False, [0, 2]),
+    ([[0.95, 0.02], [0.95, 0.6], [0.05, 0.03]], True, [0, 2]),
+])  # fmt: skip
+def test_only_clips_of_whose_label_the_networks_are_sure_are_learned(clips, monkeypatch, answers, multilabel, sure):
+    packed, rows = clips
+    test = rows.head(3).assign(split="test", label="", fold=pd.NA, group=["x", "y", "z"])
+    rows = pd.concat([rows, test], ignore_index=True)
+    config = small_config(train={"pseudo_labels": 0.9}, data={"multilabel": multilabel})
+    networks = iter([np.array(answers) + 0.04, np.array(answers) - 0.04])  # it is their mean that counts
+    monkeypatch.setattr(fit, "predict", lambda model, held, views: next(networks))
+    worker = one_round((np.concatenate([packed, packed[:3]]), rows), config)
+    members, wanted = worker.with_pseudo_labels([0, 1], torch.eye(2), [(None, []), (None, [])])
+    assert members == [0, 1, *(24 + number for number in sure)]
+    torch.testing.assert_close(wanted, torch.cat([torch.eye(2), torch.tensor(answers)[sure]]))
+
+
+def test_without_a_test_set_there_are_no_pseudo_labels(clips):
+    config = small_config(train={"pseudo_labels": 0.5})
+    members, wanted = one_round(clips, config).with_pseudo_labels([0, 1], torch.eye(2), [])
+    assert members == [0, 1] and torch.equal(wanted, torch.eye(2))
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+@law
+@given(st.integers(1, 6), st.floats(0.1, 10), st.data())
+def test_a_clock_shares_what_is_left_among_the_networks_that_are_left(networks, minutes, drawn):
+    now = 1000.0
+    clock = train.Clock(minutes, networks, now)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: now)
+        for left in range(networks, 0, -1):
+            deadline = clock.deadline()
+            remaining = max(0, 1000 + 60 * minutes - now)
+            assert deadline == pytest.approx(now + remaining / left)
+            now = drawn.draw(st.floats(now, deadline + 60))  # a network may be done sooner, or its last epoch later
+
+
+def test_a_clock_without_a_limit_has_no_deadline():
+    assert train.Clock(None, 3).deadline() is None
+
+
+@pytest.mark.parametrize("teaching", [{}, {"distil": 0.5}, {"pseudo_labels": 0.6}])
+def test_out_of_time_each_network_has_one_epoch_says_so_and_is_trained_on_later(clips, tmp_path, teaching):
+    clips, kept = with_a_test_set(clips), tmp_path / "checkpoints"
+    whole = small_config(train={"epochs": 3, **teaching})
+    short = small_config(train={"epochs": 3, "max_minutes": 1e-9, **teaching})
+    _, history = train.cross_validate(*clips, short, tmp_path / "short", "cpu", kept)
+    assert [record["epoch"] for record in history] == [1, 1, 1]
+    cards = [artifacts.read_json(tmp_path / "short" / f"fold{fold}" / "card.json") for fold in (1, 2, 3)]
+    assert [card["ended"] for card in cards] == ["time"] * 3
+    table, history = train.cross_validate(*clips, whole, tmp_path / "later", "cpu", kept)
+    expected, unstopped = train.cross_validate(*clips, whole, tmp_path / "whole", "cpu")
+    assert without_seconds(history) == without_seconds(unstopped)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    for fold in (1, 2, 3):
+        one, other = (checkpoints.load(tmp_path / name / f"fold{fold}", whole)[0] for name in ("later", "whole"))
+        assert_same(weights(one), weights(other))
+
+
+# --- what a checkpoint is of -------------------------------------------------------------------------------
+
+
+OTHERWISE = {
+    "learning rate": lambda c, r, s: (c, r, small_config(train={"learning_rate": 0.02})),
+    "mixing": lambda c, r, s: (c, r, small_config(train={"mix": "between_class"})),
+    "network": lambda c, r, s: (c, r, small_config(model={"dropout": 0.1})),
+    "front end": lambda c, r, s: (c, r, small_config(features={"n_mels": 20})),
+    "seed": lambda c, r, s: (c, r, s.model_copy(update={"seed": 1})),
+    "several labels": lambda c, r, s: (c, r, small_config(data={"multilabel": True})),
+    "a clip's sound": lambda c, r, s: (np.where(np.arange(len(c))[:, None] == 3, c + 1, c), r, s),
+    "a clip's label": lambda c, r, s: (c, r.assign(label=r["label"].where(r.index != 3, "low")), s),
+    "a clip's fold": lambda c, r, s: (c, r.assign(fold=r["fold"].where(r.index != 3, 3)), s),
+    "a clip's group": lambda c, r, s: (c, r.assign(group=r["group"].where(r.index != 3, "other")), s),
+    "which clips": lambda c, r, s: (c[1:], r.iloc[1:].reset_index(drop=True), s),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_another_training_has_another_digest(clips, what):
+    packed, rows = clips
+    assert train.digest(*OTHERWISE[what](packed, rows, small_config())) != train.digest(packed, rows, small_config())
+
+
+@pytest.mark.parametrize("setting", [
+    {"max_minutes": 3.0}, {"threads": 2}, {"processes": 2}, {"resident": False}, {"capture": False}, {"views": 3},
+])  # fmt: skip
+def test_how_it_is_carried_out_does_not_make_it_another_training(clips, setting):
+    packed, rows = clips
+    expected = train.digest(packed, rows, small_config())
+    assert train.digest(packed.copy(), rows.copy(), small_config(train=setting)) == expected
+
+
+def test_a_stopped_cross_validation_goes_on_and_ends_as_one_that_was_not(clips, tmp_path, monkeypatch):
+    config = small_config(train={"epochs": 2, "seeds": 2, "distil": 0.5, "ema": 0.5})
+    expected, unstopped = train.cross_validate(*clips, config, tmp_path / "whole", "cpu")
+    epoch, trained = fit.Trainer.epoch, []
+
+    def breaks(one):
+        if len(trained) == 8:
+            raise KeyboardInterrupt
+        trained.append(one)
+        return epoch(one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Trainer, "epoch", breaks)
+        patch.setattr(fit, "SAVE_EVERY", -1)
+        with pytest.raises(KeyboardInterrupt):
+            train.cross_validate(*clips, config, tmp_path / "stopped", "cpu", tmp_path / "kept")
+    monkeypatch.setattr(fit.Trainer, "epoch", lambda one: (trained.append(one), epoch(one))[1])
+    table, history = train.cross_validate(*clips, config, tmp_path / "stopped", "cpu", tmp_path / "kept")
+    assert len(trained) == 3 * 3 * 2  # no epoch twice
+    assert without_seconds(history) == without_seconds(unstopped)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+def test_the_bar_counts_every_epoch_once_whether_trained_or_taken_up(clips, tmp_path):
+    config = small_config(train={"epochs": 3, "select": "last"})
+
+    def kept_at(name, teachers):
+        return checkpoints.Checkpoint(tmp_path / name, "digest")
+
+    for _ in range(2):
+        worker = one_round(clips, config, {**TURN, "validation": None}, kept_at)
+        worker.run(tmp_path / "models")
+        assert worker.bar.done == 3
+
+
+# --- a run's network ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(clips, tmp_path, monkeypatch):
+    """The folder of a run named "tiny" that stages 01 to 04 are done for."""
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
+    folder = tmp_path / "outputs" / "tiny"
+    folder.mkdir(parents=True)
+    np.save(folder / "waveforms.npy", clips[0])
+    artifacts.write_table(folder / "waveforms.csv", clips[1])
+    return folder
+
+
+def options(tmp_path, **settings):
+    """The command line of a tiny run."""
+    artifacts.write_json(tmp_path / "config.json", small_config(train=settings).model_dump(mode="json"))
+    return ["--config", str(tmp_path / "config.json"), "--run", "tiny"]
+
+
+def test_a_run_leaves_its_networks_their_answers_and_their_history(clips, run_folder):
+    config = small_config(train={"epochs": 2})
+    table, history = train.run(run_folder, config)
+    assert artifacts.read_json(run_folder / "history.json") == history
+    written = artifacts.read_table(run_folder / "models" / "cnn" / "out_of_fold.csv")
+    pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-6)
+    expected, _ = train.cross_validate(*clips, config, run_folder / "again")
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert predict.Bundle(run_folder).labels == LABELS
+    kept = sorted(path.name for path in (run_folder / "checkpoints").iterdir())
+    assert kept == ["fold1.safetensors", "fold2.safetensors", "fold3.safetensors"]
+
+
+def test_a_run_that_fails_leaves_the_networks_that_were_there(run_folder, monkeypatch):
+    train.run(run_folder, small_config(train={"epochs": 1}))
+    before = artifacts.digest(run_folder / "models")
+    monkeypatch.setattr(fit.Trainer, "epoch", lambda one: fit.require_finite(math.nan, "training"))
+    with pytest.raises(FloatingPointError):
+        train.run(run_folder, small_config(train={"epochs": 2}))
+    assert artifacts.digest(run_folder / "models") == before
+
+
+def test_the_command_trains_and_says_what_it_made(run_folder, tmp_path, capsys):
+    assert train.main(options(tmp_path, epochs=1)) == 0
+    assert "3 networks, 3 epochs" in capsys.readouterr().out
+    assert len(artifacts.read_json(run_folder / "history.json")) == 3
+
+
+def test_the_command_explains_what_is_missing_or_wrong(run_folder, tmp_path, capsys):
+    assert train.main([*options(tmp_path)[:2], "--run", "absent"]) == 1
+    assert "make run-all" in capsys.readouterr().err
+    assert train.main(["--preset", "demo", "--set", "train.epoch=3"]) == 2
+    assert "train.epoch" in capsys.readouterr().err
+
+
+def test_the_command_says_that_what_was_stopped_goes_on(run_folder, tmp_path, monkeypatch, capsys):
+    def stopped(one):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.Trainer, "epoch", stopped)
+    assert train.main(options(tmp_path)) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_the_command_says_what_a_process_that_failed_said(run_folder, tmp_path, monkeypatch, capsys):
+    def fails(count, module, *arguments):
+        raise processes.TrainingError(f"{module} in {count} processes failed: out of memory")
+
+    monkeypatch.setattr(processes, "start", fails)
+    assert train.main(options(tmp_path, processes=2)) == 1
+    assert "out of memory" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""One process or several that train a network together, each with its part of every batch.
+
+torchrun starts them and tells each its number (https://docs.pytorch.org/docs/stable/elastic/run.html).
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import torch
+
+from helpers import artifacts
+
+
+class TrainingError(RuntimeError):
+    """A process that trained with others failed; the message shows what it said last."""
+
+
+def place():
+    """(number of this process, number of processes) that train one network together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def is_first():
+    """Whether this process writes the files."""
+    return place()[0] == 0
+
+
+def device():
+    """The GPU of this process, or the CPU."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def agreed(value):
+    """The value of the first process, where several train together: they must stop after the same epoch."""
+    if place()[1] == 1:
+        return value
+    held = [value]
+    torch.distributed.broadcast_object_list(held)
+    return held[0]
+
+
+@contextlib.contextmanager
+def together():
+    """Inside the block the processes that torchrun started know each other; alone it does nothing."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def start(count, module, *arguments):
+    """Run a module in so many processes on this machine, through torchrun. Raises TrainingError if one fails."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    surroundings = {**os.environ, "EARSHOT_HOME": str(artifacts.home())}  # they begin in another folder
+    done = subprocess.run(
+        [*command, "-m", "--", module, *arguments],  # without it, torchrun takes --run for an option of its own
+        cwd=artifacts.REPOSITORY,
+        env=surroundings,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        raise TrainingError(f"{module} in {count} processes failed:\n{done.stderr[-2000:]}")
