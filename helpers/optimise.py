@@ -77,12 +77,12 @@ class Average:
 def number_format(precision, device):
     """The type that a network calculates in on a device, of train.precision; None: float32.
 
-    "auto" is bfloat16 on a GPU that knows it, float16 on an older one (its small gradients are scaled up), float32 on a
-    CPU, where half precision is slower on many machines.
+    "auto" is bfloat16 on a GPU or CPU that calculates in it, float16 on an older GPU (its small gradients are scaled
+    up), float32 on other CPUs, where half precision is many times slower.
     """
     kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision != "auto":
         return kinds[precision]
     if device.type != "cuda":
-        return None
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else None
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

@@ -122,8 +122,8 @@ def play(x, offset, rate, samples=None):
     position = torch.arange(samples or n, device=x.device, dtype=x.dtype) * rate.to(x) + offset.to(x) * n
     position = position - n * (position / n).floor()  # several times as fast as the remainder
     left = position.long().clamp_(0, n - 1)
-    right = torch.where(left + 1 < n, left + 1, 0)
-    return torch.lerp(x.gather(1, left), x.gather(1, right), (position - left).clamp_(0, 1))
+    around = torch.cat([x, x[:, :1]], dim=1)
+    return torch.lerp(around.gather(1, left), around.gather(1, left + 1), (position - left).clamp_(0, 1))
 
 
 def add_noise(x, noise):

@@ -74,7 +74,7 @@ class Train(Section):
     pseudo_labels: Probability | None = None  # unlabelled test clips that they answer so surely are learned too
 
     # The machine
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half precision on a GPU, fp32 on a CPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half precision where the machine has it
     compile: bool = False  # the network through torch.compile: half a minute first, faster steps then
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
     resident: bool = True  # on a GPU: all clips in its memory, where they fit
