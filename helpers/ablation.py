@@ -163,7 +163,8 @@ def key_of(config, rows):
     """A name for what is trained: equal names mean equal networks."""
     wanted = config.model_dump(mode="json", include={"audio", "clean", "features", "model", "train", "seed"})
     clips = rows[["clip_id", "label", "fold"]].to_csv(index=False)
-    return hashlib.sha256((json.dumps(wanted, sort_keys=True) + clips).encode()).hexdigest()[:16]
+    known = json.dumps(wanted, sort_keys=True) + clips + stages.module_digest("fit")
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
 def _train(place, packed, rows, config):

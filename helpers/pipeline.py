@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -68,6 +69,8 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
     root = folders.locate(settled)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        if force:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training, too, begins again
         parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
         parameters |= {"fast": fast, "settings": settings}
         ran = [stage.name for stage in stages.STAGES if run_stage(stage, settled, folder, root, parameters, force)]

@@ -62,12 +62,18 @@ def start(count, module, *arguments):
     """Run a module in so many processes on this machine, through torchrun. Raises TrainingError if one fails."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     surroundings = {**os.environ, "EARSHOT_HOME": str(artifacts.home())}  # they begin in another folder
-    done = subprocess.run(
-        [*command, "-m", "--", module, *arguments],  # without it, torchrun takes --run for an option of its own
-        cwd=artifacts.REPOSITORY,
-        env=surroundings,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        raise TrainingError(f"{module} in {count} processes failed:\n{done.stderr[-2000:]}")
+    command += ["-m", "--", module, *arguments]  # without the dashes, torchrun takes --run for an option of its own
+    with subprocess.Popen(command, cwd=artifacts.REPOSITORY, env=surroundings, stderr=subprocess.PIPE) as started:
+        said = _pass_on(started.stderr)
+    if started.returncode:
+        raise TrainingError(f"{module} in {count} processes failed:\n{said}")
+
+
+def _pass_on(stream):
+    """Show what a process says while it says it (its progress); returns the end of it."""
+    end = ""
+    while piece := stream.read1(4096).decode("utf-8", "replace"):
+        sys.stderr.write(piece)
+        sys.stderr.flush()
+        end = (end + piece)[-2000:]
+    return end

@@ -263,7 +263,15 @@ def code_digest(name):
     """SHA-256 of a stage's notebook (its cells alone) and of every helper module it reaches by import."""
     notebook = json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
     sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    modules = helper_modules("\n".join(sources))
+    return _digest_of_code(sources, helper_modules("\n".join(sources)))
+
+
+def module_digest(name):
+    """SHA-256 of a helper module and of every helper module it reaches by import."""
+    return _digest_of_code([], helper_modules(f"from helpers import {name}"))
+
+
+def _digest_of_code(sources, modules):
     texts = sources + [(REPOSITORY / "helpers" / f"{module}.py").read_text(encoding="utf-8") for module in modules]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 

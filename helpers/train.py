@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -179,12 +180,12 @@ class Round:
 
 
 def digest(packed, rows, config):
-    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them, the settings."""
+    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them, settings, code."""
     sections = dict.fromkeys(("audio", "clean", "features", "model", "train", "split", "seed"), True)
     part = config.model_dump(mode="json", include={**sections, "data": {"multilabel"}})
     part["train"] = {key: value for key, value in part["train"].items() if key not in CARRIED_OUT}
     clips = rows[["clip_id", "label", "split", "group", "fold"]].to_csv(index=False)
-    found = hashlib.sha256((json.dumps(part, sort_keys=True) + clips).encode())
+    found = hashlib.sha256((json.dumps(part, sort_keys=True) + clips + stages.module_digest("fit")).encode())
     found.update(np.ascontiguousarray(packed).reshape(-1))
     return found.hexdigest()
 
@@ -203,11 +204,12 @@ def kept_epochs(history):
 # --- a run's network, from the notebook or the command line -------------------------------------------------
 
 
-def run(folder, config):
+def run(folder, config, keep=False):
     """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
 
     In this process, or, with train.processes, in several that torchrun starts on this machine.
-    Args: folder of the run, with the files of 04; config. Returns (out-of-fold table, history), as `cross_validate`.
+    Args: folder of the run, with the files of 04; config; keep the checkpoints of what is done, so that the next call
+        has nothing to train. Returns (out-of-fold table, history), as `cross_validate`.
     Raises processes.TrainingError if a process fails.
     """
     if config.train.processes > 1 and processes.place()[1] == 1:
@@ -225,7 +227,14 @@ def run(folder, config):
         if processes.is_first():
             artifacts.write_table(temporary / "out_of_fold.csv", table)
             artifacts.write_json(folder / "history.json", history)
+    if processes.is_first() and not keep and "time" not in ended(target).values():
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return table, history
+
+
+def ended(folder):
+    """Why the training of each network below a folder ended, by its name: "epochs", "patience" or "time"."""
+    return {path.parent.name: artifacts.read_json(path)["ended"] for path in sorted(folder.glob("fold*/card.json"))}
 
 
 def _in_several(folder, config):
@@ -257,7 +266,7 @@ def main(arguments=None):
         if not (folder / "waveforms.npy").is_file():
             raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
         with processes.together():
-            table, history = run(folder, config)
+            table, history = run(folder, config, keep=not options.config)
             if processes.is_first():
                 print(account(table, history, folder))
     except configs.ConfigError as error:

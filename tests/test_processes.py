@@ -1,9 +1,12 @@
 """Several processes that train a network together: they share every batch, agree, and end with one network."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -62,7 +65,7 @@ def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_
     monkeypatch.setattr(
         processes, "start", lambda count, module, *options: start(count, "watched", str(tmp_path), *options)
     )
-    settings = {"epochs": 12, "batch_size": 8, "masks": 1, "ema": 0.5, "pseudo_labels": 0.7, "accumulate": 2}
+    settings = {"epochs": 20, "batch_size": 16, "masks": 0, "ema": 0.5, "pseudo_labels": 0.7}
     together, history = train.run(run_folder, small_config(train={**settings, "processes": 2}))
     assert len(predict.Bundle(run_folder).models) == 3
     alone, expected = train.cross_validate(
@@ -106,8 +109,14 @@ def test_without_a_gpu_a_process_computes_on_the_cpu_and_with_some_on_its_own(mo
 @pytest.fixture
 def started(monkeypatch):
     """What would be started, a list of (command, options), and what it would answer."""
-    calls, answer = [], subprocess.CompletedProcess([], 0, stderr="")
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: (calls.append((command, options)), answer)[1])
+    calls, answer = [], SimpleNamespace(returncode=0, stderr=io.BytesIO())
+
+    @contextlib.contextmanager
+    def popen(command, **options):
+        calls.append((command, options))
+        yield answer
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
     return calls, answer
 
 
@@ -122,11 +131,12 @@ def test_processes_are_started_by_torchrun_and_find_the_same_home(started, tmp_p
     assert options["cwd"] == artifacts.REPOSITORY and options["env"]["EARSHOT_HOME"] == str(tmp_path / "here")
 
 
-def test_a_process_that_fails_is_an_error_with_its_last_words(started):
-    started[1].returncode, started[1].stderr = 1, "x" * 5000 + "RuntimeError: no memory"
+def test_a_process_that_fails_is_an_error_with_its_last_words_and_all_were_shown(started, capsys):
+    said = "x" * 5000 + "RuntimeError: no memory"
+    started[1].returncode, started[1].stderr = 1, io.BytesIO(said.encode())
     with pytest.raises(processes.TrainingError, match="no memory") as error:
         processes.start(2, "helpers.train")
-    assert len(str(error.value)) < 2500
+    assert len(str(error.value)) < 2500 and capsys.readouterr().err == said
 
 
 def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folder, monkeypatch):
