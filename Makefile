@@ -34,7 +34,7 @@ run-all: $(READY)  ## the whole series, from recordings to submission.csv; start
 	@$(BIN)/python -m helpers.pipeline $(OPTIONS)
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)  ## style of code and notebooks; notebooks must be stripped of outputs
 	@$(BIN)/ruff check .

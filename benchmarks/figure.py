@@ -10,9 +10,9 @@ from helpers import style
 @style.styled
 def draw(results):
     """The figure of what `bench.run` measured."""
-    names = [name for name in results if name.endswith("_ratio") and "target" in results[name]]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    draw_ratios(left, {name.removesuffix("_ratio").replace("_", " "): results[name] for name in names})
+    compared = {name: record for name, record in results["details"].items() if "target" in record}
+    draw_ratios(left, {name.replace("_", " "): record for name, record in compared.items()})
     if "growth" in results:
         draw_growth(right, pd.DataFrame(results["growth"]["measured"]))
     else:
