@@ -41,7 +41,7 @@ def results(folder):
         "single_deviation": round(float(values.std(ddof=1)), 4) if len(values) > 1 else None,
         "ensemble": evaluate.scores_of(predicted, config)["accuracy"],
         "versions": run["versions"],
-        "machine": run["machine"],
+        "cpu_cores": run["machine"]["cpu_cores"],
         "git_commit": run["git_commit"],
         "train_seconds": run["stages"]["05_train_cnn"]["seconds"],
     }

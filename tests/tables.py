@@ -11,7 +11,7 @@ SMALL = {
     "model": {"name": "cnn", "channels": (8, 16), "dropout": 0.0},
     "train": {
         **{"epochs": 4, "batch_size": 8, "views": 1, "threads": 1, "learning_rate": 0.01, "masks": 0, "ema": 0.0},
-        **{"select": "validation", "mix": "mixup", "speed": 0.1, "polarity": False},
+        **{"select": "validation", "mix": "mixup", "speed": 0.1, "polarity": False, "precision": "fp32"},
     },
     "evaluate": {"bootstrap_samples": 200},
 }

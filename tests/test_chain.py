@@ -284,7 +284,7 @@ def test_recordings_of_a_fifth_of_a_second_and_no_test_folder_work_too(home, tmp
         soundfile.write(tmp_path / name, tone, 8000)
     settings = (
         TINY + " audio.sample_rate=8000 audio.clip_seconds=1 features.n_mels=32 augment.copies=0 submit.model=svm"
-        " train.inputs=images features.image_size=32 train.flip=0.5 train.schedule=plateau"
+        " train.inputs=images features.image_size=32 train.flip=0.5 train.schedule=plateau train.select=validation"
     )
     folder, _ = pipeline.run_all(data=str(tmp_path), run="short", settings=settings)
     assert artifacts.read_json(folder / "submission_check.json")["kind"] == "out-of-fold predictions"
@@ -300,5 +300,5 @@ def test_recordings_of_a_fifth_of_a_second_and_no_test_folder_work_too(home, tmp
 
 def test_settings_that_an_earlier_notebook_did_not_have_are_refused(home):
     settings = pipeline.config.load(settings=TINY + " features.n_mels=40", fast=True)
-    with pytest.raises(artifacts.StageError, match=r"04_features was run with features.n_mels=128, but here it is 40"):
+    with pytest.raises(artifacts.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"):
         stages.begin("05_train_cnn", settings)

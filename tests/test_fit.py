@@ -192,7 +192,7 @@ def test_teachers_learn_nothing(clips):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_two_tones_are_learned_in_every_number_format(clips, precision):
-    config = small_config(train={"epochs": 6, "precision": precision, "masks": 2})
+    config = small_config(train={"epochs": 8, "precision": precision, "mix": "between_class"})
     model, history = fitted(clips, config)
     assert max(record["validation_accuracy"] for record in history) == 1
     assert all(value.dtype in (torch.float32, torch.int64) for value in model.state_dict().values())

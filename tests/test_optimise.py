@@ -153,11 +153,17 @@ def test_the_average_follows_weights_that_are_loaded_into_the_model():
 # --- number formats ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("precision", "expected"), [("auto", None), ("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_on_a_cpu_numbers_are_whole_unless_asked_otherwise(precision, expected):
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_a_number_format_that_is_asked_for_is_taken(precision, expected):
     assert optimise.number_format(precision, CPU) is expected
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"), [({"avx512_bf16": True}, torch.bfloat16), ({"avx512_bf16": False}, None), ({}, None)]
+)
+def test_a_cpu_takes_half_precision_where_it_calculates_in_it(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert optimise.number_format("auto", CPU) is expected
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])

@@ -464,8 +464,15 @@ def test_a_run_leaves_its_networks_their_answers_and_their_history(clips, run_fo
     expected, _ = train.cross_validate(*clips, config, run_folder / "again")
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
     assert predict.Bundle(run_folder).labels == LABELS
-    kept = sorted(path.name for path in (run_folder / "checkpoints").iterdir())
-    assert kept == ["fold1.safetensors", "fold2.safetensors", "fold3.safetensors"]
+
+
+@pytest.mark.parametrize(("keep", "limit"), [(False, None), (True, None), (False, 1e-6)])
+def test_checkpoints_go_when_all_is_trained_unless_they_are_asked_for(run_folder, keep, limit):
+    train.run(run_folder, small_config(train={"epochs": 2, "max_minutes": limit}), keep)
+    kept = sorted(path.name for path in run_folder.glob("checkpoints/*"))
+    assert kept == (["fold1.safetensors", "fold2.safetensors", "fold3.safetensors"] if keep or limit else [])
+    reasons = set(train.ended(run_folder / "models" / "cnn").values())
+    assert reasons == ({"time"} if limit else {"epochs"})
 
 
 def test_a_run_that_fails_leaves_the_networks_that_were_there(run_folder, monkeypatch):
