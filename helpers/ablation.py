@@ -202,7 +202,7 @@ def main(arguments=None):
     parser.add_argument("--only", default="", help='only these settings: "train.mix,train.ema"')
     options = parser.parse_args(arguments)
     try:
-        config = configs.load(options.preset, options.data, options.seed, options.fast, options.settings)
+        config = configs.from_options(options)
         folder = stages.run_folder(config, options.run)
         if not (folder / "waveforms.npy").is_file():
             raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")

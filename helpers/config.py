@@ -103,6 +103,11 @@ def add_options(parser):
     )
 
 
+def from_options(options):
+    """The Config that the options of `add_options` describe. Raises ConfigError."""
+    return load(options.preset, options.data, options.seed, options.fast, options.settings)
+
+
 def presets():
     """Names of the presets that come with Earshot."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))

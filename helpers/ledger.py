@@ -272,7 +272,7 @@ def main(arguments=None):
     configs.add_options(parser)
     options = parser.parse_args(arguments)
     try:
-        config = configs.load(options.preset, options.data, options.seed, options.fast, options.settings)
+        config = configs.from_options(options)
         table = write(config, options.run)
     except (configs.ConfigError, SourceError) as error:
         print(error, file=sys.stderr)

@@ -261,7 +261,7 @@ def main(arguments=None):
         if options.config:
             config = Config(**artifacts.read_json(options.config))
         else:
-            config = configs.load(options.preset, options.data, options.seed, options.fast, options.settings)
+            config = configs.from_options(options)
         folder = stages.run_folder(config, options.run)
         if not (folder / "waveforms.npy").is_file():
             raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
