@@ -258,10 +258,7 @@ def main(arguments=None):
     parser.add_argument("--config", help="a whole configuration as JSON, instead of the other settings")
     options = parser.parse_args(arguments)
     try:
-        if options.config:
-            config = Config(**artifacts.read_json(options.config))
-        else:
-            config = configs.from_options(options)
+        config = Config(**artifacts.read_json(options.config)) if options.config else configs.from_options(options)
         folder = stages.run_folder(config, options.run)
         if not (folder / "waveforms.npy").is_file():
             raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
