@@ -113,9 +113,9 @@ def measure(folder, config, seeds=1, only=()):
     for name, setting, value in tried:
         toggled, seconds = predictions(folder, packed, rows, vary(config, setting, value), seeds)
         change = ledger.paired_change(reference, toggled, config)
-        off = next(off for _, key, off, on in INGREDIENTS if key == setting and value in (off, on))
+        on = any((name, setting, value) == (word, key, off) for word, key, off, _ in INGREDIENTS)  # and is taken out
         words = {"step": name, "setting": in_words(value_of(config, setting)), "tried": in_words(value)}
-        says = ledger.verdict(value == off, change["change_low"], change["change_high"])
+        says = ledger.verdict(on, change["change_low"], change["change_high"])
         metric = evaluate.HEADLINE[config.data.multilabel][0]
         found.append({**words, "metric": metric, **change, "verdict": says, "seconds": seconds})
         yield pd.DataFrame(found).assign(recipe=key_of(config, rows))

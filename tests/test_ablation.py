@@ -57,6 +57,13 @@ def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(run, monk
     assert row["change_low"] <= row["change"] <= row["change_high"]
 
 
+def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(run):
+    with fit.cpu_threads(1):
+        *_, table = ablation.measure(run, recipe(mix="between_class"), only=("train.mix",))
+    assert table["tried"].tolist() == ["none", "mixup"]
+    assert all("leave it off" not in verdict and "turn on" not in verdict for verdict in table["verdict"])
+
+
 def test_short_clips_are_filled_anew_from_what_was_there(run):
     packed, rows = np.load(run / "waveforms.npy"), artifacts.read_table(run / "waveforms.csv")
     rows = rows.assign(valid_seconds=rows["valid_seconds"] / 2)
