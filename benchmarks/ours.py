@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -78,21 +77,6 @@ def bundle(packed, rows, config, folder, epochs=0):
     return predict.Bundle(folder, config.model.name)
 
 
-def score(loaded, paths, batch_size=32):
-    """Class probabilities [files, C] of recordings: cleaned and cut in threads, all clips in batches."""
-    if hasattr(loaded, "predict_files"):
-        return loaded.predict_files(paths)[loaded.labels].to_numpy()
-    found = []
-    for first in range(0, len(paths), batch_size):  # only so many recordings are in memory at a time
-        jobs = (joblib.delayed(_clips_of)(path, loaded.config) for path in paths[first : first + batch_size])
-        cut = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
-        every = [clip for clips in cut for clip in clips]
-        parts = [np.stack(every[first : first + batch_size]) for first in range(0, len(every), batch_size)]
-        probabilities = np.concatenate([loaded.predict_clips(part) for part in parts])
-        ends = np.cumsum([len(clips) for clips in cut])[:-1]
-        found += [part.mean(axis=0) for part in np.split(probabilities, ends)]
-    return np.stack(found)
-
-
-def _clips_of(path, config):
-    return [clip for _, _, clip in clean.cut(clean.load_clean(path, config), config.audio)]
+def score(loaded, paths):
+    """Class probabilities [files, C] of recordings, by the bundle."""
+    return loaded.predict_files(paths)[loaded.labels].to_numpy()

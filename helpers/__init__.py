@@ -30,6 +30,7 @@ clean        quality rules, trim, denoise, normalise, cut into clips
 split        groups, folds, rounds of cross-validation
 certificate  the proof that no group crosses the folds
 augment      offline copies of the training clips
+processes    one process or several that train together, and their CPU threads
 features     LogMel, packed waveforms, the feature table
 images       spectrogram images: a front end, PNG files, the zip
 batches      waveforms, or images, to batches on the device
@@ -41,7 +42,6 @@ losses       cross-entropy: plain, weighted, focal; one label or several
 optimise     learning rates over time, the average of weights, number formats
 capture      a whole training step as one CUDA graph
 checkpoints  finished networks, and trainings under way, on disk
-processes    one process or several that train a network together
 fit          a step, an epoch, fit
 train        cross-validation of a network, in one process or several
 table_network  a dense network on the feature table

@@ -103,8 +103,8 @@ def plan(rows):
 def measure(folder, config, seeds=1, only=()):
     """Train the run's recipe and each changed one; yield the table of all changes measured so far, after each.
 
-    Args: folder of the run; config; seeds per trial; only see `trials`. What was measured before with the same settings
-    is taken from ablation.csv, so a measurement that was stopped goes on.
+    Args: folder of the run; config; seeds per trial; only see `trials`. What was trained before with the same settings
+    is taken from the run's ablation/, so a measurement that was stopped goes on.
     """
     rows, packed = artifacts.read_table(folder / "waveforms.csv"), np.load(folder / "waveforms.npy", mmap_mode="r")
     tried = trials(config, only)
@@ -148,7 +148,7 @@ def predictions(folder, packed, rows, config, seeds):
     for seed in range(config.seed, config.seed + seeds):
         varied = config.model_copy(update={"seed": seed})
         place = folder / "ablation" / key_of(varied, rows)
-        if not (place / "out_of_fold.csv").is_file():
+        if not (place / "seconds.json").is_file():  # which is written last
             started = time.perf_counter()
             _train(place, packed, rows, varied)
             artifacts.write_json(place / "seconds.json", round(time.perf_counter() - started, 1))
@@ -203,9 +203,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         config = configs.from_options(options)
-        folder = stages.run_folder(config, options.run)
-        if not (folder / "waveforms.npy").is_file():
-            raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
+        folder = train.ready_folder(config, options.run)
         for table in measure(folder, config, options.seeds, tuple(filter(None, options.only.split(",")))):
             artifacts.write_table(folder / FILE, table)
             print(ledger.shown(table.tail(1)).to_string(index=False), flush=True)

@@ -1,6 +1,5 @@
 """LogMel, the one front end of every consumer; packed waveforms; the feature table."""
 
-import contextlib
 import functools
 import re
 import warnings
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from helpers import artifacts, audio
+from helpers import artifacts, audio, processes
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
 MEL_GROUPS = 32  # mel statistics of the feature table are taken over so many groups of bands
@@ -64,20 +63,6 @@ def log_mel(config):
 def shared_log_mel(config):
     """The same, made once per config: for looking and describing, where nobody moves it to another device."""
     return log_mel(config)
-
-
-@contextlib.contextmanager
-def one_torch_thread():
-    """Let torch compute on one CPU thread inside the block: for work that runs in several threads already.
-
-    Threads that begin inside the block follow; results stay the same to the last bit.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def hz_to_mel(hz):
@@ -198,7 +183,7 @@ def feature_table(packed, rows, config):
     """
     lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1])
     jobs = (joblib.delayed(describe)(unpack(packed[i][:n]), config) for i, n in enumerate(lengths))
-    with warnings.catch_warnings(), one_torch_thread():
+    with warnings.catch_warnings(), processes.cpu_threads(1):
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
         described = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         table = pd.DataFrame(list(artifacts.progress(described, "feature table", len(rows))))

@@ -293,14 +293,3 @@ def predict(model, data, views=1):
         shifts = [round(view * inputs.shape[-1] / views) for view in range(views)]
         rows.append(sum(model.probabilities(inputs.roll(shift, dims=-1)) for shift in shifts) / views)
     return torch.cat(rows).cpu().numpy()
-
-
-@contextlib.contextmanager
-def cpu_threads(count):
-    """Use so many CPU threads inside the block; 0 leaves torch's own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from helpers import artifacts, features, targets
+from helpers import artifacts, features, processes, targets
 
 SILENCE_DB = -99.0  # a clip whose loudest point lies below this, LogMel's floor, is silent: its image is black
 
@@ -60,7 +60,7 @@ def write_images(packed, rows, config, folder):
         joblib.delayed(_write_image)(front_end, packed[index], path)
         for index, path in zip(train.index, paths, strict=True)
     )
-    with features.one_torch_thread():
+    with processes.cpu_threads(1):
         written = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         return sum(1 for _ in artifacts.progress(written, "spectrogram images", len(train)))
 

@@ -58,6 +58,17 @@ def together():
         torch.distributed.destroy_process_group()
 
 
+@contextlib.contextmanager
+def cpu_threads(count):
+    """Use so many CPU threads inside the block; 0 leaves torch's own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def start(count, module, *arguments):
     """Run a module in so many processes on this machine, through torchrun. Raises TrainingError if one fails."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from helpers import losses
-from helpers.fit import cpu_threads
+from helpers.processes import cpu_threads
 
 HIDDEN, DROPOUT = (256, 128), 0.3
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 40, 128, 3e-3, 1e-2

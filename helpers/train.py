@@ -59,7 +59,7 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     clock, tables, history = Clock(config.train.max_minutes, networks), [], []
     kept_at = checkpoint_folder and functools.partial(checkpoint, checkpoint_folder, digest(packed, rows, config))
     bar = artifacts.progress(None, "train", networks * config.train.epochs)
-    with bar, fit.cpu_threads(config.train.threads):
+    with bar, processes.cpu_threads(config.train.threads):
         for number, turn in enumerate(plan, 1):
             bar.set_description(f"fold {turn['test']} ({number}/{len(plan)})")
             worker = Round(packed, rows, labels, turn, config, device or processes.device(), clock, bar, kept_at)
@@ -204,6 +204,14 @@ def kept_epochs(history):
 # --- a run's network, from the notebook or the command line -------------------------------------------------
 
 
+def ready_folder(config, name=None):
+    """The folder of a run that 04_features is done for. Raises StageError."""
+    folder = stages.run_folder(config, name)
+    if not (folder / "waveforms.npy").is_file():
+        raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
+    return folder
+
+
 def run(folder, config, keep=False):
     """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
 
@@ -259,9 +267,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         config = Config(**artifacts.read_json(options.config)) if options.config else configs.from_options(options)
-        folder = stages.run_folder(config, options.run)
-        if not (folder / "waveforms.npy").is_file():
-            raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
+        folder = ready_folder(config, options.run)
         with processes.together():
             table, history = run(folder, config, keep=not options.config)
             if processes.is_first():

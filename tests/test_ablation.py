@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from tables import small_config, tone_clips
 
-from helpers import ablation, artifacts, fit, train
+from helpers import ablation, artifacts, processes, train
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewe
 
 
 def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(run, monkeypatch):
-    with fit.cpu_threads(1):
+    with processes.cpu_threads(1):
         [table] = ablation.measure(run, recipe(), only=("train.masks",))
         monkeypatch.setattr(train, "cross_validate", None)  # it would raise
         [again] = ablation.measure(run, recipe(), only=("train.masks",))
@@ -58,7 +58,7 @@ def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(run, monk
 
 
 def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(run):
-    with fit.cpu_threads(1):
+    with processes.cpu_threads(1):
         *_, table = ablation.measure(run, recipe(mix="between_class"), only=("train.mix",))
     assert table["tried"].tolist() == ["none", "mixup"]
     assert all("leave it off" not in verdict and "turn on" not in verdict for verdict in table["verdict"])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import noise, small_config, tone, tone_clips
 
-from helpers import audio, features
+from helpers import audio, features, processes
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 FRONT_ENDS = [  # sample_rate, n_fft, hop_length, n_mels, f_min, f_max
@@ -91,7 +91,7 @@ def test_a_finite_gradient_flows_to_the_waveform(sound):
 
 def test_threads_begun_for_many_clips_compute_alone_and_what_was_set_comes_back():
     before, seen = torch.get_num_threads(), []
-    with pytest.raises(RuntimeError, match="stop"), features.one_torch_thread():
+    with pytest.raises(RuntimeError, match="stop"), processes.cpu_threads(1):
         seen.append(torch.get_num_threads())
         begun = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         begun.start()

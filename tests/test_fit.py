@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from tables import small_config, tone_clips, tone_scenes
 
-from helpers import batches, checkpoints, fit, images, losses, models, optimise, perturb, split, targets
+from helpers import batches, checkpoints, fit, images, losses, models, optimise, perturb, processes, split, targets
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
@@ -29,7 +29,7 @@ QUIET = {
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with fit.cpu_threads(1):
+    with processes.cpu_threads(1):
         yield
 
 
@@ -567,7 +567,7 @@ def test_predictions_are_distributions_and_leave_the_model_alone(clips):
 
 def test_cpu_threads_are_given_back_even_after_an_error():
     before = torch.get_num_threads()
-    with pytest.raises(RuntimeError), fit.cpu_threads(before + 1):
+    with pytest.raises(RuntimeError), processes.cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise RuntimeError
     assert torch.get_num_threads() == before

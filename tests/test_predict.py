@@ -47,6 +47,24 @@ def test_a_files_probabilities_sum_to_1_highest_first(run, recording):
     assert found.sum() == pytest.approx(1, abs=1e-5) and (found >= 0).all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_many_files_are_what_each_is_alone_in_their_order(run, recording, tmp_path, batch_size):
+    other = tmp_path / "other.wav"
+    audio.write(other, 0.5 * audio.load(recording, 8000)[::-1][:3000], 8000)
+    bundle = predict.Bundle(run)
+    found = bundle.predict_files([recording, other, recording], batch_size)
+    assert found.index.tolist() == [recording, other, recording]
+    for row, path in zip(found.to_numpy(), found.index, strict=True):
+        np.testing.assert_allclose(row, bundle.predict_file(path)[found.columns], rtol=1e-5, atol=1e-6)
+    assert bundle.predict_files([]).empty
+
+
+def test_of_many_files_the_one_that_cannot_be_used_is_named(run, recording, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    with pytest.raises(audio.AudioIssue, match=r"broken\.wav"):
+        predict.Bundle(run).predict_files([recording, tmp_path / "broken.wav"])
+
+
 def test_a_file_is_the_mean_of_its_clips_over_folds_and_views(run, recording):
     config = small_config()
     clips = np.stack([clip for _, _, clip in clean.cut(clean.load_clean(recording, config), config.audio)])

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tables import small_config, tone_clips
 
-from helpers import artifacts, fit, predict, processes, train
+from helpers import artifacts, predict, processes, train
 
 LABELS = ["high", "low"]
 WATCHED = """
@@ -148,7 +148,7 @@ def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folde
         train.run(run_folder, small_config(train={"epochs": 1}))
 
     monkeypatch.setattr(processes, "start", runs)
-    with fit.cpu_threads(1):
+    with processes.cpu_threads(1):
         table, history = train.run(run_folder, config)
     assert seen == [(2, "helpers.train", config.model_dump(mode="json"), "tiny")]
     assert len(table) == 24 and len(history) == 3

@@ -33,7 +33,7 @@ TURN = {"test": 1, "validation": 2, "train": (3,)}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    with fit.cpu_threads(1):
+    with processes.cpu_threads(1):
         yield
 
 
