@@ -42,10 +42,8 @@ DEMO = "data.demo_train={count} data.demo_test=10"
 def prepare(work, denoise=False):
     """Decode, trim, normalise, cut, log-mel, picture: file by file, and as 02 and 04 do it."""
     config = work.config.model_copy(update={"clean": work.config.clean.model_copy(update={"denoise": denoise})})
-    small = dict(list(work.paths.items())[:3])
-    plain.prepare(small, work.fresh(), config, work.draw)  # imports, caches
     record, made, (packed, rows) = side_by_side(
-        lambda: plain.prepare(work.paths, work.fresh(), config, work.draw),
+        functools.partial(plain.prepare, work, config),
         lambda: ours.prepare(work.recordings, work.root, work.fresh(), config),
         len(work.recordings),
         work.repeats,
@@ -73,8 +71,8 @@ def agreement(made, packed, rows, config):
     found = {
         "clips_compared": len(seen),
         "clips_of_one_way_only": len(set(made) ^ set(rows["clip_id"])),
-        "waveforms_median_steps": float(np.median(waves)) * 32767,
-        "waveforms_largest_steps": float(np.max(waves)) * 32767,
+        "waveforms_median_steps": float(np.median(waves)) * audio.STEPS,
+        "waveforms_largest_steps": float(np.max(waves)) * audio.STEPS,
         "log_mel_median_db": float(np.median(apart)),
         "log_mel_95_percent_db": float(np.percentile(apart, 95)),
         "log_mel_largest_db": float(apart.max()),
@@ -92,7 +90,7 @@ def score_files(work):
     loaded = ours.bundle(*work.prepared, config, work.fresh(), EPOCHS)
     paths = list(work.paths.values())
     record, theirs, found = side_by_side(
-        lambda: plain.score(paths, loaded.models[0], config),
+        functools.partial(plain.score, paths, loaded.models[0], config),
         lambda: ours.score(loaded, paths),
         len(paths),
         work.repeats,
@@ -175,7 +173,7 @@ def gpu_step(work):
     for name, capture in (("plain", False), ("ours", True)):
         config = with_train(work.config, capture=capture)
         trainers[name] = ours.trainer(packed, rows, config, "cuda")
-    record, _, _ = side_by_side(trainers["plain"].epoch, trainers["ours"].epoch, len(rows), work.repeats)
+    record, _, _ = side_by_side(trainers["plain"].epoch, trainers["ours"].epoch, len(rows), work.repeats, alone=False)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         wall, _, _ = timed(trainers["ours"].epoch)
     busy = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
@@ -263,7 +261,7 @@ def main(arguments=None):
     parser.add_argument("--data", help="folder of recordings; without it a demo set is made")
     parser.add_argument("--preset", help="preset to read and to learn with (default: what the folder is recognised as)")
     parser.add_argument("--settings", default="", help='single settings, such as "model.name=resnet"')
-    parser.add_argument("--files", type=int, default=40, help="recordings that are compared on (default: %(default)s)")
+    parser.add_argument("--files", type=int, default=100, help="recordings that are compared on (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each side (default: %(default)s)")
     parser.add_argument("--draw", choices=("specshow", "imshow"), default="specshow", help="how the plain way draws")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of %(default)s")

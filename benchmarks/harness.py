@@ -1,6 +1,8 @@
 """What is measured on, and how two ways of doing the same are timed in turns."""
 
+import contextlib
 import functools
+import multiprocessing
 import os
 import tempfile
 import time
@@ -50,16 +52,44 @@ def timed(function):
     return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
-def side_by_side(one, other, clips, repeats):
+@contextlib.contextmanager
+def apart(function):
+    """A function that calls the given one, which can be pickled, in another process: what `timed` returns there."""
+    context = multiprocessing.get_context("spawn")
+    near, far = context.Pipe()
+    process = context.Process(target=_serve, args=(far, function), daemon=True)
+    process.start()
+    far.close()
+
+    def call():
+        near.send(True)
+        return near.recv()
+
+    try:
+        yield call
+    finally:
+        near.close()
+        process.join()
+
+
+def _serve(pipe, function):
+    with contextlib.suppress(EOFError):  # the other side has heard enough
+        while pipe.recv():
+            pipe.send(timed(function))
+
+
+def side_by_side(one, other, clips, repeats, alone=True):
     """Time two ways of doing the same in turns, after each ran once: (record, last result of one, of the other).
 
-    The record holds medians in ms per clip, the ratio of the medians with the smallest and largest of the single
-    turns, and what the first run of each took.
+    The plain way, `one`, runs alone in a process, as it would in a notebook of its own: nothing that Earshot sets
+    reaches it. The record holds medians in ms per clip, the ratio of the medians with the smallest and largest of the
+    single turns, and what the first run of each took.
     """
-    first, turns = {"plain": timed(one)[0], "ours": timed(other)[0]}, []
-    for number in range(repeats):
-        order = [("plain", one), ("ours", other)]
-        turns.append({name: timed(function) for name, function in (order if number % 2 == 0 else order[::-1])})
+    with apart(one) if alone else contextlib.nullcontext(lambda: timed(one)) as plain:
+        ways = [("plain", plain), ("ours", lambda: timed(other))]
+        first, turns = {name: way()[0] for name, way in ways}, []
+        for number in range(repeats):
+            turns.append({name: way() for name, way in (ways if number % 2 == 0 else ways[::-1])})
     wall, cpu = ({name: [turn[name][k] for turn in turns] for name in first} for k in (0, 1))
     ratios = np.divide(wall["plain"], wall["ours"])
     record = {

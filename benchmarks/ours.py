@@ -6,7 +6,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, batches, checkpoints, clean, features, fit, images, models, predict, targets
+from helpers import (
+    artifacts,
+    audio,
+    batches,
+    checkpoints,
+    clean,
+    features,
+    fit,
+    images,
+    models,
+    predict,
+    processes,
+    targets,
+)
 
 PLAIN_READS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")  # what librosa opens without another decoder
 NO_COPIES = pd.DataFrame(columns=list(artifacts.SCHEMAS["augmented.csv"]), dtype=object)
@@ -63,6 +76,7 @@ def network(packed, rows, config, device="cpu"):
 def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
     model = network(packed, rows, config, device)
+    processes.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import librosa
 import librosa.display
+import matplotlib
 import matplotlib.pyplot as plt
 import noisereduce
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 
 from helpers import clean
 
+matplotlib.use("Agg")
 DOTS_PER_INCH = 100
 
 
@@ -78,19 +80,20 @@ def picture(mel, path, config, draw="specshow"):
     plt.close()
 
 
-def prepare(paths, folder, config, draw="specshow"):
+def prepare(work, config):
     """Recordings to cleaned WAV clips and PNG pictures in a new folder; returns each clip and its log-mel, by its name.
 
-    Args: paths of recordings by their id; folder; config; draw "specshow" or "imshow".
+    Args: work of harness.Work; config.
     """
-    Path(folder).mkdir(parents=True)
+    folder = work.fresh()
+    folder.mkdir(parents=True)
     made = {}
-    for identity, path in paths.items():
+    for identity, path in work.paths.items():
         for number, clip in enumerate(cut(cleaned(path, config), config)):
             name = f"{identity}-{number:03d}"
             soundfile.write(Path(folder) / f"{name}.wav", clip, config.audio.sample_rate, subtype="PCM_16")
             made[name] = clip, log_mel(clip, config)
-            picture(made[name][1], Path(folder) / f"{name}.png", config, draw)
+            picture(made[name][1], Path(folder) / f"{name}.png", config, work.draw)
     return made
 
 

@@ -9,6 +9,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import joblib
 import pandas as pd
 from tqdm.auto import tqdm as notebook_tqdm
 from tqdm.std import tqdm as text_tqdm
@@ -217,6 +218,16 @@ def require(condition, message):
     """Stop the stage with a message if a check does not hold."""
     if not condition:
         raise StageError(message)
+
+
+def in_threads(function, items, description):
+    """The function's results for a list of items, in order, from threads on all cores, with a bar of the time left.
+
+    Only a few items are under way at a time, so what is done with the results decides how much memory they take.
+    """
+    jobs = (joblib.delayed(function)(item) for item in items)
+    done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+    return progress(done, description, len(items))
 
 
 def progress(items, description, total=None):

@@ -1,10 +1,10 @@
 """Recordings as arrays: load, survey, measure, resample, write. Nothing else in Earshot opens a recording."""
 
+import functools
 import hashlib
 import io
 from pathlib import Path
 
-import joblib
 import numpy as np
 import soundfile
 import soxr
@@ -22,6 +22,7 @@ EDGE_DB = 40.0  # spectra of real sounds fall by less within a third of an octav
 RANGE_DB = 80.0  # what lies further below the loudest frequency is no content
 NOISE_16_BIT_DB = -98.0  # dBFS, with a little to spare
 NARROW = 0.55  # share of half the sample rate; a narrower band was recorded at another rate
+STEPS = 32768  # of 16 bits between silence and full scale
 BLOCK = 1 << 20  # samples hashed at a time
 SUFFIXES = {
     "WAV": {".wav"},
@@ -72,8 +73,25 @@ def write(path, waveform, sample_rate):
     if waveform.ndim != 1 or not np.isfinite(waveform).all() or np.abs(waveform).max(initial=0) > 1:
         raise ValueError(f"{path}: expected a finite mono waveform within [-1, 1], got shape {waveform.shape}")
     whole = io.BytesIO()  # libsndfile comes back to the header at the end, and on a disk that takes milliseconds
-    soundfile.write(whole, waveform, sample_rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(whole, to_steps(waveform), sample_rate, format="FLAC", subtype="PCM_16")
     Path(path).write_bytes(whole.getbuffer())
+
+
+def to_steps(waveform):
+    """A waveform in [-1, 1] as 16-bit steps, the way libsndfile stores it: int16 of the same shape.
+
+    >>> to_steps(np.array([-1.0, 0.5, 1.0], dtype=np.float32)).tolist()
+    [-32768, 16384, 32767]
+    """
+    return np.clip(np.rint(waveform * STEPS), -STEPS, STEPS - 1).astype(np.int16)
+
+
+def read_steps(path):
+    """What `write` wrote, in its steps: int16 [samples]. Raises AudioIssue where that is not there any more."""
+    try:
+        return soundfile.read(path, dtype="int16")[0]
+    except soundfile.LibsndfileError as error:
+        raise AudioIssue("UNREADABLE", f"{path}: {error.error_string} Run 02_clean.ipynb again.") from None
 
 
 def encode_mp3(waveform, sample_rate):
@@ -238,9 +256,7 @@ def survey(root, recordings, max_seconds=float("inf")):
     """
     ok = recordings["status"].eq("ok")
     paths = [Path(root) / path for path in recordings.loc[ok, "path"]]
-    jobs = (joblib.delayed(_examine)(path, max_seconds) for path in paths)
-    found = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    facts = list(artifacts.progress(found, "recordings", len(paths)))
+    facts = list(artifacts.in_threads(functools.partial(_examine, max_seconds=max_seconds), paths, "recordings"))
     table = recordings.copy()
     for column, kind in artifacts.SCHEMAS["recordings.csv"].items():
         if column not in table:

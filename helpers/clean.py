@@ -4,9 +4,9 @@ A recording passes here once: mono, resampled, DC removed, optionally high-passe
 brought to one peak, cut. What breaks a rule is set aside with a code and a reason before any of that.
 """
 
+import functools
 from pathlib import Path
 
-import joblib
 import librosa
 import noisereduce
 import numpy as np
@@ -296,9 +296,8 @@ def write_clips(judged, root, config, folder):
     Returns a table: clip_id, recording_id, start_seconds, valid_seconds, label, split, path ("clips/…").
     """
     used = judged[judged["status"].eq("used")]
-    jobs = (joblib.delayed(_write_recording)(row, root, config, Path(folder)) for row in used.itertuples())
-    done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    rows = [row for rows in artifacts.progress(done, "clean and cut", len(used)) for row in rows]
+    write = functools.partial(_write_recording, root=root, config=config, folder=Path(folder))
+    rows = [row for rows in artifacts.in_threads(write, list(used.itertuples()), "clean and cut") for row in rows]
     return pd.DataFrame(
         rows, columns=["clip_id", "recording_id", "start_seconds", "valid_seconds", "label", "split", "path"]
     )

@@ -9,12 +9,12 @@ to any rain. Found are stretches of a second, or of half of what one recording s
 dead regular clock proves nothing: it is as like itself elsewhere. What is played faster or slower is another sound.
 """
 
+import functools
 from dataclasses import astuple, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import joblib
 import numpy as np
 import pandas as pd
 from scipy.ndimage import maximum_filter, uniform_filter, uniform_filter1d
@@ -98,20 +98,21 @@ def find(root, recordings, max_seconds=float("inf")):
 
 def _matches(paths, max_seconds):
     """The confirmed pairs among files: a list of (one, other, Match) by position. Each file is decoded once."""
-    threads = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-    listened = threads(joblib.delayed(_listen)(path, max_seconds) for path in paths)
+    listened = artifacts.in_threads(functools.partial(_listen, max_seconds=max_seconds), paths, "fingerprints")
     prints, start = [], 0
     with TemporaryFile() as file:
-        for heard in artifacts.progress(listened, "fingerprints", len(paths)):
+        for heard in listened:
             file.write(heard.whitened.tobytes())
             prints.append(replace(heard, whitened=slice(start, start := start + len(heard.whitened))))
         file.flush()
         sounds = np.memmap(file, np.int8, mode="r") if start else np.zeros(0, np.int8)
         prints = [replace(heard, whitened=sounds[heard.whitened]) for heard in prints]
         pairs = candidates(prints)
-        jobs = (joblib.delayed(compare)(prints[one], prints[other], places) for (one, other), places in pairs.items())
-        found = list(artifacts.progress(threads(jobs), "near-duplicates", len(pairs)))
-        return [(*pair, match) for pair, match in zip(pairs, found, strict=True) if match]
+
+        def examine(pair):
+            return (*pair, compare(*(prints[place] for place in pair), pairs[pair]))
+
+        return [found for found in artifacts.in_threads(examine, list(pairs), "near-duplicates") if found[-1]]
 
 
 def _listen(path, max_seconds):

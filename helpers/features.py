@@ -5,7 +5,6 @@ import re
 import warnings
 from pathlib import Path
 
-import joblib
 import librosa
 import numpy as np
 import pandas as pd
@@ -117,17 +116,16 @@ def pack(clips, copies, folder, path, config):
     )
     size = round(config.audio.clip_seconds * config.audio.sample_rate)
     packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(len(rows), size))
-    jobs = (joblib.delayed(audio.load)(Path(folder) / clip, config.audio.sample_rate) for clip in rows["path"])
-    loaded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    for row, waveform in enumerate(artifacts.progress(loaded, "pack waveforms", len(rows))):
-        packed[row] = np.round(waveform * 32767)
+    loaded = artifacts.in_threads(audio.read_steps, [Path(folder) / clip for clip in rows["path"]], "pack waveforms")
+    for row, waveform in enumerate(loaded):
+        packed[row] = waveform
     packed.flush()
     return rows
 
 
 def unpack(packed):
     """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8: NumPy array or tensor of any shape."""
-    full = 255 if packed.dtype in (np.uint8, torch.uint8) else 32767
+    full = 255 if packed.dtype in (np.uint8, torch.uint8) else audio.STEPS
     return packed.astype(np.float32) / full if isinstance(packed, np.ndarray) else packed.float() / full
 
 
@@ -181,12 +179,13 @@ def feature_table(packed, rows, config):
 
     Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
     """
-    lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1])
-    jobs = (joblib.delayed(describe)(unpack(packed[i][:n]), config) for i, n in enumerate(lengths))
+    lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1]).to_numpy()
     with warnings.catch_warnings(), processes.cpu_threads(1):
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
-        described = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-        table = pd.DataFrame(list(artifacts.progress(described, "feature table", len(rows))))
+        described = artifacts.in_threads(
+            lambda i: describe(unpack(packed[i][: lengths[i]]), config), range(len(rows)), "feature table"
+        )
+        table = pd.DataFrame(list(described))
     identity = rows[["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]].reset_index(drop=True)
     return pd.concat([identity, table.round(6)], axis=1)
 

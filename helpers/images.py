@@ -8,7 +8,6 @@ import functools
 import zipfile
 from pathlib import Path
 
-import joblib
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -55,20 +54,15 @@ def write_images(packed, rows, config, folder):
     front_end, train = mel_image(config), rows[rows["split"].eq("train")]
     for label in train["label"].unique():
         (Path(folder) / targets.folder_name(label)).mkdir(parents=True, exist_ok=True)
-    paths = (Path(folder) / image_path(row) for row in train[["label", "clip_id"]].to_dict("records"))
-    jobs = (
-        joblib.delayed(_write_image)(front_end, packed[index], path)
-        for index, path in zip(train.index, paths, strict=True)
-    )
+    names = train[["label", "clip_id"]].to_dict("index")
+
+    @torch.inference_mode()
+    def write(index):
+        levels = front_end(torch.from_numpy(features.unpack(packed[index])[None]))[0]
+        to_png((levels * 255).round().to(torch.uint8).numpy()).save(Path(folder) / image_path(names[index]))
+
     with processes.cpu_threads(1):
-        written = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-        return sum(1 for _ in artifacts.progress(written, "spectrogram images", len(train)))
-
-
-@torch.inference_mode()
-def _write_image(front_end, waveform, path):
-    levels = front_end(torch.from_numpy(features.unpack(waveform)[None]))[0]
-    to_png((levels * 255).round().to(torch.uint8).numpy()).save(path)
+        return sum(1 for _ in artifacts.in_threads(write, list(names), "spectrogram images"))
 
 
 def to_png(levels):

@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from helpers import artifacts, classic, clean, decisions, evaluate, features, folders, scoring, stages, targets
+from helpers import artifacts, audio, classic, clean, decisions, evaluate, features, folders, scoring, stages, targets
 from helpers import config as configs
 from helpers.tables import SourceError
 
@@ -125,7 +125,7 @@ def describe(row, root, config):
     cut = clean.cut(clean.load_clean(Path(root) / row.path, config), config.audio)
     for number, (start_seconds, valid_seconds, clip) in enumerate(cut):
         heard = clip[: max(1, round(valid_seconds * config.audio.sample_rate))]
-        heard = features.unpack(np.round(heard * 32767).astype(np.int16))  # as a clip is stored
+        heard = features.unpack(audio.to_steps(heard))  # as a clip is stored
         identity = {"clip_id": f"{row.recording_id}-{number:03d}", "parent_id": "", "recording_id": row.recording_id}
         place = {"label": row.label, "split": row.split, "start_seconds": start_seconds}
         rows.append({**identity, **place, **features.describe(heard, config)})

@@ -123,7 +123,7 @@ def play(x, offset, rate, samples=None):
     position = position - n * (position / n).floor()  # several times as fast as the remainder
     left = position.long().clamp_(0, n - 1)
     around = torch.cat([x, x[:, :1]], dim=1)
-    return torch.lerp(around.gather(1, left), around.gather(1, left + 1), (position - left).clamp_(0, 1))
+    return torch.lerp(around.gather(1, left), around[:, 1:].gather(1, left), (position - left).clamp_(0, 1))
 
 
 def add_noise(x, noise):

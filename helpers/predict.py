@@ -4,16 +4,16 @@ From the command line: ``python -m helpers.predict FILE… --run demo`` (or ``ma
 """
 
 import argparse
+import functools
 import sys
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, checkpoints, clean, decisions, features, models
+from helpers import artifacts, audio, checkpoints, clean, decisions, features, models, processes
 from helpers.settings import Config
 
 
@@ -34,6 +34,7 @@ class Bundle:
             )
         self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
         loaded = [checkpoints.load(path, self.config, device) for path in paths]
+        processes.keep_memory()
         self.models, self.labels, self.device = [model for model, _ in loaded], loaded[0][1]["labels"], device
         self.multilabel, self.thresholds = self.config.data.multilabel, None
         if self.multilabel:
@@ -60,24 +61,25 @@ class Bundle:
             decisions.aggregate(windows, "recording_id", self.labels, how, several).iloc[0].sort_values(ascending=False)
         )
 
-    def predict_files(self, paths, batch_size=32):
+    def predict_files(self, paths, batch_size=4):
         """Class probabilities of many recordings: a table with a row per path, in their order, and a column per class.
 
-        They are cleaned in threads and their clips go through the networks together, `batch_size` files at a time, so
-        memory does not grow with their number. Raises AudioIssue, with its path, for the first that cannot be used.
+        Each thread takes some files from their bytes to the networks' answers, `batch_size` at a time, so no core waits
+        and memory does not grow with their number. Raises AudioIssue, with its path, for the first that cannot be used.
         """
-        parts = []
-        for first in range(0, len(paths), batch_size):
-            some = list(paths[first : first + batch_size])
-            jobs = (joblib.delayed(_clips)(path, self.config) for path in some)
-            cut = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
-            owner = np.repeat(np.arange(len(cut)), [len(clips) for clips in cut])
-            clips = np.concatenate(cut)
-            batches = [self.predict_clips(clips[start : start + 64]) for start in range(0, len(clips), 64)]
-            table = pd.DataFrame(np.concatenate(batches), columns=self.labels).assign(file=owner)
-            how = self.config.model.aggregate
-            parts.append(decisions.aggregate(table, "file", self.labels, how, self.multilabel).set_axis(some))
-        return pd.concat(parts) if parts else pd.DataFrame(columns=self.labels)
+
+        def answer(first):
+            cut = [_clips(path, self.config) for path in paths[first : first + batch_size]]
+            clips, owner = np.concatenate(cut), first + np.repeat(np.arange(len(cut)), [len(clips) for clips in cut])
+            found = [self.predict_clips(clips[start : start + 64]) for start in range(0, len(clips), 64)]
+            return pd.DataFrame(np.concatenate(found), columns=self.labels).assign(file=owner)
+
+        if not len(paths):
+            return pd.DataFrame(columns=self.labels)
+        with processes.cpu_threads(1):
+            clips = pd.concat(artifacts.in_threads(answer, range(0, len(paths), batch_size), "predict files"))
+        table = decisions.aggregate(clips, "file", self.labels, self.config.model.aggregate, self.multilabel)
+        return table.set_axis(list(paths))
 
     def windows(self, waveform):
         """Class probabilities over time: a table start_seconds, end_seconds and a column per class, a row per clip.
@@ -151,19 +153,24 @@ def main(arguments=None):
     except (artifacts.StageError, ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
-    return max(_print_file(bundle, path, options.top) for path in options.files)
+    failed = 0
+    with processes.cpu_threads(1):
+        answer = functools.partial(_answer, bundle, options.top)
+        for line, usable in artifacts.in_threads(answer, options.files, "predict"):
+            print(line, file=sys.stdout if usable else sys.stderr)
+            failed |= not usable
+    return int(failed)
 
 
-def _print_file(bundle, path, top):
+def _answer(bundle, top, path):
+    """What the command line says of a file, and whether it could be used."""
     try:
         found = bundle.predict_file(path)
     except (audio.AudioIssue, OSError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 1
+        return f"{path}: {error}", False
     best = found[found >= bundle.thresholds[found.index]] if bundle.multilabel else found.head(top)
     said = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
-    print(f"{path}: {said or 'none of the classes'}")
-    return 0
+    return f"{path}: {said or 'none of the classes'}", True
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     labels = targets.classes(rows, config.data.multilabel)
     plan = plan or split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)
     networks = len(plan) * (config.train.seeds + taught_again(config))
+    processes.keep_memory()
     clock, tables, history = Clock(config.train.max_minutes, networks), [], []
     kept_at = checkpoint_folder and functools.partial(checkpoint, checkpoint_folder, digest(packed, rows, config))
     bar = artifacts.progress(None, "train", networks * config.train.epochs)

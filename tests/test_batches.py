@@ -21,7 +21,7 @@ def numbered(n):
 def seen(batches):
     """The row numbers of one pass in the order they came, and their labels."""
     passed = [(waveforms, labels) for waveforms, labels in batches]
-    numbers = [round(value * 32767) for waveforms, _ in passed for value in waveforms[:, 0].tolist()]
+    numbers = [round(value * 32768) for waveforms, _ in passed for value in waveforms[:, 0].tolist()]
     return numbers, [label for _, labels in passed for label in labels.tolist()]
 
 
@@ -65,14 +65,14 @@ def test_the_shares_of_several_processes_are_disjoint_and_together_the_batch(n, 
         sizes = [len(labels) for _, labels in parts]
         assert max(sizes) - min(sizes) <= 1
         for waveforms, labels in parts:
-            assert [round(value * 32767) for value in waveforms[:, 0].tolist()] == labels.tolist()
+            assert [round(value * 32768) for value in waveforms[:, 0].tolist()] == labels.tolist()
 
 
 def test_waveforms_are_float_in_plus_minus_one_and_targets_stay_as_they_are():
-    packed, targets = np.array([[32767, -32767, 0]], np.int16), np.array([[1, 0, 0.5]], np.float32)
+    packed, targets = np.array([[16384, -32768, 0]], np.int16), np.array([[1, 0, 0.5]], np.float32)
     [(waveforms, found)] = Batches(packed, [0], targets, 8)
     assert waveforms.dtype == found.dtype == torch.float32
-    assert waveforms.tolist() == [[1.0, -1.0, 0.0]] and found.tolist() == targets.tolist()
+    assert waveforms.tolist() == [[0.5, -1.0, 0.0]] and found.tolist() == targets.tolist()
 
 
 def test_images_are_float_from_0_to_1():

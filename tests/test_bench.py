@@ -1,5 +1,6 @@
 """The benchmark compares equal work: both ways give the same clips, growth is a slope, memory is the private part."""
 
+import functools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from signals import noise, tone
 from tables import small_config
 
-from benchmarks import bench, growth, limits, ours, plain
+from benchmarks import bench, growth, harness, limits, ours, plain
 from helpers import sources
 
 
@@ -36,7 +37,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(work):
-    return plain.prepare(work.paths, work.fresh(), work.config)
+    return plain.prepare(work, work.config)
 
 
 def test_all_recordings_are_measured_on_or_as_many_as_were_asked_for(work):
@@ -81,7 +82,7 @@ def test_the_plain_loop_learns_the_same_network_from_what_it_sees(work):
     loader = bench.plain_loader(model, packed, rows, work.config, work.fresh())
     seen = torch.cat([loader.dataset[number][0] for number in range(len(rows))])
     with torch.no_grad():
-        expected = model.features(torch.from_numpy(packed / np.float32(32767)))[:, 0]
+        expected = model.features(torch.from_numpy(packed / np.float32(32768)))[:, 0]
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-3)
     optimiser = torch.optim.AdamW(model.network.parameters(), 0.01)
     losses = [plain.epoch(model.network, loader, optimiser) for _ in range(12)]
@@ -89,12 +90,19 @@ def test_the_plain_loop_learns_the_same_network_from_what_it_sees(work):
 
 
 def test_a_ratio_is_the_slower_over_the_faster_and_results_are_handed_back():
-    slow, fast = (lambda: (os.times(), sum(range(400_000)))[1]), (lambda: sum(range(4_000)))
-    record, one, other = bench.side_by_side(slow, fast, clips=4, repeats=3)
+    slow, fast = functools.partial(sum, range(400_000)), functools.partial(sum, range(4_000))
+    record, one, other = harness.side_by_side(slow, fast, clips=4, repeats=3)
     assert (one, other) == (sum(range(400_000)), sum(range(4_000)))
     assert record["ratio"] > 10 and record["ratio_of_single_turns"][0] <= record["ratio"]
     assert record["ratio"] == pytest.approx(record["plain_ms_per_clip"] / record["ours_ms_per_clip"])
     assert record["plain_clips_per_second"] == pytest.approx(1000 / record["plain_ms_per_clip"])
+
+
+def test_the_plain_way_is_timed_in_a_process_of_its_own_and_the_other_in_this_one():
+    _, one, other = harness.side_by_side(os.getpid, os.getpid, clips=1, repeats=2)
+    assert one != os.getpid() == other
+    _, one, other = harness.side_by_side(os.getpid, os.getpid, clips=1, repeats=2, alone=False)
+    assert one == os.getpid() == other
 
 
 def test_growth_is_the_slope_of_time_over_size():

@@ -132,7 +132,22 @@ def test_packing_loses_at_most_one_step_of_16_bits(clip_files):
     assert packed.dtype == np.int16 and packed.shape == (3, 4000)
     restored = features.unpack(packed)
     assert restored.dtype == np.float32 and np.abs(restored).max() <= 1
-    np.testing.assert_allclose(restored, np.stack(waveforms), rtol=0, atol=1 / 32767)
+    np.testing.assert_allclose(restored, np.stack(waveforms), rtol=0, atol=1 / 32768)
+
+
+def test_what_is_packed_is_what_the_clips_files_hold_to_the_last_step(clip_files):
+    folder, clips, copies, _ = clip_files
+    rows = features.pack(clips, copies, folder, folder / "packed.npy", small_config())
+    waveforms = features.unpack(np.load(folder / "packed.npy"))
+    for path, waveform in zip(rows["path"], waveforms, strict=True):
+        np.testing.assert_array_equal(waveform, audio.load(folder / path, small_config().audio.sample_rate))
+
+
+def test_a_clip_that_is_not_there_any_more_is_named(clip_files):
+    folder, clips, copies, _ = clip_files
+    (folder / clips["path"][1]).unlink()
+    with pytest.raises(audio.AudioIssue, match=r"1\.flac.*02_clean"):
+        features.pack(clips, copies, folder, folder / "packed.npy", small_config())
 
 
 def test_packed_rows_name_the_arrays_order_and_the_copies_parents(clip_files):
@@ -144,14 +159,14 @@ def test_packed_rows_name_the_arrays_order_and_the_copies_parents(clip_files):
 
 
 def test_unpacking_a_tensor_equals_unpacking_an_array():
-    packed = np.arange(-32767, 32768, 97, dtype=np.int16).reshape(4, -1)
+    packed = np.arange(-32768, 32768, 97, dtype=np.int16).reshape(4, -1)
     np.testing.assert_array_equal(features.unpack(torch.from_numpy(packed)).numpy(), features.unpack(packed))
 
 
 @law
-@given(st.integers(-32767, 32767))
+@given(st.integers(-32768, 32767))
 def test_packing_what_was_unpacked_gives_the_same_number(level):
-    assert np.round(features.unpack(np.array([level], np.int16)) * 32767) == level
+    assert np.round(features.unpack(np.array([level], np.int16)) * 32768) == level
 
 
 def test_packed_images_unpack_to_0_to_1_as_arrays_and_as_tensors():

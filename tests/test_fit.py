@@ -326,7 +326,7 @@ def test_images_are_learned_from_as_they_are_mirrored_and_mixed(clips):
         features={"image_size": 16},
     )
     packed, rows = clips
-    pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32767)
+    pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32768)
     levels = (pictures * 255).round().to(torch.uint8).numpy()
     _, history = fitted((levels, rows), config)
     assert max(record["validation_accuracy"] for record in history) == 1

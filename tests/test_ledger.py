@@ -77,7 +77,9 @@ def test_the_change_back_is_the_same_with_the_other_sign(several):
     there, back = ledger.paired_change([before], [after], config), ledger.paired_change([after], [before], config)
     assert there["change_low"] < there["change"] < there["change_high"]
     turned = [-there[name] for name in ("change", "change_high", "change_low")]
-    assert [back[name] for name in ("change", "change_low", "change_high")] == pytest.approx(turned, abs=1e-5)
+    assert [back[name] for name in ("change", "change_low", "change_high")] == pytest.approx(
+        turned, abs=2e-5
+    )  # both are rounded to 1e-5
 
 
 def test_other_recordings_are_refused():
@@ -198,7 +200,7 @@ def test_what_is_on_and_helps_is_kept(run, measured):
     assert on.loc["high-pass", "verdict"] == "keep: it helps"
     off = measured.loc["high-pass"]
     turned = {"change": -off["change"], "change_low": -off["change_high"], "change_high": -off["change_low"]}
-    assert on.loc["high-pass", list(turned)].to_dict() == pytest.approx(turned, abs=1e-5)
+    assert on.loc["high-pass", list(turned)].to_dict() == pytest.approx(turned, abs=2e-5)  # both are rounded to 1e-5
 
 
 def test_the_same_run_gives_the_same_ledger(run, measured):
@@ -215,8 +217,7 @@ def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
     table = ledger.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
     written = clean.write_clips(used, config.data.root, config, tmp_path / "clips").assign(parent_id="")
     written = written.merge(clips[["clip_id", "group", "fold"]], on="clip_id")
-    waveforms = np.stack([audio.load(tmp_path / path, RATE) for path in written["path"]])
-    packed = np.round(waveforms * 32767).astype(np.int16)
+    packed = np.stack([audio.read_steps(tmp_path / path) for path in written["path"]])
     expected = features.feature_table(packed, written, config)
     identity = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
     pd.testing.assert_frame_equal(table[identity], expected[identity])

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,24 @@ def watched(model, *arguments, **more):
 
 fit.fit = watched
 sys.exit(train.main(sys.argv[2:]))
+"""
+
+
+FAULTS = """
+import resource
+import numpy as np
+from helpers import processes
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(16 << 20, np.uint8), np.ones(24 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+processes.keep_memory()
+faults()
+print(before, faults())
 """
 
 
@@ -152,3 +171,12 @@ def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folde
         table, history = train.run(run_folder, config)
     assert seen == [(2, "helpers.train", config.model_dump(mode="json"), "tiny")]
     assert len(table) == 24 and len(history) == 3
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like")
+def test_memory_that_is_kept_is_not_asked_for_again():
+    said = subprocess.run(
+        [sys.executable, "-c", FAULTS], cwd=artifacts.REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    before, after = map(int, said.split())
+    assert before > 1000 > 20 * after
