@@ -6,11 +6,11 @@ environment  installs what a bare Colab or Kaggle kernel lacks
 fields       the types that settings are made of
 recipe       the network and how it is trained: every ingredient is a key
 settings     all settings of a run: types, ranges, defaults
+artifacts    files of a run: atomic writes, tables with a schema, digests
 tables       tables that people bring: read as text, or refused with the reason
 layouts      data folders recognised by what lies in them
 sizes        settings that follow from the recordings: clip length, hop, epochs
 config       a preset becomes a validated, frozen Config
-artifacts    files of a run: atomic writes, tables with a schema, digests
 targets      labels, one or several per recording, and target vectors
 relabel      labels judged anew by a person: relabel.csv
 stages       what each notebook reads and writes, and whether it must run again

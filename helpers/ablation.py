@@ -191,7 +191,7 @@ def filled(packed, rows, settings, path):
 
 
 def main(arguments=None):
-    """Measure a run's ablation from the command line: status 0 done, 1 the run is not ready, 2 wrong settings."""
+    """Measure a run's ablation from the command line. Returns the exit status of `config.exit_status`."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.ablation",
         description="What each ingredient of a run's recipe is worth. Every row costs a training; what was measured "
@@ -201,23 +201,16 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=int, default=1, help="trainings per row, of which the mean counts (default: 1)")
     parser.add_argument("--only", default="", help='only these settings: "train.mix,train.ema"')
     options = parser.parse_args(arguments)
-    try:
+
+    def work():
         config = configs.from_options(options)
         folder = train.ready_folder(config, options.run)
         for table in measure(folder, config, options.seeds, tuple(filter(None, options.only.split(",")))):
             artifacts.write_table(folder / FILE, table)
             print(ledger.shown(table.tail(1)).to_string(index=False), flush=True)
-    except configs.ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except artifacts.StageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The next call goes on where this one was.", file=sys.stderr)
-        return 130
-    print(f"\n{folder / FILE}; an interval that holds 0 shows no difference.")
-    return 0
+        print(f"\n{folder / FILE}; an interval that holds 0 shows no difference.")
+
+    return configs.exit_status(work)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class Batches:
 
     Args: packed; rows its row numbers; targets [rows, C]; batch_size over all processes; device; generator; chances;
         share (rank, processes): the part of every batch that this process gets; resident False leaves the rows on the
-        host. Raises ValueError if rows and targets do not match, or fewer than two rows are shuffled.
+        host. Raises ValueError if rows and targets do not match, or a process gets fewer than two rows to learn from.
     """
 
     def __init__(
@@ -27,8 +27,9 @@ class Batches:
     ):
         if len(rows) != len(targets):
             raise ValueError(f"{len(rows)} rows but {len(targets)} targets")
-        if generator is not None and len(rows) < 2:
-            raise ValueError(f"{len(rows)} clips to learn from: BatchNorm needs two in a batch")
+        if generator is not None and min(batch_size, len(rows)) < 2 * share[1]:
+            among = f" in batches of {batch_size} among {share[1]} processes" if share[1] > 1 else ""
+            raise ValueError(f"{len(rows)} clips to learn from{among}: BatchNorm needs two in a batch of each process")
         self.packed, self.rows, self.device = packed, np.asarray(rows), torch.device(device)
         self.targets, self.share = torch.as_tensor(np.array(targets)), share
         self.batch_size = min(batch_size, len(rows)) if generator is not None else batch_size

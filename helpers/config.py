@@ -4,13 +4,15 @@ A preset is a YAML file in ``presets/``. It names only what differs from the def
 key, a wrong type or an impossible value is refused with the key, what it got and what it may be.
 """
 
+import sys
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
-from helpers import layouts, sizes
+from helpers import artifacts, layouts, sizes
 from helpers.settings import BACKBONE, Config, Section
+from helpers.tables import SourceError
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -106,6 +108,26 @@ def add_options(parser):
 def from_options(options):
     """The Config that the options of `add_options` describe. Raises ConfigError."""
     return load(options.preset, options.data, options.seed, options.fast, options.settings)
+
+
+def exit_status(work, stopped="The next call goes on where this one was."):
+    """Do a command's work; an error that says what to do is shown as it is, without where it came from.
+
+    Args: work a function; stopped what is said when it is stopped by hand. Returns the exit status: 0 done, 1 not ready
+    or failed, 2 settings or data that cannot be used, 130 stopped.
+    """
+    try:
+        work()
+    except (ConfigError, SourceError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except artifacts.StageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nStopped. {stopped}", file=sys.stderr)
+        return 130
+    return 0
 
 
 def presets():

@@ -19,7 +19,6 @@ import pandas as pd
 
 from helpers import artifacts, audio, classic, clean, decisions, evaluate, features, folders, scoring, stages, targets
 from helpers import config as configs
-from helpers.tables import SourceError
 
 STEPS = {  # the step's setting in the section clean, and its values: off first, then what is tried where it is off
     "high-pass": ("high_pass_hz", (None, 50.0, 100.0)),
@@ -262,33 +261,22 @@ def shown(table):
 
 
 def main(arguments=None):
-    """Measure a run's ledger from the command line.
-
-    Returns the exit status: 0 done, 1 the run is not ready, 2 wrong settings, 130 stopped by hand.
-    """
+    """Measure a run's ledger from the command line. Returns the exit status of `config.exit_status`."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.ledger", description="Measure what each cleaning step does to a run's score."
     )
     configs.add_options(parser)
     options = parser.parse_args(arguments)
-    try:
+
+    def work():
         config = configs.from_options(options)
-        table = write(config, options.run)
-    except (configs.ConfigError, SourceError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except artifacts.StageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Nothing was written.", file=sys.stderr)
-        return 130
-    print(shown(table).to_string(index=False))
-    print("\nA step stays on only if it helps; an interval that holds 0 shows no difference.")
-    print("One or two intervals in twenty miss 0 by chance: confirm a change on a run with another seed.")
-    folder = stages.run_folder(config, options.run)
-    print(f"{folder / FILE}; `make report RUN={folder.name}` puts it into the report.")
-    return 0
+        print(shown(write(config, options.run)).to_string(index=False))
+        print("\nA step stays on only if it helps; an interval that holds 0 shows no difference.")
+        print("One or two intervals in twenty miss 0 by chance: confirm a change on a run with another seed.")
+        folder = stages.run_folder(config, options.run)
+        print(f"{folder / FILE}; `make report RUN={folder.name}` puts it into the report.")
+
+    return configs.exit_status(work, stopped="Nothing was written.")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ import nbformat.sign
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import artifacts, config, evaluate, folders, report, stages, tables
+from helpers import artifacts, config, evaluate, folders, report, stages
 
 
-class PipelineError(RuntimeError):
+class PipelineError(artifacts.StageError):
     """A stage failed; the message names the notebook, the cell and the error."""
 
 
@@ -273,28 +273,15 @@ def _short(path):
 
 
 def main(arguments=None):
-    """Run the series from the command line.
-
-    Returns the exit status: 0 done, 1 a stage failed, 2 wrong settings, 130 stopped by hand.
-    """
+    """Run the series from the command line. Returns the exit status of `config.exit_status`."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
     )
     config.add_options(parser)
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     options = parser.parse_args(arguments)
-    try:
-        run_all(**vars(options))
-    except (config.ConfigError, tables.SourceError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (PipelineError, artifacts.StageError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The next call starts again at the stage that was running.", file=sys.stderr)
-        return 130
-    return 0
+    again = "The next call starts again at the stage that was running."
+    return config.exit_status(lambda: run_all(**vars(options)), again)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from helpers import artifacts
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 
 
-class TrainingError(RuntimeError):
+class TrainingError(artifacts.StageError):
     """A process that trained with others failed; the message shows what it said last."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import ablation, artifacts, boards, decisions, evaluate, ledger, score_plots, split, stages, targets
+from helpers import config as configs
 from helpers.settings import Config
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -95,12 +96,7 @@ def main(arguments=None):
     )
     parser.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
     options = parser.parse_args(arguments)
-    try:
-        print(build(artifacts.existing_run(options.run)))
-    except artifacts.StageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return configs.exit_status(lambda: print(build(artifacts.existing_run(options.run))))
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def _in_several(folder, config):
 
 
 def main(arguments=None):
-    """Train the network of 05 from the command line. Returns the exit status: 0 done, 1 failed, 2 wrong settings."""
+    """Train the network of 05 from the command line. Returns the exit status of `config.exit_status`."""
     parser = argparse.ArgumentParser(
         prog="python -m helpers.train",
         description="Train a run's network; with `torchrun --nproc-per-node N -m -- helpers.train` in N processes. "
@@ -266,23 +266,16 @@ def main(arguments=None):
     configs.add_options(parser)
     parser.add_argument("--config", help="a whole configuration as JSON, instead of the other settings")
     options = parser.parse_args(arguments)
-    try:
+
+    def work():
         config = Config(**artifacts.read_json(options.config)) if options.config else configs.from_options(options)
         folder = ready_folder(config, options.run)
         with processes.together():
             table, history = run(folder, config, keep=not options.config)
             if processes.is_first():
                 print(account(table, history, folder))
-    except configs.ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (artifacts.StageError, processes.TrainingError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The next call goes on where this one was.", file=sys.stderr)
-        return 130
-    return 0
+
+    return configs.exit_status(work)
 
 
 def account(table, history, folder):

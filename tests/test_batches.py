@@ -50,7 +50,7 @@ def test_shuffled_all_batches_are_full_and_every_row_comes_once_or_twice_with_it
 
 
 @law
-@given(st.integers(2, 50), st.integers(2, 12), st.integers(1, 4), st.booleans(), st.integers(0, 99))
+@given(st.integers(8, 50), st.integers(8, 12), st.integers(1, 4), st.booleans(), st.integers(0, 99))
 def test_the_shares_of_several_processes_are_disjoint_and_together_the_batch(n, batch_size, processes, drawn, seed):
     chances = torch.ones(n) / n if drawn else None
 
@@ -151,3 +151,12 @@ def test_only_the_rows_of_a_batch_are_read_and_only_when_it_is_due(tmp_path):
     waveforms.zero_()  # a batch is a copy: the read-only file is not touched
     assert [len(labels) for _, labels in batches] == [2, 1] and packed.reads == [[1, 3], [5, 7], [9]]
     np.testing.assert_array_equal(np.load(tmp_path / "packed.npy"), numbered(10))
+
+
+@pytest.mark.parametrize(("clips", "batch_size"), [(5, 32), (40, 5)])
+def test_every_process_gets_two_clips_to_learn_from_or_none_begins(clips, batch_size):
+    packed, generator = numbered(clips), torch.Generator()
+    with pytest.raises(ValueError, match=f"{clips} clips to learn from in batches of {batch_size} among 3 processes"):
+        Batches(packed, range(clips), np.eye(clips), batch_size, "cpu", generator, share=(0, 3))
+    two = Batches(packed, range(clips), np.eye(clips), batch_size, "cpu", generator, share=(1, 2))
+    assert all(len(inputs) >= 2 for inputs, _ in two)

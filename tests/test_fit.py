@@ -9,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import assert_same, weights
 from sklearn.metrics import average_precision_score
-from tables import small_config, tone_clips, tone_scenes
+from tables import small_config, tone_scenes
 
 from helpers import batches, checkpoints, fit, images, losses, models, optimise, perturb, processes, split, targets
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = {
     "crop": 1.0,
     "polarity": False,
@@ -25,17 +27,6 @@ QUIET = {
     "mix": "none",
     "label_smoothing": 0.0,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with processes.cpu_threads(1):
-        yield
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return tone_clips()
 
 
 def classifier(config, seed=0):
@@ -50,15 +41,6 @@ def data(clips, config, folds, shuffled=False, names=LABELS):
     chances = losses.sampling_weights(wanted) if shuffled and config.train.balance == "sampling" else None
     generator = torch.Generator() if shuffled else None
     return batches.Batches(packed, chosen.index, wanted, config.train.batch_size, "cpu", generator, chances)
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def trainer(clips, config, **options):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import small_config, tone_clips, tone_scenes
+from networks import assert_same, weights
+from tables import small_config, tone_scenes
 
 from helpers import (
     artifacts,
@@ -28,18 +29,8 @@ from helpers import (
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 TURN = {"test": 1, "validation": 2, "train": (3,)}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with processes.cpu_threads(1):
-        yield
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return tone_clips()
 
 
 class Bar:
@@ -60,15 +51,6 @@ def data(clips, config, folds, shuffled=False):
     chosen = split.fold_rows(clips[1], folds)
     wanted = targets.matrix(chosen["label"], LABELS)
     return one_round(clips, config).batches(chosen.index, wanted, torch.Generator() if shuffled else None)
-
-
-def weights(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def without_seconds(history):
