@@ -14,8 +14,8 @@ class Batches:
     Inputs are waveforms float32 [B, N] from int16 [clips, N], or images float32 [B, H, W] from uint8 [clips, H, W].
     Only a batch at a time is read from the array; on a GPU all rows are copied there once, as they are packed, if they
     fit. With a generator the rows are shuffled anew in each pass, or drawn with the given chances [rows], rows coming
-    back, and all batches are full: the last one is filled up with rows of the same pass (BatchNorm, torch.compile and
-    CUDA graphs want one size). Without a generator they come in order.
+    back, and all batches are full: the last one is filled up with rows of the same pass (BatchNorm and CUDA graphs want
+    one size). Without a generator they come in order.
 
     Args: packed; rows its row numbers; targets [rows, C]; batch_size over all processes; device; generator; chances;
         share (rank, processes): the part of every batch that this process gets; resident False leaves the rows on the

@@ -40,7 +40,7 @@ class Trainer:
         self.schedule, self.plateau = optimise.make_schedule(self.optimiser, self.planned_steps(), settings)
         self.average = optimise.Average(model, settings.ema) if settings.ema else None
         self.criterion = make_criterion(model, training, settings.balance)
-        self.network = compiled(model.network) if settings.compile else model.network
+        self.network = model.network
         if training.share[1] > 1:
             self.network = DistributedDataParallel(self.network)
         self.run_step = capture.Captured(self.step, self.changing) if captured else self.step
@@ -226,11 +226,6 @@ def late(deadline):
 def can_capture(trainer):
     """Whether a step can become a CUDA graph: on one GPU, and without the scaler of float16, which asks the host."""
     return trainer.device.type == "cuda" and trainer.training.share[1] == 1 and trainer.format != torch.float16
-
-
-def compiled(network):
-    """The network through torch.compile, in place: its parameters stay the same."""
-    return torch.compile(network, dynamic=False)
 
 
 def in_parts(tensors, count):

@@ -75,7 +75,6 @@ class Train(Section):
 
     # The machine
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half precision where the machine has it
-    compile: bool = False  # the network through torch.compile: half a minute first, faster steps then
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
     resident: bool = True  # on a GPU: all clips in its memory, where they fit
     threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
