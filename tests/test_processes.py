@@ -101,6 +101,19 @@ def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_
         assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_what_two_processes_were_stopped_at_goes_on_to_the_same_weights(run_folder):
+    settings = {"epochs": 3, "batch_size": 16, "ema": 0.5, "processes": 2, "threads": 1}
+    train.run(run_folder, small_config(train=settings))
+    whole = {path.parent.name: load_file(path) for path in run_folder.glob("models/cnn/fold*/*.safetensors")}
+    train.run(run_folder, small_config(train={**settings, "max_minutes": 1e-6}))
+    assert set(train.ended(run_folder / "models" / "cnn").values()) == {"time"}
+    train.run(run_folder, small_config(train=settings))
+    assert set(train.ended(run_folder / "models" / "cnn").values()) == {"epochs"} and len(whole) == 3
+    for fold, weights in whole.items():
+        [path] = run_folder.glob(f"models/cnn/{fold}/*.safetensors")
+        assert all(torch.equal(value, weights[name]) for name, value in load_file(path).items())
+
+
 def test_alone_a_process_is_the_first_of_one_and_agrees_with_itself():
     value = {"weights": torch.ones(2)}
     assert processes.place() == (0, 1) and processes.is_first() and processes.agreed(value) is value
