@@ -220,14 +220,14 @@ def require(condition, message):
         raise StageError(message)
 
 
-def in_threads(function, items, description):
-    """The function's results for a list of items, in order, from threads on all cores, with a bar of the time left.
+def in_threads(function, items, description=None):
+    """The function's results for a list of items, in order, from threads on all cores; described, with a bar.
 
     Only a few items are under way at a time, so what is done with the results decides how much memory they take.
     """
     jobs = (joblib.delayed(function)(item) for item in items)
     done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    return progress(done, description, len(items))
+    return progress(done, description, len(items)) if description else done
 
 
 def progress(items, description, total=None):

@@ -40,9 +40,7 @@ class Trainer:
         self.schedule, self.plateau = optimise.make_schedule(self.optimiser, self.planned_steps(), settings)
         self.average = optimise.Average(model, settings.ema) if settings.ema else None
         self.criterion = make_criterion(model, training, settings.balance)
-        self.network = model.network
-        if training.share[1] > 1:
-            self.network = DistributedDataParallel(self.network)
+        self.network = DistributedDataParallel(model.network) if training.share[1] > 1 else model.network
         self.run_step = capture.Captured(self.step, self.changing) if captured else self.step
         self.generator, self.steps, self.history, self.best = torch.Generator(), 0, [], None
 

@@ -156,8 +156,8 @@ def main(arguments=None):
     failed = 0
     with processes.cpu_threads(1):
         answer = functools.partial(_answer, bundle, options.top)
-        for line, usable in artifacts.in_threads(answer, options.files, "predict"):
-            print(line, file=sys.stdout if usable else sys.stderr)
+        for line, usable in artifacts.in_threads(answer, options.files):
+            print(line, file=sys.stdout if usable else sys.stderr, flush=True)
             failed |= not usable
     return int(failed)
 
