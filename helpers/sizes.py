@@ -18,6 +18,7 @@ HOP_SECONDS = (0.01, 0.032)
 FRAMES = 157  # of a clip, about
 CLIPS_HEARD = 48_000  # by a network in all its epochs, about
 EPOCHS = (20, 150)
+LARGE = 10_000  # clips; of larger sets the fewest epochs fall with the root of their size
 KEYS = ("audio.clip_seconds", "features.hop_length", "train.epochs")
 
 
@@ -25,7 +26,7 @@ def settle(values, root, sample_rate):
     """Numbers for the keys that are `auto`.
 
     Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about FRAMES frames; epochs
-    let a network hear about CLIPS_HEARD clips. Where nothing can be measured the keys are left out: the defaults hold.
+    let a network hear about CLIPS_HEARD clips, and more of a large set. Where nothing can be measured the keys are left out: the defaults hold.
 
     Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None; sample_rate in Hz.
     Returns {key: number} for the keys that were AUTO.
@@ -43,9 +44,19 @@ def settle(values, root, sample_rate):
     chosen = {
         "audio.clip_seconds": round(clip, 1),
         "features.hop_length": 16 * round(hop / 16),
-        "train.epochs": round(_between(EPOCHS, CLIPS_HEARD / clips)),
+        "train.epochs": epochs(clips),
     }
     return {key: chosen[key] for key in wanted}
+
+
+def epochs(clips):
+    """How often a network hears a set of so many clips.
+
+    >>> [epochs(clips) for clips in (100, 400, 2000, 10_000, 100_000)]
+    [150, 120, 24, 20, 6]
+    """
+    fewest = EPOCHS[0] * min(1.0, (LARGE / clips) ** 0.5)
+    return max(1, round(_between((fewest, EPOCHS[1]), CLIPS_HEARD / clips)))
 
 
 def durations(paths):
