@@ -73,8 +73,8 @@ def vary(config, setting, value):
     tree = config.model_dump()
     section, key = setting.split(".")
     tree[section][key] = value
-    if (setting, value) == ("model.name", "cnn"):
-        tree["model"]["channels"] = SHAPES["plain_cnn"][1]  # a residual network's would be too few
+    if setting == "model.name":  # each with its own width
+        tree["model"]["channels"] = dict(SHAPES.values())[value]
     return type(config).model_validate(tree)
 
 

@@ -102,6 +102,19 @@ def scores_of(predictions, config):
     return summary(predictions, asked.bootstrap_samples, config.seed, config.data.multilabel, asked.metric, k=asked.k)
 
 
+def over_seeds(table, clips, config):
+    """What one network per fold scores without the others of other seeds: {metric, mean, sd, seeds}.
+
+    Args: table of seeds.csv, of two seeds or more; clips rows of waveforms.csv without copies; config. The metric is
+        the first of the headline, mean and standard deviation are over the seeds.
+    """
+    metric, several, how = headline(config)[0], config.data.multilabel, config.model.aggregate
+    alone = [part.drop(columns="seed") for _, part in table.groupby("seed")]
+    scores = [scores_of(decisions.per_recording(part, clips, several, how), config)[metric]["value"] for part in alone]
+    mean, deviation = float(np.mean(scores)), float(np.std(scores, ddof=1))
+    return {"metric": metric, "mean": round(mean, 5), "sd": round(deviation, 5), "seeds": len(scores)}
+
+
 def _competition_score(metric, k, truth, said, probabilities, weights):
     """{metric: [samples]} for the metrics of competitions that not every summary holds."""
     if metric in ("accuracy", "row_f1"):

@@ -26,7 +26,8 @@ def settle(values, root, sample_rate):
     """Numbers for the keys that are `auto`.
 
     Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about FRAMES frames; epochs
-    let a network hear about CLIPS_HEARD clips, and more of a large set. Where nothing can be measured the keys are left out: the defaults hold.
+    let a network hear about CLIPS_HEARD clips, and more of a large set. Where nothing can be measured the keys are left
+    out: the defaults hold.
 
     Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None; sample_rate in Hz.
     Returns {key: number} for the keys that were AUTO.

@@ -312,6 +312,18 @@ def test_the_protocol_says_what_was_pooled_what_chosen_and_who_decides():
     assert "threshold" in evaluate.protocol(5, SEVERAL) and "threshold" not in pooled
 
 
+def test_over_seeds_is_the_mean_and_spread_of_what_each_seeds_networks_score_alone():
+    names = [f"r{number}" for number in range(4)]
+    clips = pd.DataFrame({"clip_id": names, "recording_id": names, "group": names, "label": ["a", "b", "a", "b"]})
+    right = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    tables = [
+        pd.DataFrame(said, columns=["a", "b"]) for said in (right, np.where([[1], [0], [0], [1]], right, 1 - right))
+    ]
+    table = pd.concat([part.assign(clip_id=names, fold=1, seed=seed) for seed, part in enumerate(tables)])
+    found = evaluate.over_seeds(table, clips, small_config())
+    assert found == {"metric": "accuracy", "mean": 0.75, "sd": round(0.5 / np.sqrt(2), 5), "seeds": 2}
+
+
 def test_models_whose_interval_reaches_the_best_ones_tie_with_it():
     bounds = pd.DataFrame({"low": [0.7, 0.6, 0.4, 0.1], "high": [0.9, 0.85, 0.7, 0.69]})
     board = pd.DataFrame({"model": list("abcd"), "accuracy": 0.5, "accuracy_low": bounds["low"]})
