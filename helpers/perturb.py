@@ -119,11 +119,11 @@ def play(x, offset, rate, samples=None):
         N. Samples between two others are interpolated linearly. Returns [B, samples].
     """
     n = x.shape[1]
-    position = torch.arange(samples or n, device=x.device, dtype=x.dtype) * rate.to(x) + offset.to(x) * n
-    position = position - n * (position / n).floor()  # several times as fast as the remainder
-    left = position.long().clamp_(0, n - 1)
-    around = torch.cat([x, x[:, :1]], dim=1)
-    return torch.lerp(around.gather(1, left), around[:, 1:].gather(1, left), (position - left).clamp_(0, 1))
+    samples = samples or n
+    position = torch.addcmul(offset.to(x) * n, torch.arange(samples, device=x.device, dtype=x.dtype), rate.to(x))
+    left = position.long()
+    around = x.repeat(1, 1 + -(-(2 * samples + 1) // n))  # long enough for any position, which is faster than remainders
+    return torch.lerp(around.gather(1, left), around[:, 1:].gather(1, left), position - left)
 
 
 def add_noise(x, noise):
@@ -177,7 +177,7 @@ def between_class(x, y, partner, weight):
     # p = 1 / (1 + own / other * (1 - weight) / weight), the share of the amplitude, without its division by 0
     share = weight * other / (weight * other + (1 - weight) * own)
     keep = (share.square() + (1 - share).square()).rsqrt()
-    return (x * share + x[partner] * (1 - share)) * keep, _blend(y, partner, weight)
+    return torch.addcmul(x * (share * keep), x[partner], (1 - share) * keep), _blend(y, partner, weight)
 
 
 def loudness(x):
