@@ -31,7 +31,7 @@ MEDIAN_DB, MOST_DB = 0.05, 0.5  # and log-mels by so much: the median, and 95 % 
 PARTS = ("prepare", "prepare_denoise", "score_files", "train_epoch", "growth", "large", "gpu")
 SCORES = 0.02  # of the spread of probabilities, by which both ways may differ
 EPOCHS = 5  # that a network is trained before it scores: an untrained one says the same of every file
-BATCHES = 3  # of an epoch that is timed
+BATCHES = 10  # of an epoch that is timed
 NOTHING_ALTERED = {"shift": 0.0, "speed": 0.0, "gain_db": 0.0, "masks": 0, "mixup_alpha": 0.0, "mix": "none"}
 DEMO = "data.demo_train={count} data.demo_test=10"
 

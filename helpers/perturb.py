@@ -122,7 +122,7 @@ def play(x, offset, rate, samples=None):
     samples = samples or n
     position = torch.addcmul(offset.to(x) * n, torch.arange(samples, device=x.device, dtype=x.dtype), rate.to(x))
     left = position.long()
-    around = x.repeat(1, 1 + -(-(2 * samples + 1) // n))  # long enough for any position, which is faster than remainders
+    around = x.repeat(1, 1 + -(-(2 * samples + 1) // n))  # long enough for any position: remainders take longer
     return torch.lerp(around.gather(1, left), around[:, 1:].gather(1, left), position - left)
 
 

@@ -314,7 +314,9 @@ def test_the_protocol_says_what_was_pooled_what_chosen_and_who_decides():
 
 def test_over_seeds_is_the_mean_and_spread_of_what_each_seeds_networks_score_alone():
     names = [f"r{number}" for number in range(4)]
-    clips = pd.DataFrame({"clip_id": names, "recording_id": names, "group": names, "label": ["a", "b", "a", "b"]}).assign(fold=1)
+    clips = pd.DataFrame(
+        {"clip_id": names, "recording_id": names, "group": names, "label": ["a", "b", "a", "b"]}
+    ).assign(fold=1)
     right = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     tables = [
         pd.DataFrame(said, columns=["a", "b"]) for said in (right, np.where([[1], [0], [0], [1]], right, 1 - right))
