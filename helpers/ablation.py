@@ -82,6 +82,8 @@ def allows(config, setting, value):
     """Whether the config's other settings allow a change, and it means anything for its network."""
     if setting in ("model.coordinate", "model.pooling") and config.model.name != "resnet":
         return False
+    if setting == "train.shift" and config.train.crop < 1:  # the part that is heard begins anywhere already
+        return False
     try:
         vary(config, setting, value)
     except ValueError:

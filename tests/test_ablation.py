@@ -35,6 +35,8 @@ def test_no_change_is_tried_twice_or_means_nothing():
         assert len(set(tried)) == len(tried)
         assert all(ablation.value_of(recipe(mix=mix), setting) != value for setting, value in tried)
     assert "model.pooling" not in {setting for _, setting, _ in ablation.trials(recipe())}  # the plain CNN has none
+    for crop, is_tried in ((1.0, True), (0.5, False)):  # a part of a clip begins anywhere, shifted or not
+        assert ("train.shift" in {setting for _, setting, _ in ablation.trials(recipe(crop=crop))}) == is_tried
 
 
 def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewer(run):
