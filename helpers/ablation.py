@@ -117,7 +117,8 @@ def measure(folder, config, seeds=1, only=()):
         change = ledger.paired_change(reference, toggled, config)
         on = any((name, setting, value) == (word, key, off) for word, key, off, _ in INGREDIENTS)  # and is taken out
         words = {"step": name, "setting": in_words(value_of(config, setting)), "tried": in_words(value)}
-        says = ledger.verdict(on, change["change_low"], change["change_high"])
+        low, high = change["change_low"], change["change_high"]
+        says = "no difference" if low <= 0 <= high else ledger.verdict(on, low, high)
         metric = evaluate.HEADLINE[config.data.multilabel][0]
         found.append({**words, "metric": metric, **change, "verdict": says, "seconds": seconds})
         yield pd.DataFrame(found).assign(recipe=key_of(config, rows))
