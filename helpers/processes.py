@@ -76,7 +76,7 @@ def keep_memory():
     """Let this process keep the memory of its large arrays between steps, instead of handing it back each time.
 
     A step allocates and frees the same hundreds of megabytes; each time Linux hands out pages of zeros, which costs a
-    CPU a fifth of its training time. Does nothing where the C library is another than glibc, which reuses memory.
+    CPU up to a sixth of its training time. Does nothing where the C library is another than glibc, which reuses memory.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # other systems have no such function
         adjust = ctypes.CDLL(None).mallopt
