@@ -14,7 +14,6 @@ import helpers
 FOLDER = Path(helpers.__file__).parent
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 ORDER = re.findall(r"^(\w+) {2,}\S", helpers.__doc__, re.MULTILINE)
-LONGEST = 320  # lines
 
 
 def imported(module):
@@ -41,11 +40,6 @@ def test_every_module_is_listed_once():
 def test_a_module_imports_only_modules_above_it(module):
     above = set(ORDER[: ORDER.index(module)])
     assert imported(module) <= above
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_can_be_read_in_one_go(module):
-    assert len((FOLDER / f"{module}.py").read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
 WATCH = """
