@@ -5,12 +5,15 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
 import joblib
 import pandas as pd
+import psutil
 from tqdm.auto import tqdm as notebook_tqdm
 from tqdm.std import tqdm as text_tqdm
 
@@ -21,11 +24,27 @@ class StageError(RuntimeError):
     """A stage cannot begin or cannot be called finished; the message says what to do."""
 
 
+class DamagedFile(StageError):
+    """A file that was written here is missing or holds something else; the message names it and says what to do."""
+
+    def __init__(self, path, problem="is damaged"):
+        super().__init__(f"{path} {problem}. {_remedy(Path(path).absolute())}")
+
+
+def _remedy(path):
+    runs = (home() / "outputs").absolute()
+    if not path.is_relative_to(runs):
+        return "Copy it anew, or delete what it belongs to and call again."
+    run = path.relative_to(runs).parts[0]
+    return f"`make run-all RUN={run}`, with the PRESET and DATA of that run, makes it again."
+
+
 TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
-# Columns of predictions that are no class; a class cannot have such a name.
+# Columns of tables with a column per class that are no class themselves; a class cannot have such a name.
 IDENTITY = {
-    *("clip_id", "recording_id", "fold", "label", "predicted", "group"),
-    *("split", "path", "heard", "confidence", "seed"),
+    *("clip_id", "recording_id", "fold", "label", "predicted", "group", "split", "path", "file", "filename"),
+    *("id", "index", "heard", "confidence", "seed", "probability", "window"),
+    *("start_seconds", "end_seconds", "start", "end", "onset", "offset"),
 }
 EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
 SCHEMAS = {
@@ -110,21 +129,40 @@ def replacing(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
+    remove(temporary)
     try:
         yield temporary
         if temporary.is_dir():
-            _remove(path)
+            remove(path)
         os.replace(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
-def _remove(path):
+def remove(path):
+    """Remove a file, or a folder with all it holds; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+LEFTOVER = re.compile(r"\..+\.(\d+)\.(tmp|ipynb)")  # a temporary file or folder, with the process that made it
+
+
+def leftovers(*folders):
+    """Temporary files and folders, directly in these folders, of processes that are gone."""
+    for path in chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir()):
+        made_by = LEFTOVER.fullmatch(path.name)
+        if made_by and _is_gone(int(made_by[1])):
+            yield path
+
+
+def _is_gone(process):
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def write_text(path, text):
@@ -141,7 +179,21 @@ def write_json(path, value):
 
 
 def read_json(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What a JSON file holds. Raises DamagedFile."""
+    with readable(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def readable(path):
+    """Inside the block a file is read; whatever shows that it is not what was written raises DamagedFile."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DamagedFile(path, "is missing") from None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        words = f"it holds no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise DamagedFile(path, f"is damaged ({words.splitlines()[0][:120]})") from None
 
 
 def write_table(path, table):
@@ -152,21 +204,26 @@ def write_table(path, table):
         raise StageError(f"{Path(path).name} needs the columns {', '.join(missing)}")
     others = [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
     table = table[named + others]
-    returns = any("\r" in str(text) for column in table.select_dtypes(exclude="number") for text in table[column])
+    texts = table.select_dtypes(exclude="number")
+    returns = any("\r" in str(text) for text in chain(table, *(texts[column] for column in texts)))
     quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # a carriage return survives only between quotes
     write_text(path, table.to_csv(index=False, lineterminator="\n", quoting=quoting))
 
 
 def read_table(path):
-    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty text."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty text.
+
+    Raises DamagedFile.
+    """
     schema = SCHEMAS.get(Path(path).name, {})
-    if missing := [column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)]:
-        raise StageError(f"{path} has no column {missing[0]!r}; delete it and run its stage again")
-    for column in table:
-        kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
-        if kind != TEXT:
-            table[column] = pd.to_numeric(table[column].replace("", None)).astype(kind)
+    with readable(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if missing := [column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)]:
+            raise LookupError(f"it has no column {missing[0]!r}")
+        for column in table:
+            kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
+            if kind != TEXT:
+                table[column] = pd.to_numeric(table[column].replace("", None)).astype(kind)
     return table
 
 
@@ -202,6 +259,30 @@ def digest(path):
     for file, content in zip(files, contents, strict=True):
         whole.update(os.fsencode(file.relative_to(path)) + b"\0" + content.encode() + b"\n")
     return whole.hexdigest()
+
+
+DIGESTS = "digests.json"
+
+
+def seal(folder):
+    """Write digests.json into a folder: the SHA-256 of every file below it, by its relative path."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    write_json(folder / DIGESTS, {path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
+def check_seal(folder, *patterns):
+    """Raise DamagedFile, naming the file, unless those that match the patterns are just the ones that were sealed."""
+    folder = Path(folder)
+    with readable(folder / DIGESTS):
+        sealed = dict(read_json(folder / DIGESTS))
+    names = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
+    names |= {name for name in sealed if any(PurePosixPath(name).match(pattern) for pattern in patterns)}
+    for name in sorted(names):
+        if not (folder / name).is_file():
+            raise DamagedFile(folder / name, "is missing")
+        if file_digest(folder / name) != sealed.get(name):
+            raise DamagedFile(folder / name, f"is not what was written: its SHA-256 is not that in {DIGESTS}")
 
 
 def account(table):

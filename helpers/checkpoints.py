@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers import artifacts, models
+from helpers.settings import Config
 
 # --- finished networks -------------------------------------------------------------------------------------
 
@@ -39,13 +40,25 @@ def save(model, folder, labels, config, turn, **notes):
 
 
 def load(folder, config, device="cpu"):
-    """A saved classifier, ready to predict: (model, card). Raises ValueError if the weights are not the card's."""
-    card = artifacts.read_json(Path(folder) / "card.json")
-    if artifacts.file_digest(Path(folder) / "weights.safetensors") != card["sha256"]:
-        raise ValueError(f"{folder}: the weights are damaged (their SHA-256 is not the card's). Train again: FORCE=1.")
+    """A saved classifier, ready to predict: (model, card). Raises DamagedFile, such as for weights not the card's."""
+    card, weights = read_card(folder), Path(folder) / "weights.safetensors"
+    with artifacts.readable(weights):
+        if artifacts.file_digest(weights) != card["sha256"]:
+            raise ValueError("its SHA-256 is not the card's")
     model = models.build(config, len(card["labels"]), fresh=False)
-    model.load_state_dict(load_file(Path(folder) / "weights.safetensors"))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError):
+        raise artifacts.DamagedFile(weights, "holds the weights of another network than its card says") from None
     return model.to(device).eval(), card
+
+
+def read_card(folder):
+    """The card of a saved classifier, its config a Config. Raises DamagedFile."""
+    path = Path(folder) / "card.json"
+    card = artifacts.read_json(path)
+    with artifacts.readable(path):
+        return {**card, "labels": list(card["labels"]), "sha256": card["sha256"], "config": Config(**card["config"])}
 
 
 # --- trainings under way -----------------------------------------------------------------------------------

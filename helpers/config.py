@@ -17,6 +17,16 @@ from helpers.tables import SourceError
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as it is, but a key that stands twice in a section is refused: one of its values would be lost."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 class ConfigError(ValueError):
     """A preset or a setting that cannot be used; the message says what it may be."""
 
@@ -53,6 +63,7 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
     for key, value in {**turned, **pairs}.items():
         _set(tree, key, value)
     if data:
+        _refuse_odd_bytes(str(data))
         _set(tree, "data.root", str(Path(data).expanduser()))
     if seed is not None:
         tree["seed"] = seed
@@ -73,10 +84,20 @@ def _recognised(data):
     return tree
 
 
+def _refuse_odd_bytes(name):
+    """Stop at a folder whose name cannot be written down: notebooks and run.json are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"The name of the data folder is not valid UTF-8: {name!a}. Rename it.") from None
+
+
 def _settle(tree):
     """Put numbers where the tree says `auto`; without recordings to look at, the defaults."""
     values = {key: _get(tree, key) for key in sizes.KEYS}
-    rate = _get(tree, "audio.sample_rate") or Config().audio.sample_rate
+    rate = _get(tree, "audio.sample_rate")
+    if not sizes.is_size(rate):  # the default; what cannot be used is refused below
+        rate = Config().audio.sample_rate
     chosen = sizes.settle(values, _get(tree, "data.root"), rate) if sizes.AUTO in values.values() else {}
     for key, value in values.items():
         if value == sizes.AUTO:
@@ -142,7 +163,7 @@ def _read_preset(preset):
             f"There is no preset {str(preset)!r}. Presets: {', '.join(presets())}; or a path to a .yaml file."
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # a safe loader: it makes plain values
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):

@@ -62,6 +62,7 @@ def look(path):
 
     Raises AudioIssue for what is no regular file, no audio, not allowed or cut short.
     """
+    _check_name(str(path))
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):
@@ -73,6 +74,16 @@ def look(path):
             return container, more or container in ("MP4", "WEBM", "AAC")
     except OSError as error:
         raise AudioIssue("UNREADABLE", f"cannot be read: {error.strerror}") from None
+
+
+def _check_name(name):
+    """Refuse a name that libsndfile cannot be given."""
+    try:
+        odd = "it holds a NUL" if b"\0" in name.encode() else ""
+    except UnicodeEncodeError:
+        odd = "it is not valid UTF-8; rename the file"
+    if odd:
+        raise AudioIssue("NAME_UNSAFE", f"the name cannot be used: {odd}")
 
 
 def _check_size(rate, channels, frames, max_seconds):

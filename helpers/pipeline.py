@@ -21,9 +21,12 @@ from pathlib import Path
 import nbformat
 import nbformat.sign
 import papermill
+import psutil
 from papermill.exceptions import PapermillExecutionError
 
 from helpers import artifacts, config, evaluate, folders, report, stages
+
+MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
 
 
 class PipelineError(artifacts.StageError):
@@ -69,6 +72,9 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
     root = folders.locate(settled)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        clear_leftovers(folder)
+        if problem := stages.mend_run(folder):
+            print(problem, flush=True)
         if force:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training, too, begins again
         parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
@@ -110,7 +116,7 @@ def execute(stage, executed, parameters, line):
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with quiet_kernel(), artifacts.replacing(executed) as temporary:
+        with quiet_kernel(executed.parent.parent), artifacts.replacing(executed) as temporary:
             working = temporary.with_suffix(".ipynb")
             try:
                 papermill.execute_notebook(
@@ -119,6 +125,7 @@ def execute(stage, executed, parameters, line):
                 )  # fmt: skip
                 tidy(working, temporary)
             except BaseException:
+                stages.add_attempt(executed.parent.parent, stage.name, time.time())
                 if working.is_file():
                     os.replace(working, failed)
                 raise
@@ -168,11 +175,13 @@ def last_shown(text):
 
 
 @contextlib.contextmanager
-def quiet_kernel():
-    """Tell the kernels that nobody watches and where outputs go; keep Jupyter's own warnings off the terminal."""
+def quiet_kernel(folder):
+    """Tell the kernels that nobody watches, whose they are and where outputs go; keep Jupyter's own warnings off the
+    terminal."""
     before = dict(os.environ)
     os.environ |= {
         "EARSHOT_HEADLESS": "1",
+        MARK: str(folder),
         "EARSHOT_HOME": str(artifacts.home()),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
@@ -227,6 +236,36 @@ def locked(folder):
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
+
+
+def clear_leftovers(folder):
+    """Clear away what a killed runner left behind in a run that is locked now: its processes and temporary files."""
+    _end_processes(str(folder))
+    places = (folder, *folder.glob("*/"), *folder.glob("*/*/"), artifacts.home() / "data")
+    for path in list(artifacts.leftovers(*places)):
+        if path.suffix == ".ipynb":  # of the notebook that was under way, saved last shortly before it was killed
+            stages.add_attempt(folder, path.name[1:].partition(".")[0], path.stat().st_mtime)
+        artifacts.remove(path)
+
+
+def _end_processes(mark):
+    """End kernels, and what they started, that carry a run's mark: their runner is gone, for it held the lock."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    left = [process for process in psutil.process_iter() if process.pid not in ours and _mark_of(process) == mark]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, timeout=5)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _mark_of(process):
+    """The run that a process was started for; None for all that are not the runner's, or may not be asked."""
+    try:
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
 
 
 def summary(folder, ran, seconds):

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from helpers import artifacts, audio, checkpoints, clean, decisions, features, models, processes
-from helpers.settings import Config
 
 
 class Bundle:
@@ -23,23 +22,27 @@ class Bundle:
     With several labels per recording (`multilabel`) each class has a probability of its own, and is said where it
     reaches its threshold (`thresholds`, a Series by class; else None).
 
-    Args: folder of the run; name of the network; device. Raises StageError if the run has no such network yet.
+    Args: folder of the run; name of the network; device. Raises StageError if the run has no such network yet, or a
+    file of it is not what training wrote.
     """
 
     def __init__(self, folder, name="cnn", device="cpu"):
-        paths = sorted((Path(folder) / "models" / name).glob("fold*"))
+        home = Path(folder) / "models" / name
+        paths = sorted(home.glob("fold*"))
         if not paths:
             raise artifacts.StageError(
                 f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
             )
-        self.config = Config(**artifacts.read_json(paths[0] / "card.json")["config"])
+        artifacts.check_seal(home, "fold*/*", "thresholds.json")
+        self.config = checkpoints.read_card(paths[0])["config"]
         loaded = [checkpoints.load(path, self.config, device) for path in paths]
         processes.keep_memory()
         self.models, self.labels, self.device = [model for model, _ in loaded], loaded[0][1]["labels"], device
         self.multilabel, self.thresholds = self.config.data.multilabel, None
         if self.multilabel:
-            found = artifacts.read_json(Path(folder) / "models" / name / "thresholds.json")
-            self.thresholds = pd.Series(found, dtype=float)[self.labels]
+            with artifacts.readable(home / "thresholds.json"):
+                found = artifacts.read_json(home / "thresholds.json")
+                self.thresholds = pd.Series(found, dtype=float)[self.labels]
 
     @torch.no_grad()
     def predict_clips(self, waveforms):

@@ -7,13 +7,14 @@ from pydantic import Field, model_validator
 from helpers.fields import Count, Positive, Probability, Section, Whole
 
 BACKBONE = r"timm:[\w.\-]+"  # any image network of the timm library
+Channels = Annotated[Whole, Field(ge=1, le=4096)]
 NETWORK = rf"^(cnn|resnet|lstm|gru|cnn1d|{BACKBONE})$"
 
 
 class Model(Section):
     name: Annotated[str, Field(pattern=NETWORK)] = "resnet"  # the network of 05
     # Of each block; resnet: of the stem, then of each block, which halves the picture where it changes their number.
-    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)] = (24, 24, 48, 96)
+    channels: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)] = (24, 24, 48, 96)
     stem_stride: Literal[1, 2] = 2  # resnet: what the first convolution divides the spectrogram's size by
     coordinate: bool = True  # resnet: a second input channel that says which frequency a pixel has
     pooling: Literal["mean", "mean_max", "gem"] = "mean_max"  # resnet: over time, after the mean over frequency

@@ -19,7 +19,10 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def build(folder):
-    """Write <folder>/report.html from the run's files, return its path. Raises StageError if a stage is missing."""
+    """Write <folder>/report.html from the run's files, return its path.
+
+    Raises StageError if a stage is missing, or a file is not what its stage wrote.
+    """
     folder = Path(folder)
     run = stages.read_run(folder)
     unfinished = [s.name for s in stages.STAGES if run.get("stages", {}).get(s.name, {}).get("status") != "done"]
@@ -27,6 +30,7 @@ def build(folder):
         raise artifacts.StageError(
             f"{folder} is not complete: {', '.join(unfinished)} did not finish. Run `make run-all`."
         )
+    stages.check_outputs(folder)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

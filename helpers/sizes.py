@@ -4,6 +4,7 @@ Words want short clips and few samples between frames, scenes want long ones; a 
 one. What is chosen stands in the run's configuration as a number.
 """
 
+import math
 import statistics
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def settle(values, root, sample_rate):
         return {}
     longest = statistics.quantiles(seconds, n=10, method="inclusive")[-1]
     given = values["audio.clip_seconds"]
-    clip = given if isinstance(given, (int, float)) else _between(CLIP_SECONDS, -(-longest // 0.1) * 0.1)
+    clip = given if is_size(given) else _between(CLIP_SECONDS, -(-longest // 0.1) * 0.1)
     hop = _between(HOP_SECONDS, clip / FRAMES) * sample_rate
     clips = len(paths) * max(1.0, statistics.mean(seconds) / clip)
     chosen = {
@@ -48,6 +49,15 @@ def settle(values, root, sample_rate):
         "train.epochs": epochs(clips),
     }
     return {key: chosen[key] for key in wanted}
+
+
+def is_size(value):
+    """Whether a value is a number above 0, and not one without end.
+
+    >>> [is_size(value) for value in (16000, 0.5, "16k", None, 0, float("nan"), float("inf"))]
+    [True, True, False, False, False, False, False]
+    """
+    return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 def epochs(clips):
@@ -66,7 +76,7 @@ def durations(paths):
     for path in paths[:: -(-len(paths) // LOOKED_AT) or 1]:
         try:
             found.append(soundfile.info(path).duration)
-        except (soundfile.LibsndfileError, OSError):
+        except (soundfile.LibsndfileError, OSError, UnicodeEncodeError):  # the last: a name that is not UTF-8
             continue
     return found
 

@@ -7,8 +7,10 @@ row of a table that has no file.
 """
 
 import hashlib
+import json
 import os
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -254,6 +256,18 @@ def _refuse_class_twins(classes):
         )
 
 
+def _refuse_names(classes):
+    """Stop where a class has a name that tables with a column per class cannot hold."""
+    reserved = sorted(set(classes) & artifacts.IDENTITY)
+    broken = sorted(name for name in classes if any(unicodedata.category(letter) == "Cc" for letter in name))
+    if names := [*reserved, *broken]:
+        why = "tables of probabilities have a column of that name" if reserved else "it holds a line break or the like"
+        raise SourceError(
+            f"A class cannot be called {', '.join(map(repr, names[:6]))}: {why}. Rename the folder or label, or give "
+            f"it another name in a preset: data.rename: {{{json.dumps(names[0])}: another name}}."
+        )
+
+
 def _thin_out(table, max_per_class, multilabel):
     """Leave out all but a few training recordings of each class, in the order of hashed sources.
 
@@ -279,10 +293,7 @@ def _check_classes(table, root, multilabel):
             + hint
         )
     classes = targets.classes(train, multilabel)
-    if reserved := set(classes) & artifacts.IDENTITY:
-        raise SourceError(
-            f"A class cannot be called {', '.join(sorted(reserved))}: predictions.csv has a column of that name."
-        )
+    _refuse_names(classes)
     if len(classes) < 2:
         raise SourceError(
             f"Only one class, {', '.join(classes) or 'none'!r}, was found below {root}; at least two are needed."

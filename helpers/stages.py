@@ -23,6 +23,7 @@ import pandas as pd
 from helpers import artifacts, relabel
 from helpers.artifacts import REPOSITORY, StageError
 
+COPY = ".run.json"  # of run.json
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "audiomentations")
 
 
@@ -126,6 +127,7 @@ class Stage:
     folder: Path
     data: Path
     key: dict
+    spent: float = 0  # seconds of earlier attempts, which did not finish
     started: float = field(default_factory=time.perf_counter)
 
     def __truediv__(self, name):
@@ -140,11 +142,14 @@ class Stage:
         (artifacts.write_json if name.endswith(".json") else artifacts.write_table)(self.folder / name, value)
 
     def finish(self, **counts):
-        """Check that every promised output is there, note it in run.json, return a short account."""
+        """Check that every promised output is there, seal the models, note all in run.json, return a short account."""
         missing = [name for name in self.spec.outputs(self.config) if not (self.folder / name).exists()]
         if missing:
             raise StageError(f"{self.spec.name} promised {', '.join(missing)}, which it did not write.")
-        seconds = round(time.perf_counter() - self.started, 1)
+        for name in self.spec.outputs(self.config):
+            if name.startswith("models/"):
+                artifacts.seal(self.folder / name)
+        seconds = round(self.spent + time.perf_counter() - self.started, 1)
         settings = self.config.model_dump(mode="json", include=set(own_sections(self.spec)))
         record = {"status": "done", "seconds": seconds, "peak_mb": peak_mb(), "key": self.key, "settings": settings}
         record["outputs"] = {name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)}
@@ -161,8 +166,10 @@ def begin(name, config, run=None, data=None):
     stage, folder = spec(name), run_folder(config, run)
     _require_inputs(stage, config, folder)
     key = stage_key(stage, config, folder, data)
-    _note(folder, config, name, {"status": "running", "key": key})
-    return Stage(stage, config, folder, Path(data) if data else None, key)
+    before = read_run(folder).get("stages", {}).get(name, {})
+    spent = before.get("seconds", 0) if before.get("status") == "running" and before.get("key") == key else 0
+    _note(folder, config, name, {"status": "running", "key": key, "begun": time.time(), "seconds": spent})
+    return Stage(stage, config, folder, Path(data) if data else None, key, spent)
 
 
 def _require_inputs(stage, config, folder):
@@ -238,9 +245,64 @@ def why_stale(stage, config, folder, data):
 
 
 def read_run(folder):
-    """The run's record, ``run.json``; empty if there is none."""
-    path = Path(folder) / "run.json"
-    return artifacts.read_json(path) if path.is_file() else {}
+    """The run's record, ``run.json``; empty if there is none. Raises DamagedFile."""
+    return _read_record(Path(folder) / "run.json")
+
+
+def _read_record(path):
+    if not path.is_file():
+        return {}
+    run = artifacts.read_json(path)
+    records = run.get("stages") if isinstance(run, dict) else None
+    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
+        raise artifacts.DamagedFile(path, "is damaged (it is no record of a run)")
+    return run
+
+
+def mend_run(folder):
+    """Put a run.json that is damaged or missing right from its copy. Returns what was done in words, "" if nothing.
+
+    Where the copy is damaged too, the record begins anew: every stage runs again, training from its checkpoints.
+    """
+    path, copy = Path(folder) / "run.json", Path(folder) / COPY
+    try:
+        if read_run(folder) or not copy.is_file():
+            return ""
+        problem = f"{path} is missing"
+    except artifacts.DamagedFile:
+        problem = f"{path} is damaged"
+    try:
+        artifacts.write_json(path, _read_record(copy))
+        return f"{problem}: put right from its copy."
+    except artifacts.DamagedFile:
+        path.unlink(missing_ok=True)
+        return f"{problem}, and so is its copy: the stages run again, training from its checkpoints if there are any."
+
+
+def check_outputs(folder):
+    """Raise DamagedFile, naming the file, unless the results of all finished stages are what was written.
+
+    Of folders only the figures are looked at: clips and models are many and large.
+    """
+    for name, record in read_run(folder).get("stages", {}).items():
+        for output, content in record.get("outputs", {}).items():
+            looked_at = output == "figures" or not (folder / output).is_dir()
+            if looked_at and artifacts.digest(folder / output) != content:
+                raise artifacts.DamagedFile(folder / output, f"is damaged: it is not what {name} wrote")
+
+
+def add_attempt(folder, name, ended):
+    """Count the time of an attempt at a stage that did not finish. Args: ended in seconds, as of time.time."""
+    run = read_run(folder)
+    record = run.get("stages", {}).get(name, {})
+    if record.get("status") == "running" and "begun" in record:
+        record["seconds"] = round(record["seconds"] + max(0, ended - record.pop("begun")), 1)
+        _write(folder, run)
+
+
+def _write(folder, run):
+    for name in ("run.json", COPY):  # one after the other: what spoils one leaves the other whole
+        artifacts.write_json(Path(folder) / name, run)
 
 
 def _note(folder, config, name, record, counts=None):
@@ -253,7 +315,7 @@ def _note(folder, config, name, record, counts=None):
     run["digests"] = {**run.get("digests", {}), **record["key"]["inputs"]}
     run["counts"] = {**run.get("counts", {}), **(counts or {})}
     run.setdefault("stages", {})[name] = record
-    artifacts.write_json(Path(folder) / "run.json", run)
+    _write(folder, run)
 
 
 # --- code and machine ---------------------------------------------------------------------------------------

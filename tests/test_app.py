@@ -31,6 +31,7 @@ def save_run(name, labels=LABELS, **sections):
         checkpoints.save(
             models.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn
         )
+    artifacts.seal(folder / "models" / "cnn")
     artifacts.write_json(folder / "run.json", {"config": config.model_dump(mode="json")})
     return folder
 
@@ -347,6 +348,7 @@ def test_a_recording_of_one_window_has_no_timeline(tiny):
 def tagging_run(thresholds):
     folder = save_run("tags", data={"multilabel": True})
     artifacts.write_json(folder / "models" / "cnn" / "thresholds.json", dict(zip(LABELS, thresholds, strict=True)))
+    artifacts.seal(folder / "models" / "cnn")
     return folder
 
 

@@ -46,7 +46,7 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(saved):
 def test_a_flipped_byte_in_the_weights_is_refused(saved, position):
     _, folder, config = saved
     flip(folder / "weights.safetensors", position)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(artifacts.DamagedFile, match=r"weights\.safetensors is damaged"):
         checkpoints.load(folder, config)
 
 

@@ -240,7 +240,7 @@ def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
 def test_only_the_ledger_is_left_behind(run, measured):
     _, folder = run
     before = {name for stage in stages.STAGES[:2] for name in stage.writes}
-    assert {path.name for path in folder.iterdir()} == {*before, "run.json", ledger.FILE}
+    assert {path.name for path in folder.iterdir()} == {*before, "run.json", stages.COPY, ledger.FILE}
 
 
 def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, measured):

@@ -20,6 +20,7 @@ def save_run(folder, config):
         checkpoints.save(
             models.build(config, len(LABELS)), folder / "models" / "cnn" / f"fold{fold}", LABELS, config, turn
         )
+    artifacts.seal(folder / "models" / "cnn")
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_kno
     config = small_config(train={"views": 2}, data={"multilabel": True})
     save_run(run, config)
     artifacts.write_json(run / "models" / "cnn" / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
+    artifacts.seal(run / "models" / "cnn")
     bundle = predict.Bundle(run)
     assert bundle.multilabel and list(bundle.thresholds.items()) == [("bell", 0.1), ("dog", 0.2), ("rain", 0.3)]
     clips = torch.from_numpy(features.unpack(tone_clips(folds=1)[0][:3]))
