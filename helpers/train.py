@@ -48,8 +48,9 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     """Train the networks of each round, each round tested once on a fold that chose nothing.
 
     Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv; config; folder that the
-        models go to, seeds.csv where there are several networks per fold, and the digests of all of it; device; checkpoint_folder where trainings
-        under way are kept, so that they can go on, or None; plan rounds as of split.rounds, None: those of the config.
+        models go to, seeds.csv where there are several networks per fold, and the digests of all; device;
+        checkpoint_folder where trainings under way are kept, so that they can go on, or None; plan rounds as of
+        split.rounds, None: those of the config.
     Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean over the seeds;
         history: a list of records with their fold and seed).
     """

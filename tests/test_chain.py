@@ -14,7 +14,7 @@ import soundfile
 from competitions import ALL
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-from helpers import artifacts, certificate, pipeline, sources, stages, submit
+from helpers import artifacts, certificate, pipeline, report, sources, stages, submit
 
 TINY = "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12 model.channels=[4,4,8,8] evaluate.worst=2"
 
@@ -129,6 +129,53 @@ def test_a_damaged_output_is_made_again_and_the_rest_is_not(demo):
     table.write_text("{}")
     _, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY + " train.weight_decay=0.03")
     assert ran == ["07_evaluate"] and table.read_bytes() == sound
+
+
+RESULTS = (
+    *("metrics.json", "leaderboard.csv", "leak_gap.json", "balance.csv", "shortcuts.json", "suspects.csv"),
+    *("predictions.csv", "recordings.csv", "split_certificate.json", "submission.csv", "submission_check.json"),
+)
+DAMAGES = (lambda content: b"", lambda content: bytes(len(content)), lambda content: content[:-40], lambda _: b"{}")
+
+
+def test_the_report_names_a_damaged_result_and_what_to_do(demo, capsys):
+    for path in (demo / name for name in RESULTS):
+        sound = path.read_bytes()
+        for damage in DAMAGES:
+            path.write_bytes(damage(sound))
+            assert report.main(["--run", demo.name]) == 1
+            said = capsys.readouterr().err
+            assert said.count("\n") == 1 and f"{path} is damaged" in said and f"make run-all RUN={demo.name}" in said
+        path.write_bytes(sound)
+
+
+def test_a_damaged_record_is_named_and_put_right_and_nothing_is_made_again(demo, capsys):
+    record = demo / "run.json"
+    sound = record.read_bytes()
+    for damage in DAMAGES:
+        record.write_bytes(damage(sound))
+        assert report.main(["--run", demo.name]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"{record} is damaged" in said
+    options = ["--preset", "demo", "--fast", "--set", TINY + " train.weight_decay=0.03"]
+    assert pipeline.main(options) == 0
+    said = capsys.readouterr().out
+    assert f"{record} is damaged: put right from its copy" in said and "Nothing changed" in said
+    assert record.read_bytes() == sound
+
+
+def test_what_a_killed_runner_left_is_cleared_away_and_its_time_counts(demo):
+    run, begun, dead = artifacts.read_json(demo / "run.json"), time.time() - 1000, 2**22 + 1
+    key = run["stages"]["08_submit"]["key"]
+    run["stages"]["08_submit"] = {"status": "running", "key": key, "begun": begun, "seconds": 5}
+    artifacts.write_json(demo / "run.json", run)
+    notebook = demo / "notebooks" / f".08_submit.ipynb.{dead}.ipynb"
+    notebook.write_text("{}")
+    os.utime(notebook, (begun + 300, begun + 300))
+    (demo / "models" / f".cnn.{dead}.tmp").mkdir()
+    _, ran = pipeline.run_all(preset="demo", fast=True, settings=TINY + " train.weight_decay=0.03")
+    assert ran == ["08_submit"] and not list(demo.rglob(f"*{dead}*"))
+    assert 305 < artifacts.read_json(demo / "run.json")["stages"]["08_submit"]["seconds"] < 700
 
 
 def test_a_second_run_on_the_same_folder_is_refused(demo):

@@ -1,4 +1,4 @@
-"""A file that is not what was written: the file is named and what to do is said, in one line, and nothing is guessed."""
+"""A file that is not what was written: it is named and what to do is said, in one line, and nothing is guessed."""
 
 import json
 import os
@@ -112,9 +112,9 @@ def test_a_fold_that_was_added_or_taken_away_is_noticed(cnn, capsys):
     assert "fold2/card.json is missing" in refused(cnn, capsys)
 
 
-@pytest.mark.parametrize("harm", [name for name, (file, _) in HARMS.items() if file == CARD and name in EDITS][4:])
+@pytest.mark.parametrize("harm", [*list(EDITS)[4:], *CONTENTS])
 def test_even_with_fitting_digests_what_is_no_network_is_refused(cnn, capsys, harm):
-    edited(cnn / CARD, EDITS[harm])
+    HARMS[harm][1](cnn / CARD)
     artifacts.seal(cnn)
     assert "fold1/" in refused(cnn, capsys)
 
@@ -151,24 +151,24 @@ def test_the_app_shows_a_box_that_names_the_file(cnn, harm):
 # --- names that cannot be used -----------------------------------------------------------------------------
 
 
-def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capsys):
+def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capfd):
     sound = cnn.parents[3] / "sound.wav"
     odd = sound.with_name(os.fsdecode(b"odd\xff.wav"))
     shutil.copy(sound, odd)
     assert predict.main([str(odd), f"{sound}\0", str(sound), "--run", "tiny"]) == 1
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     assert printed.err.count("NAME_UNSAFE: the name cannot be used") == 2 and printed.err.count("\n") == 2
     assert printed.out.startswith(str(sound))
 
 
-def test_a_data_folder_whose_name_is_no_text_is_refused_in_one_line(tmp_path):
+def test_a_data_folder_whose_name_is_no_text_is_refused_in_one_line(tmp_path, capfd):
     folder = os.path.join(os.fsencode(tmp_path), b"odd\xff")
     for name in (b"dog", b"cat"):
         os.makedirs(os.path.join(folder, name))
         shutil.copy(APP, os.path.join(folder, name, b"1.wav"))
-    command = [os.fsencode(sys.executable), b"-m", b"helpers.pipeline", b"--data", folder]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "not valid UTF-8" in done.stderr
+    assert pipeline.main(["--data", os.fsdecode(folder)]) == 2
+    printed = capfd.readouterr().err
+    assert printed.count("\n") == 1 and "not valid UTF-8" in printed
 
 
 @pytest.mark.parametrize("setting", ["audio.sample_rate=16k", "audio.sample_rate=.nan", "audio.clip_seconds=0"])
@@ -197,14 +197,19 @@ def test_processes_and_temporary_files_of_a_killed_runner_are_cleared_away_and_n
     folder = tmp_path / "outputs" / "demo"
     ours = [".05_train_cnn.ipynb.{}.tmp", "models/.cnn.{}.tmp/fold1/card.json", "checkpoints/.fold1.safetensors.{}.tmp"]
     places = [folder / name for name in (*ours, "models/cnn/.thresholds.json.{}.tmp", "../../data/.demo.{}.tmp")]
-    theirs = [folder / "models" / "cnn" / "card.json", folder / ".hidden.tmp", folder / "notes.1.tmp", folder / ".a.tmp"]
+    theirs = [
+        folder / "models" / "cnn" / "card.json",
+        folder / ".hidden.tmp",
+        folder / "notes.1.tmp",
+        folder / ".a.tmp",
+    ]
     for path in [*theirs, *(Path(str(path).format(number)) for path in places for number in (DEAD, os.getppid()))]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("something")
     left, other = started_for(folder), started_for(folder.with_name("other"))
     try:
         pipeline.clear_leftovers(folder)
-        assert left.wait(5) and other.poll() is None
+        assert left.wait(5) is not None and other.poll() is None
     finally:
         for process in (left, other):
             process.kill()
