@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import prediction_rows
 
-from helpers import artifacts
+from helpers import artifacts, decisions
 
 LAW = settings(deadline=None, derandomize=True, max_examples=80)
 
@@ -139,6 +140,47 @@ def test_columns_beyond_an_open_schema_are_kept_as_numbers(tmp_path):
     table = pd.DataFrame({"clip_id": ["1"], "fold": [1], "dog": [0.1 + 0.2], "001": [1e-300]})
     artifacts.write_table(tmp_path / "out_of_fold.csv", table)
     assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict("list")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a\rb", "a\r\nb", 'say "x"', "a,b", " ", "é"])
+def test_a_columns_name_comes_back_whatever_it_holds(tmp_path, name):
+    table = pd.DataFrame({"clip_id": ["1", "2"], "fold": [1, 2], name: [0.5, 1.0]})
+    artifacts.write_table(tmp_path / "out_of_fold.csv", table)
+    assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict("list")
+
+
+def test_columns_beside_those_of_the_classes_have_names_that_no_class_may_have(tmp_path):
+    beside = {name for file in ("out_of_fold.csv", "seeds.csv", "predictions.csv") for name in artifacts.SCHEMAS[file]}
+    rows = prediction_rows(["a", "b", "c"], ["a", "c", "b"])
+    clips = rows[["recording_id", "label", "group", "fold"]].assign(clip_id=["1", "2", "3"])
+    found = rows[["fold", "a", "b", "c"]].assign(clip_id=["1", "2", "3"])
+    for table in (decisions.per_recording(found, clips), decisions.per_clip(found, clips), decisions.worst(rows, 2)):
+        beside |= set(table) - {"a", "b", "c"}
+    assert beside - {artifacts.EVERYTHING_ELSE} <= artifacts.IDENTITY
+
+
+CSV = b"clip_id,fold,dog\nx,1,0.5\ny,2,0.25\n"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(len(CSV)), CSV[:5], b'clip_id,fold,dog\n"x,1', b"\xff" + CSV, b"{}"])
+def test_a_damaged_table_is_named(tmp_path, content):
+    (tmp_path / "out_of_fold.csv").write_bytes(content)
+    with pytest.raises(artifacts.DamagedFile, match=r"out_of_fold\.csv is damaged"):
+        artifacts.read_table(tmp_path / "out_of_fold.csv")
+
+
+@pytest.mark.parametrize("content", [b"", bytes(20), b'{"a": 1', b"[" * 100_000, b"\xff"])
+def test_damaged_json_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(artifacts.DamagedFile, match=r"a\.json is damaged"):
+        artifacts.read_json(tmp_path / "a.json")
+
+
+def test_what_is_missing_is_said_to_be_with_the_run_that_makes_it_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
+    for read, name in ((artifacts.read_json, "a.json"), (artifacts.read_table, "clips.csv")):
+        with pytest.raises(artifacts.DamagedFile, match=rf"{name} is missing.*make run-all RUN=mine"):
+            read(tmp_path / "outputs" / "mine" / "deep" / name)
 
 
 # --- digests -----------------------------------------------------------------------------------------------

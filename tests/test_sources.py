@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import os
 import re
 import zipfile
@@ -451,6 +452,16 @@ def test_classes_that_differ_in_case_or_spaces_alone_are_refused_and_renaming_me
     assert set(remedy) | set(remedy.values()) == {one, other}
     found = look(rename=remedy)
     assert sorted(found.loc[found["status"].eq("ok"), "label"]) == sorted(["cat", *remedy.values(), *remedy.values()])
+
+
+@pytest.mark.parametrize("name", [*sorted(artifacts.IDENTITY), "two\nlines", "a\rb", "a\tb", "bell\a"])
+def test_a_class_that_no_table_can_hold_is_refused_and_renaming_mends_it(tmp_path, name):
+    plant(tmp_path, f"{name}/1.wav", f"{name}/2.wav", "cat/1.wav")
+    with pytest.raises(SourceError, match="cannot be called") as refusal:
+        find(tmp_path)
+    assert repr(name) in str(refusal.value) and f"data.rename: {{{json.dumps(name)}" in str(refusal.value)
+    renamed = find(tmp_path, rename={name: "another name"})
+    assert set(renamed["label"]) == {"another name", "cat"}
 
 
 def test_spaces_around_a_label_and_the_spelling_of_its_accents_do_not_matter(tmp_path):

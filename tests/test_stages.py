@@ -144,6 +144,34 @@ def test_a_folder_without_a_record_has_none(tmp_path):
     assert stages.read_run(tmp_path) == {}
 
 
+def test_a_record_that_is_damaged_or_lost_is_put_right_from_its_copy(home):
+    explore(home, found=2, used=2)
+    folder = home / "outputs" / "folder"
+    record, copy = folder / "run.json", folder / stages.COPY
+    sound = record.read_bytes()
+    assert copy.read_bytes() == sound and stages.mend_run(folder) == ""
+    for content in (b"", bytes(len(sound)), sound[:-30], b"{}", b"[]", b'{"stages": [1]}', None):
+        record.unlink() if content is None else record.write_bytes(content)
+        assert "run.json is" in stages.mend_run(folder)
+        assert record.read_bytes() == sound
+    copy.write_bytes(b"")
+    assert stages.mend_run(folder) == "" and why(home) is None  # the copy alone is no loss
+
+
+def test_where_record_and_copy_are_damaged_the_run_begins_anew_with_its_checkpoints(home):
+    explore(home)
+    folder = home / "outputs" / "folder"
+    artifacts.write_text(folder / "checkpoints" / "fold1.safetensors", "a training under way")
+    for name in ("run.json", stages.COPY):
+        (folder / name).write_bytes(bytes(100))
+    with pytest.raises(StageError, match=r"run\.json is damaged.*make run-all RUN=folder"):
+        stages.begin("01_explore", settled(), data=home / "data")
+    assert "so is its copy" in stages.mend_run(folder) and why(home) == "not run yet"
+    assert (folder / "checkpoints" / "fold1.safetensors").is_file()
+    explore(home)
+    assert why(home) is None
+
+
 # --- staleness ---------------------------------------------------------------------------------------------
 
 
