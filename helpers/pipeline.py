@@ -243,8 +243,9 @@ def clear_leftovers(folder):
     _end_processes(str(folder))
     places = (folder, *folder.glob("*/"), *folder.glob("*/*/"), artifacts.home() / "data")
     for path in list(artifacts.leftovers(*places)):
-        if path.suffix == ".ipynb":  # of the notebook that was under way, saved last shortly before it was killed
-            stages.add_attempt(folder, path.name[1:].partition(".")[0], path.stat().st_mtime)
+        if path.suffix == ".ipynb":  # the notebook that was under way; it was saved, as checkpoints are, now and then
+            saved = (path, *folder.glob("checkpoints/*.safetensors"))
+            stages.add_attempt(folder, path.name[1:].partition(".")[0], max(file.stat().st_mtime for file in saved))
         artifacts.remove(path)
 
 

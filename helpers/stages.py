@@ -286,9 +286,12 @@ def check_outputs(folder):
     """
     for name, record in read_run(folder).get("stages", {}).items():
         for output, content in record.get("outputs", {}).items():
-            looked_at = output == "figures" or not (folder / output).is_dir()
-            if looked_at and artifacts.digest(folder / output) != content:
-                raise artifacts.DamagedFile(folder / output, f"is damaged: it is not what {name} wrote")
+            path = folder / output
+            if path.is_dir() and output != "figures":
+                continue
+            if (now := artifacts.digest(path)) != content:
+                problem = f"is damaged: it is not what {name} wrote" if now else "is missing"
+                raise artifacts.DamagedFile(path, problem)
 
 
 def add_attempt(folder, name, ended):
