@@ -19,6 +19,7 @@ from helpers import (
     predict,
     processes,
     targets,
+    train,
 )
 
 PLAIN_READS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")  # what librosa opens without another decoder
@@ -75,6 +76,7 @@ def network(packed, rows, config, device="cpu"):
 
 def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
+    config = train.with_number_format(packed, config, len(labels(rows, config)), torch.device(device))
     model = network(packed, rows, config, device)
     processes.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)

@@ -222,8 +222,10 @@ def read_table(path):
             raise LookupError(f"it has no column {missing[0]!r}")
         for column in table:
             kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
-            if kind != TEXT:
-                table[column] = pd.to_numeric(table[column].replace("", None)).astype(kind)
+            if kind == NUMBER:  # to the last bit, which pd.to_numeric misses in pandas 2
+                table[column] = table[column].replace("", "nan").astype(NUMBER)
+            elif kind == WHOLE:
+                table[column] = pd.to_numeric(table[column].replace("", None)).astype(WHOLE)
     return table
 
 

@@ -25,7 +25,8 @@ class Trainer:
     with the same weights as one that was never stopped.
 
     Args: model AudioClassifier, with its standardisation fitted; training shuffled Batches; settings the config's Train
-        section; seed; teachers: models whose answers are learned, besides the labels, by train.distil.
+        section, its precision chosen (not "auto"); seed; teachers: models whose answers are learned, besides the
+        labels, by train.distil.
     """
 
     def __init__(self, model, training, settings, seed=0, teachers=()):
@@ -33,7 +34,7 @@ class Trainer:
         self.device, self.multilabel = training.device, model.multilabel
         if getattr(model.network, "origin", "random") != "random":  # what starts from nothing has nothing to keep
             backbones.freeze(model.network, settings.freeze)
-        self.format = optimise.number_format(settings.precision, self.device)
+        self.format = optimise.FORMATS[settings.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.format == torch.float16)
         captured = settings.capture and can_capture(self)
         self.optimiser = optimise.make_optimiser(model, settings, captured)

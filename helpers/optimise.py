@@ -3,12 +3,17 @@
 import copy
 import functools
 import math
+import time
 
 import torch
 
 from helpers import backbones
 
 WARM = 10  # steps in which the average forgets faster than `decay` says, as it starts from random weights
+FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of train.precision; None: no autocast
+TRIAL_PASSES, TRIAL_SECONDS = 5, 0.3  # most passes in each number format that is tried, and when no other begins
+CHOSEN = {}  # what trials on the CPU chose in this process
+CLEARLY = 1.15  # so many times as fast is half precision worth having: less may be chance
 
 
 def make_optimiser(model, settings, capturable=False):
@@ -74,15 +79,54 @@ class Average:
         return 1 - min(self.decay, (1 + steps) / (WARM + steps))
 
 
-def number_format(precision, device):
-    """The type that a network calculates in on a device, of train.precision; None: float32.
+# --- number formats ----------------------------------------------------------------------------------------
 
-    "auto" is bfloat16 on a GPU or CPU that calculates in it, float16 on an older GPU (its small gradients are scaled
-    up), float32 on other CPUs, where half precision is many times slower.
+
+def gpu_format(device: torch.device) -> str:
+    """The half precision of a GPU: bfloat16, or float16 on an older one (its small gradients are scaled up)."""
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def cpu_format(network: torch.nn.Module, x: torch.Tensor) -> str:
+    """The number format in which this CPU trains a network faster, by a short trial: no flag tells it for sure.
+
+    Chosen once in a process for each kind of network, size of input and number of threads.
+
+    Args: network, which stays as it is; x a few clips as it takes them, [B, 1, bands, frames].
+    Returns "bf16" where that is clearly faster and its gradients are finite, else "fp32".
     """
-    kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision != "auto":
-        return kinds[precision]
-    if device.type != "cuda":
-        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else None
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    key = (str(network), x.shape, torch.get_num_threads())
+    if key not in CHOSEN:
+        seconds = trial(copy.deepcopy(network).train(), x)
+        CHOSEN[key] = "bf16" if CLEARLY * seconds["bf16"] < seconds["fp32"] else "fp32"
+    return CHOSEN[key]
+
+
+def trial(network: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """Seconds of a network's quickest pass in float32 and in bfloat16, by turns; the rest of the machine only adds."""
+    seconds = {"fp32": math.inf, "bf16": math.inf}
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+        for name in seconds:  # what the first pass has to build does not count
+            pass_seconds(network, x, FORMATS[name])
+        stop = time.monotonic() + TRIAL_SECONDS
+        for _ in range(TRIAL_PASSES):
+            for name, best in seconds.items():
+                seconds[name] = min(best, pass_seconds(network, x, FORMATS[name]))
+            if time.monotonic() > stop:
+                break
+    return seconds
+
+
+def pass_seconds(network: torch.nn.Module, x: torch.Tensor, kind: torch.dtype | None) -> float:
+    """Seconds of a forward and a backward pass; infinite where they fail in this format or are not finite."""
+    network.zero_grad()
+    started = time.perf_counter()
+    try:
+        with torch.autocast(x.device.type, kind, enabled=kind is not None):
+            logits = network(x)
+        logits.float().square().mean().backward()
+    except RuntimeError:  # an operation that this torch has not in this format
+        return math.inf
+    seconds = time.perf_counter() - started
+    finite = all(value.grad.isfinite().all() for value in network.parameters() if value.grad is not None)
+    return seconds if finite else math.inf

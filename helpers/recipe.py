@@ -75,7 +75,7 @@ class Train(Section):
     pseudo_labels: Probability | None = None  # unlabelled test clips that they answer so surely are learned too
 
     # The machine
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half precision where the machine has it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half on a GPU, or where a CPU is faster so
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
     resident: bool = True  # on a GPU: all clips in its memory, where they fit
     threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores

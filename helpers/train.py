@@ -20,12 +20,28 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, batches, checkpoints, fit, images, losses, models, processes, split, stages, targets
+from helpers import (
+    artifacts,
+    batches,
+    checkpoints,
+    features,
+    fit,
+    images,
+    losses,
+    models,
+    optimise,
+    processes,
+    split,
+    stages,
+    targets,
+)
 from helpers import config as configs
 from helpers.settings import Config
 
 # Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their change.
 CARRIED_OUT = ("max_minutes", "threads", "processes", "resident", "capture", "views")
+
+TRIAL_CLIPS = 4  # that number formats are tried on
 
 
 @dataclass
@@ -61,10 +77,12 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     clock, tables, history = Clock(config.train.max_minutes, networks), [], []
     kept_at = checkpoint_folder and functools.partial(checkpoint, checkpoint_folder, digest(packed, rows, config))
     bar = artifacts.progress(None, "train", networks * config.train.epochs)
+    device = torch.device(device or processes.device())
     with bar, processes.cpu_threads(config.train.threads):
+        config = with_number_format(packed, config, len(labels), device, kept_at and kept_at("number_format"))
         for number, turn in enumerate(plan, 1):
             bar.set_description(f"fold {turn['test']} ({number}/{len(plan)})")
-            worker = Round(packed, rows, labels, turn, config, device or processes.device(), clock, bar, kept_at)
+            worker = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at)
             found, records = worker.run(Path(folder))
             tables += found
             history += records
@@ -72,6 +90,37 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     if processes.is_first():
         artifacts.seal(folder)
     return table, history
+
+
+def with_number_format(packed, config, n_classes, device, kept=None):
+    """The config with a train.precision that says what is calculated in, where it was "auto".
+
+    On a CPU a short trial of the network chooses. All processes take what the first one chose, and a training that
+    goes on takes what it began with, or it would end with other weights.
+
+    Args: packed clips; config; n_classes; device; kept Checkpoint that remembers the choice, or None.
+    """
+    if config.train.precision != "auto":
+        return config
+    if device.type == "cuda":
+        chosen = optimise.gpu_format(device)
+    else:
+        chosen = processes.agreed(_cpu_format(packed, config, n_classes, kept) if processes.is_first() else None)
+    train = config.train.model_copy(update={"precision": chosen})
+    return config.model_copy(update={"train": train})
+
+
+def _cpu_format(packed, config, n_classes, kept):
+    if state := kept.read() if kept else None:
+        return state["precision"]
+    model = models.build(config, n_classes, fresh=False)
+    clips = torch.from_numpy(packed[np.arange(TRIAL_CLIPS) % len(packed)])
+    with torch.no_grad():
+        x = model.features(features.unpack(clips))
+    chosen = optimise.cpu_format(model.network, x)
+    if kept:
+        kept.write({"precision": chosen})
+    return chosen
 
 
 def taught_again(config):

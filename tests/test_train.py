@@ -20,6 +20,7 @@ from helpers import (
     fit,
     images,
     models,
+    optimise,
     predict,
     processes,
     split,
@@ -415,6 +416,63 @@ def test_the_bar_counts_every_epoch_once_whether_trained_or_taken_up(clips, tmp_
         worker = one_round(clips, config, {**TURN, "validation": None}, kept_at)
         worker.run(tmp_path / "models")
         assert worker.bar.done == 3
+
+
+# --- the number format ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cpu_prefers(monkeypatch):
+    """Make every trial from now on find a number format the faster one, on a torch that says nothing of its CPU."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+
+    def prefer(name):
+        monkeypatch.setattr(optimise, "CHOSEN", {})
+        faster = optimise.FORMATS[name]
+        monkeypatch.setattr(optimise, "pass_seconds", lambda network, x, kind: 1.0 if kind == faster else 2.0)
+
+    return prefer
+
+
+def precisions(folder):
+    """What the cards of the networks below a folder say that they were calculated in."""
+    cards = [artifacts.read_json(path) for path in sorted(folder.glob("fold*/card.json"))]
+    return [card["config"]["train"]["precision"] for card in cards]
+
+
+def test_a_training_that_goes_on_keeps_the_number_format_that_it_began_with(clips, tmp_path, cpu_prefers):
+    whole = small_config(train={"epochs": 3, "precision": "auto"})
+    short = small_config(train={"epochs": 3, "precision": "auto", "max_minutes": 1e-9})
+    cpu_prefers("bf16")
+    train.cross_validate(*clips, short, tmp_path / "short", "cpu", tmp_path / "kept")
+    cpu_prefers("fp32")
+    table, history = train.cross_validate(*clips, whole, tmp_path / "later", "cpu", tmp_path / "kept")
+    asked = small_config(train={"epochs": 3, "precision": "bf16"})
+    expected, unstopped = train.cross_validate(*clips, asked, tmp_path / "asked", "cpu")
+    assert precisions(tmp_path / "later") == precisions(tmp_path / "asked") == ["bf16"] * 3
+    assert without_seconds(history) == without_seconds(unstopped)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("inputs", ["waveforms", "images"])
+def test_a_new_training_tries_again_and_the_card_says_what_was_chosen(clips, tmp_path, cpu_prefers, inputs):
+    packed, rows = clips
+    if inputs == "images":
+        packed = np.random.default_rng(0).integers(0, 256, (len(rows), 16, 16), np.uint8)
+    for name in ("bf16", "fp32"):
+        cpu_prefers(name)
+        settings = {"epochs": 1, "precision": "auto", "inputs": inputs}
+        config = small_config(train=settings, features={"image_size": 16})
+        train.cross_validate(packed, rows, config, tmp_path / name, "cpu")
+        assert precisions(tmp_path / name) == [name] * 3
+
+
+def test_a_number_format_that_is_asked_for_is_not_tried(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimise, "pass_seconds", lambda *arguments: pytest.fail("it tries"))
+    config = small_config(train={"epochs": 1, "precision": "fp32"})
+    train.cross_validate(*clips, config, tmp_path / "models", "cpu", tmp_path / "kept")
+    assert precisions(tmp_path / "models") == ["fp32"] * 3
+    assert sorted(path.stem for path in (tmp_path / "kept").iterdir()) == ["fold1", "fold2", "fold3"]
 
 
 # --- a run's network ---------------------------------------------------------------------------------------
