@@ -7,6 +7,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
+LOWEST_READY := $(LOWEST)/.ready
+
+# The Python of `make test-lowest`: 3.12, as Kaggle has it, where it is to be found; pyenv's shim may lead nowhere.
+PYTHON_LOWEST = $(shell python3.12 -c 'import sys; print(sys.executable)' 2>/dev/null \
+    || { version=$$(pyenv latest 3.12 2>/dev/null) && echo "$$(pyenv prefix $$version)/bin/python"; } \
+    || echo $(PYTHON))
+
+# What tells most of versions: the whole series in its notebooks, tables, models, training, decoding, figures.
+VERSIONED = $(patsubst %,tests/test_%.py,chain artifacts audio boards classic contract environment label_table optimise \
+                                         plots predict tables train)
 
 PRESET ?=
 DATA ?=
@@ -21,7 +32,7 @@ FILE ?=
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
           $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
 
-.PHONY: bench help run-all test lint format lab app predict verify check-submission ablate ablation train report lock clean
+.PHONY: bench help run-all test test-lowest lint format lab app predict verify check-submission ablate ablation train report lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -35,6 +46,9 @@ run-all: $(READY)  ## the whole series, from recordings to submission.csv; start
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-lowest: $(LOWEST_READY)  ## the series, and what depends on versions, on the lowest versions that requirements.txt allows
+	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(VERSIONED)
 
 lint: $(READY)  ## style of code and notebooks; notebooks must be stripped of outputs
 	@$(BIN)/ruff check .
@@ -85,6 +99,12 @@ lock: $(READY)  ## resolve requirements-dev.txt into requirements-lock.txt, for 
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --no-annotate --no-header \
 	    requirements-dev.txt >> .lock.tmp
 	@mv .lock.tmp requirements-lock.txt
+	@echo '# The lowest version of each package that requirements-dev.txt allows, for Python 3.11 and 3.12 (wheels only).' \
+	    > .lock.tmp
+	@echo '# Made by `make lock`; do not edit.' >> .lock.tmp
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --no-annotate --no-header \
+	    --resolution lowest-direct requirements-dev.txt >> .lock.tmp
+	@mv .lock.tmp requirements-lowest.txt
 
 clean:  ## remove the runs and the demo data; .venv and your recordings stay
 	@rm -rf outputs data/demo data/demo-[0-9]* data/demo-key.* data/demo-multilabel* .pytest_cache .ruff_cache .hypothesis
@@ -97,4 +117,13 @@ $(READY): requirements-lock.txt
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-lock.txt
+	@touch $@
+
+$(LOWEST_READY): requirements-lowest.txt
+	@$(PYTHON_LOWEST) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	    || { echo 'The lowest versions have wheels for Python 3.11 and 3.12 only: make PYTHON_LOWEST=python3.12 …'; exit 2; }
+	@echo 'Installing the lowest versions into $(LOWEST) (a few minutes, once) …'
+	@rm -rf $(LOWEST)
+	@$(PYTHON_LOWEST) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-lowest.txt
 	@touch $@

@@ -3,11 +3,11 @@
 What cannot be used raises AudioIssue with a code and a reason. What passes is finite, float32 and not empty.
 """
 
+import importlib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import soundfile
 
@@ -137,6 +137,7 @@ def _joined(blocks, rate, channels, max_seconds):
 def _decode_av(path, container, max_seconds):
     """Decode what libsndfile cannot (AAC, Opus in WebM, chained Ogg) with PyAV's own FFmpeg, one demuxer and the
     allowed codecs only."""
+    av = _pyav(container)
     options = {"codec_whitelist": ",".join(sorted(AV_CODECS))}
     try:
         with (
@@ -154,7 +155,7 @@ def _decode_av(path, container, max_seconds):
             check_format(rate, channels)
             seconds = (file.duration or 0) / av.time_base if container in ("MP4", "WEBM") else 0  # others only guess
             _check_size(rate, channels, seconds * rate, max_seconds)
-            waveform = _joined(_frames(file, stream), rate, channels, max_seconds)
+            waveform = _joined(_frames(av, file, stream), rate, channels, max_seconds)
     except (av.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, AudioIssue):
             raise
@@ -163,7 +164,16 @@ def _decode_av(path, container, max_seconds):
     return Decoded(waveform, rate, f"{container}/{codec.upper().removesuffix('FLOAT')}", None)
 
 
-def _frames(file, stream):
+def _pyav(container):
+    """The module av, which most recordings do not need and a bare Kaggle kernel does not have."""
+    try:
+        return importlib.import_module("av")
+    except ImportError:
+        reason = f"a {container} file of this kind is read by the package av: pip install av, then run this again"
+        raise AudioIssue("NO_DECODER", reason) from None
+
+
+def _frames(av, file, stream):
     resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=stream.rate)
     for frame in file.decode(stream):
         for part in resampler.resample(frame):

@@ -24,7 +24,10 @@ from helpers import artifacts, relabel
 from helpers.artifacts import REPOSITORY, StageError
 
 COPY = ".run.json"  # of run.json
-LIBRARIES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "audiomentations")
+LIBRARIES = (
+    *("torch", "numpy", "scipy", "pandas", "scikit-learn", "librosa"),
+    *("soundfile", "soxr", "av", "audiomentations"),
+)
 
 
 @dataclass(frozen=True)
@@ -355,7 +358,8 @@ def helper_modules(source):
 
 
 def library_versions():
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Version of each library that results depend on; None for one that is not installed (av may be missing)."""
+    return {name: next((d.version for d in importlib.metadata.distributions(name=name)), None) for name in LIBRARIES}
 
 
 def git_commit():

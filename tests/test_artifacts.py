@@ -94,7 +94,8 @@ AWKWARD = [
     " ",
     "é",
 ]
-NAMES = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"))
+PRINTED = st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")  # pandas 2 ends a text at a zero byte
+NAMES = st.sampled_from(AWKWARD) | st.text(PRINTED)
 NUMBERS = st.none() | st.floats(allow_nan=False)
 ROWS = st.lists(st.tuples(NAMES, NAMES, NUMBERS, st.none() | st.integers(-(2**31), 2**31)), max_size=5)
 
