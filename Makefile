@@ -125,5 +125,6 @@ $(LOWEST_READY): requirements-lowest.txt
 	@echo 'Installing the lowest versions into $(LOWEST) (a few minutes, once) …'
 	@rm -rf $(LOWEST)
 	@$(PYTHON_LOWEST) -m venv $(LOWEST)
-	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-lowest.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: \
+	    -r requirements-lowest.txt
 	@touch $@
