@@ -2,7 +2,8 @@
 
 ``python benchmarks/label_errors.py --data path/to/ESC-10`` flips the labels of random recordings to a random other
 class, cross-validates each model on the labels so spoiled, ranks all recordings by how doubtful their label is, and
-counts how many of the flipped ones are in the first tenth. Features are computed once; groups and folds stay.
+counts how many of the flipped ones are in the first tenth, and how many of those doubted first were flipped: the
+others had a right label all along. Features are computed once; groups and folds stay.
 """
 
 import argparse
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from helpers import artifacts, classic, config, decisions, folders, pipeline, stages, suspects, train
 
 TOP = 0.1  # share of the ranking that a person would listen to
+FIRST = (10, 20, 40)  # doubted labels, of which it is counted how many are wrong
 NEEDED = ("01_explore", "02_clean", "03_augment", "04_features")
 
 
@@ -71,12 +73,16 @@ def measure(seed, names, folder, settled, share):
     for title, members in teams.items():
         ranked = suspects.rank({name: found[name] for name in members}).set_index("recording_id")
         first, wrong = ranked.index[: round(TOP * len(ranked))], flipped.index[flipped]
+        apart = suspects.one_per_source(ranked.reset_index())["recording_id"]
         results.append(
             {
                 "seed": seed,
                 "models": title,
                 "recall": float(flipped[first].sum() / flipped.sum()),
                 "suggestion_right": float(ranked.loc[wrong, "suggested"].eq(truth[wrong]).mean()),
+                "doubted": int(ranked["doubt"].ge(suspects.DOUBTED).sum()),
+                **{f"wrong_of_{count}": int(flipped[ranked.index[:count]].sum()) for count in FIRST},
+                **{f"wrong_of_{count}_sources": int(flipped[apart[:count]].sum()) for count in FIRST},
             }
         )
     return results
@@ -101,9 +107,12 @@ def main(arguments=None):
     folder = artifacts.existing_run(options.run) if options.run else prepare(settled, data, options.preset)
     names = [*(["cnn"] if options.cnn else []), *options.models.split(",")]
     results = [row for seed in range(options.seeds) for row in measure(seed, names, folder, settled, options.flip)]
-    table = pd.DataFrame(results).groupby("models", sort=False)[["recall", "suggestion_right"]].agg(["mean", "std"])
+    groups = pd.DataFrame(results).drop(columns="seed").groupby("models", sort=False)
+    table = groups.agg(["mean", "std"]).round(3)
     print(f"{options.flip:.0%} of the labels flipped, {options.seeds} seeds; found in the first {TOP:.0%}:")
-    print(table.round(3).to_string())
+    print(table[["recall", "suggestion_right"]].to_string())
+    print("Of the labels doubted first, so many were wrong (the others were right all along):")
+    print(table.drop(columns=["recall", "suggestion_right"]).to_string())
     if options.out:
         artifacts.write_json(options.out, {"flip": options.flip, "top": TOP, "results": results})
 

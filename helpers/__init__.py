@@ -44,6 +44,7 @@ capture      a whole training step as one CUDA graph
 checkpoints  finished networks, and trainings under way, on disk
 fit          a step, an epoch, fit
 train        cross-validation of a network, in one process or several
+preview      what a training step makes of clips, shown before anything is learned
 table_network  a dense network on the feature table
 classic      models on the feature table: scikit-learn, XGBoost, the dense network
 scoring      metrics as plain arithmetic on arrays

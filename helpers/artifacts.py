@@ -69,7 +69,7 @@ SCHEMAS = {
         **dict.fromkeys(("offset_seconds", "overlap_seconds", "correlation"), NUMBER),
     },
     "suspects.csv": {
-        **dict.fromkeys(("recording_id", "label", "suggested"), TEXT),
+        **dict.fromkeys(("recording_id", "group", "label", "suggested"), TEXT),
         **{**dict.fromkeys(("doubt", "confidence_given", "confidence_suggested"), NUMBER), "rank": WHOLE},
     },
     "augmented.csv": {

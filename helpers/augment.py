@@ -12,8 +12,20 @@ import pandas as pd
 from helpers import artifacts, audio, targets
 from helpers.settings import Augment, Transform
 
-# The transforms of the systems that Earshot unites, with their ranges, to be heard in 03_augment.
-SHOWN = tuple(Transform(name=name) for name in ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb"))
+RANGES = {  # lowest and highest strength where the preset names none, and their unit
+    "shift": (-0.3, 0.3, "of the clip"),
+    "pitch_shift": (-2.0, 2.0, "semitones"),
+    "time_stretch": (0.8, 1.25, "× the speed"),
+    "gaussian_noise": (0.001, 0.015, "of full scale (RMS)"),
+    "reverb": (0.2, 1.2, "s until it is 60 dB down"),
+}
+DRAWN = {  # what audiomentations calls a transform, and its strength
+    "Shift": ("shift", "shift_amount"),
+    "PitchShift": ("pitch_shift", "num_semitones"),
+    "TimeStretch": ("time_stretch", "rate"),
+    "AddGaussianNoise": ("gaussian_noise", "amplitude"),
+    "ApplyImpulseResponse": ("reverb", ""),
+}
 
 
 def pipeline(settings, sample_rate):
@@ -34,29 +46,46 @@ def pipeline(settings, sample_rate):
 
 def _transform(library, settings, mode, sample_rate):
     """One audiomentations transform from its settings; in a one-of each is certain once it is chosen."""
-    low, high, p = settings.low, settings.high, 1.0 if mode == "one_of" else settings.p
+    span, p = strengths(settings), 1.0 if mode == "one_of" else settings.p
     make = {
-        "shift": lambda: library.Shift(*_range(low, high, -0.3, 0.3), shift_unit="fraction", rollover=True, p=p),
-        "pitch_shift": lambda: library.PitchShift(*_range(low, high, -2, 2), p=p),
-        "time_stretch": lambda: library.TimeStretch(*_range(low, high, 0.8, 1.25), leave_length_unchanged=True, p=p),
-        "gaussian_noise": lambda: library.AddGaussianNoise(*_range(low, high, 0.001, 0.015), p=p),
+        "shift": lambda: library.Shift(*span, shift_unit="fraction", rollover=True, p=p),
+        "pitch_shift": lambda: library.PitchShift(*span, p=p),
+        "time_stretch": lambda: library.TimeStretch(*span, leave_length_unchanged=True, p=p),
+        "gaussian_noise": lambda: library.AddGaussianNoise(*span, p=p),
         "reverb": lambda: library.ApplyImpulseResponse(
-            impulse_responses(sample_rate), leave_length_unchanged=True, p=p
+            impulse_responses(sample_rate, rt60_seconds=span), leave_length_unchanged=True, p=p
         ),
     }
     return make[settings.name]()
 
 
-def _range(low, high, default_low, default_high):
-    return (default_low if low is None else low), (default_high if high is None else high)
+def strengths(transform: Transform) -> tuple[float, float]:
+    """Lowest and highest strength that a transform draws, in the unit of RANGES."""
+    lowest, highest, _ = RANGES[transform.name]
+    low = lowest if transform.low is None else transform.low
+    high = highest if transform.high is None else transform.high
+    return low, high
 
 
-def impulse_responses(sample_rate, count=8, seed=0):
-    """Files of simple room responses: exponentially decaying noise, RT60 0.2-1.2 s. Returns their folder."""
-    folder = Path(tempfile.gettempdir()) / f"earshot-rooms-{sample_rate}-{seed}"
+def plan(settings: Augment) -> pd.DataFrame:
+    """What may be done to a copy, a row per transform: its chance, lowest and highest strength, and their unit."""
+    each = 1 / (len(settings.transforms) + 1)  # one_of: any of them, or nothing
+    rows = []
+    for transform in settings.transforms:
+        low, high = strengths(transform)
+        chance = each if settings.mode == "one_of" else transform.p
+        name, unit = transform.name.replace("_", " "), RANGES[transform.name][2]
+        rows.append({"transform": name, "chance": chance, "lowest": low, "highest": high, "unit": unit})
+    return pd.DataFrame(rows, columns=["transform", "chance", "lowest", "highest", "unit"])
+
+
+def impulse_responses(sample_rate, count=8, seed=0, rt60_seconds=RANGES["reverb"][:2]):
+    """Files of simple room responses, noise that falls 60 dB within rt60_seconds (from, to). Returns their folder."""
+    span = "-".join(f"{seconds:g}" for seconds in rt60_seconds)
+    folder = Path(tempfile.gettempdir()) / f"earshot-rooms-{sample_rate}-{span}-{seed}"
     rng = np.random.default_rng(seed)
     for number in range(count):
-        seconds = np.arange(round(rng.uniform(0.2, 1.2) * sample_rate)) / sample_rate
+        seconds = np.arange(round(rng.uniform(*rt60_seconds) * sample_rate)) / sample_rate
         response = rng.standard_normal(len(seconds)) * 10 ** (-3 * seconds / seconds[-1])
         response[0] = 4 * np.abs(response).max()
         folder.mkdir(exist_ok=True)
@@ -82,25 +111,96 @@ def augment_clip(waveform, sample_rate, transform, seed):
     return copy, applied_transforms(transform)
 
 
-def demonstrate(waveform, sample_rate, transforms, seed=0):
-    """Each transform applied alone and for certain: a list of (name, parameters, copy), for ears and eyes."""
-    copies = []
-    for number, transform in enumerate(transforms):
-        certain = pipeline(Augment(transforms=(transform.model_copy(update={"p": 1.0}),)), sample_rate)
-        copy, applied = augment_clip(waveform, sample_rate, certain, seed + number)
-        copies.append((transform.name, applied, copy))
-    return copies
+def demonstrate(waveform: np.ndarray, sample_rate: int, settings: Augment, seed: int = 0) -> list:
+    """Each transform of the plan alone and for certain, at its lowest and at its highest strength, for ears and eyes.
+
+    Args: waveform mono float32 [samples]; sample_rate in Hz; settings the config's Augment section; seed.
+    Returns a pair for each transform, each of (name and strength with its unit, copy).
+    """
+    return [
+        tuple((_strength(transform, value), _copy_at(waveform, sample_rate, transform, value, seed)) for value in span)
+        for transform, span in ((one, strengths(one)) for one in settings.transforms)
+    ]
+
+
+def _strength(transform, value):
+    """A transform and how strong it is, such as "pitch shift -2 semitones"."""
+    return f"{transform.name.replace('_', ' ')} {value:g} {RANGES[transform.name][2]}"
+
+
+def _copy_at(waveform, sample_rate, transform, strength, seed):
+    """A copy to which a transform was done with exactly this strength."""
+    certain = transform.model_copy(update={"p": 1.0, "low": strength, "high": strength})
+    copy, _ = augment_clip(waveform, sample_rate, pipeline(Augment(transforms=(certain,)), sample_rate), seed)
+    return copy
+
+
+def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
+    """A training clip on which one sees what a transform does: (label, waveform); one of each label is looked at.
+
+    Args: clips table of clips.csv; run_folder that their paths start from; config.
+    """
+    rate, train = config.audio.sample_rate, clips[clips["split"].eq("train")]
+    paths = train.groupby("label").head(1).set_index("label")["path"]
+    waveforms = {label: audio.load(Path(run_folder) / path, rate) for label, path in paths.items()}
+    label = most_varied(waveforms, rate)
+    return label, waveforms[label]
+
+
+def most_varied(waveforms: dict, sample_rate: int) -> str:
+    """The name of the waveform whose level varies most: on it one sees best what moves or stretches a sound."""
+    frames = {name: audio.frame_levels(sound, sample_rate) for name, sound in waveforms.items()}
+    return max(frames, key=lambda name: frames[name].std() / max(frames[name].mean(), 1e-9))
 
 
 def in_words(applied):
-    """What was done to a copy, in one line.
+    """What was done to a copy, in one line, with units.
 
-    >>> in_words({"PitchShift": {"num_semitones": -1.5}, "Shift": {"num_places_to_shift": 80}})
-    'PitchShift (num semitones -1.5), Shift (num places to shift 80)'
+    >>> in_words({"PitchShift": {"num_semitones": -1.5}, "Shift": {"shift_amount": 0.25}})
+    'pitch shift -1.5 semitones, shift 0.25 of the clip'
     """
-    steps = [(name, {k: v for k, v in drawn.items() if isinstance(v, (int, float))}) for name, drawn in applied.items()]
-    details = [(name, ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in drawn.items())) for name, drawn in steps]
-    return ", ".join(f"{name} ({detail})" if detail else name for name, detail in details)
+    return ", ".join(_drawn(name, parameters) for name, parameters in applied.items())
+
+
+def _drawn(applied, parameters):
+    name, parameter = DRAWN[applied]
+    if parameter not in parameters:
+        return name.replace("_", " ")
+    return f"{name.replace('_', ' ')} {parameters[parameter]:.3g} {RANGES[name][2]}"
+
+
+def shares(copies: pd.DataFrame) -> pd.DataFrame:
+    """The share of copies that each transform touched; copies of augmented.csv."""
+    names = [DRAWN[name][0].replace("_", " ") for done in copies["transforms"] for name in json.loads(done)]
+    counts = pd.Series(names, dtype=object).value_counts() / max(len(copies), 1)
+    return counts.rename("share of copies").rename_axis("transform").reset_index()
+
+
+def with_parents(copies: pd.DataFrame, clips: pd.DataFrame, run_folder, sample_rate: int) -> list:
+    """Copies beside their parents: for each ((title, waveform), (title, waveform, what was done))."""
+    pairs, paths = [], clips.set_index("clip_id")["path"]
+    for row in copies.itertuples():
+        parent = audio.load(Path(run_folder) / paths[row.parent_id], sample_rate)
+        copy = audio.load(Path(run_folder) / row.path, sample_rate)
+        name, done = targets.in_words(row.label), in_words(json.loads(row.transforms))
+        pairs.append(((f"{name}, parent", parent), (f"{name}, copy", copy, done)))
+    return pairs
+
+
+def who_learns(config) -> str:
+    """Which models of this run learn from the copies, in words."""
+    if not config.augment.copies:
+        return "No copies are made in this run (augment.copies is 0): no model learns from any."
+    fixed = config.compare.augmented_copies
+    tables = "learn" if fixed else "do not learn"
+    says = f"The models on the feature table (mfcc_linear, svm, xgboost, dnn in 06) {tables} from these copies"
+    says += f" (compare.augmented_copies is {str(fixed).lower()})."
+    if config.train.augmented_copies:
+        return f"{says} The networks of 05 and 06 learn from them too (train.augmented_copies is true)."
+    return (
+        f"{says} The networks of 05 and 06 never do (train.augmented_copies is false): they alter every clip anew in"
+        " each step of training, which 05 shows."
+    )
 
 
 def applied_transforms(transform):

@@ -9,9 +9,24 @@ import io
 from pathlib import Path
 
 import numpy as np
-from IPython.display import HTML, Audio
+import pandas as pd
+from IPython.display import HTML, Audio, display
 
-from helpers import artifacts, audio, features, plots, targets
+from helpers import artifacts, audio, clean, features, plots, suspects, targets
+
+NONE = "<em>None.</em>"
+ABSENT = "<p class='absent'>Not in this run: "  # how the output of a cell begins that has nothing to show
+PAIR_WIDTH = 520  # pixels
+
+
+def say(text: str) -> None:
+    """Show a sentence as text that a page may break between words; what is printed breaks inside them."""
+    display(HTML(f"<p>{html.escape(text)}</p>"))
+
+
+def absent(why: str) -> HTML:
+    """Why a cell has nothing to show in this run. The runner leaves such a cell, and what introduces it, out."""
+    return HTML(f"{ABSENT}{html.escape(why)}</p>")
 
 
 def player(waveform, sample_rate):
@@ -48,11 +63,24 @@ def png_uri(picture):
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
+def side_by_side(left: str, right: str) -> str:
+    """Two cards as one that never breaks apart, however narrow the page: HTML."""
+    halves = f"<div style='min-width:0'>{left}</div><div style='min-width:0'>{right}</div>"
+    style = "display:grid;gap:6px;grid-template-columns:minmax(0,1fr) minmax(0,1fr)"
+    return f"<div class='pair' style='{style}'>{halves}</div>"
+
+
+def clip_pairs(pairs: list, config) -> HTML:
+    """A board of ((title, waveform), (title, waveform)), or with a note each; the two of a pair stay side by side."""
+    sides = [[clip_card(title, sound, config, *note) for title, sound, *note in pair] for pair in pairs]
+    return board([side_by_side(*pair) for pair in sides], PAIR_WIDTH)
+
+
 def board(cards, width=260):
     """Cards side by side, as many as fit (CSS grid): an HTML object for a notebook or the report."""
     if not cards:
-        return HTML("<em>There is none.</em>")
-    columns = f"grid-template-columns:repeat(auto-fill,minmax({width}px,1fr))"
+        return HTML(NONE)
+    columns = f"grid-template-columns:repeat(auto-fill,minmax(min(100%,{width}px),1fr))"
     return HTML(f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>")
 
 
@@ -62,7 +90,12 @@ def clips(items, config):
 
 
 def table(frame, precision=2, **formats):
-    """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}"."""
+    """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}".
+
+    Without a row there is nothing to read, and it says so.
+    """
+    if not len(frame):
+        return HTML(NONE)
     spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
     spoken = [str(name).replace("_", " ") for name in frame]
     styler = frame.set_axis(spoken if len(set(spoken)) == len(spoken) else list(frame), axis=1).style.hide()
@@ -116,40 +149,134 @@ def predictions(table, recordings, packed, rows, config, notes=None):
     return board(cards)
 
 
-def suspects(ranked, recordings, packed, rows, config):
-    """A board of doubted labels: the given and the suggested one, what the models say of both, the first clip.
+def doubts(ranked, recordings, packed, rows, config, count):
+    """A board of doubted labels: the given and another one, what the models say of both, the first clip.
 
-    Args: ranked table of `suspects.rank`; the others as of `predictions`.
+    Args: ranked table of `suspects.rank`, of which the first `count` sources are shown, one recording each; the others
+        as of `predictions`.
     """
     first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
-    cards = []
-    for row in ranked.itertuples():
+    doubted, cards = ranked[ranked["doubt"].ge(suspects.DOUBTED)], []
+    for row in suspects.one_per_source(doubted).head(count).itertuples():
         given, suggested = map(targets.in_words, (row.label, row.suggested))
         waveform = features.unpack(packed[first[row.recording_id]])
         bars = {f"{given} (given)": row.confidence_given, suggested: row.confidence_suggested}
-        note = f"doubt {row.doubt:.0%} · {paths[row.recording_id]}"
+        more = f" · {row.more} more of this source" if row.more else ""
+        note = f"doubt rank {row.rank} of {len(doubted)}{more} · {paths[row.recording_id]}"
         picture = plots.waveform_and_mel(waveform, config)
-        cards.append(card(f"{given} → {suggested}?", picture, waveform, config.audio.sample_rate, note, bars))
+        title = f"{given}; the models say {suggested}"
+        cards.append(card(title, picture, waveform, config.audio.sample_rate, note, bars))
     return board(cards)
 
 
 def pairs(table, root, config, seconds=6):
-    """A board of recordings of the same sound, two cards each; of a pair the part that both hold, at most `seconds`.
+    """A board of recordings of the same sound, side by side; of a pair the part that both hold, at most `seconds`.
 
     Args: table of `duplicates.find` with path, label and, of the other one, path_of_other, label_of_other.
     """
-    cards, rate = [], config.audio.sample_rate
+    couples, rate = [], config.audio.sample_rate
     for number, row in enumerate(table.itertuples(), 1):
         sides = (
-            (row.path, row.label, max(row.offset_seconds, 0)),
+            (row.path, row.label, max(row.offset_seconds, 0) + 0.0),
             (row.path_of_other, row.label_of_other, max(-row.offset_seconds, 0) + 0.0),
         )
+        couple = []
         for letter, (path, label, start) in zip("ab", sides, strict=True):
             first, length = round(start * rate), round(min(row.overlap_seconds, seconds) * rate)
             waveform = audio.load(Path(root) / path, rate)[first : first + length]
             note = f"correlation {row.correlation:.2f} · from {start:.1f} s · {path}"
-            cards.append(clip_card(f"{number}{letter} · {targets.in_words(label) or 'test'}", waveform, config, note))
-    return board(cards)
+            couple.append((f"{number}{letter} · {targets.in_words(label) if label else 'no label'}", waveform, note))
+        couples.append(couple)
+    return clip_pairs(couples, config)
+
+
+def cleaning(shown: list, config) -> HTML:
+    """What cleaning makes of some recordings, step by step, with what each step changed in numbers.
+
+    Args: shown of `clean.telling`; config.
+    """
+    return HTML("".join(heading(one.row.label) + _cleaned(one, config).data for one in shown) or NONE)
+
+
+def heading(label):
+    """A label above a board: HTML."""
+    return f"<h4 style='margin:16px 0 6px'>{html.escape(targets.in_words(label))}</h4>"
+
+
+def _cleaned(example, config):
+    """A board of one recording's steps."""
+    rate, seconds = config.audio.sample_rate, len(example.raw) / config.audio.sample_rate
+    cards = [_step_card("as found", example.raw, "", config, seconds)]
+    before = example.raw
+    for name, after in example.done:
+        note, kept = _what_changed(name, before, after, config), None
+        if name == "silence trimmed" and len(after) < len(before):
+            edges = clean.edges(before, rate, config.clean.trim_db)
+            kept = tuple(sample / rate for sample in edges)
+        shown = before if kept else after
+        cards.append(_step_card(name, shown, note, config, seconds, kept, after))
+        before = after
+    return board(cards, 320)
+
+
+def denoised(table: pd.DataFrame, root, config) -> HTML:
+    """Recordings before and after noise reduction, side by side; table of recordings.csv rows."""
+    rate, pairs = config.audio.sample_rate, []
+    for row in table.itertuples():
+        before = clean.normalise(audio.load(Path(root) / row.path, rate))
+        after = clean.normalise(clean.denoise(before, rate))
+        name = targets.in_words(row.label)
+        pairs.append([(f"{name}, before", before), (f"{name}, after", after)])
+    return clip_pairs(pairs, config)
+
+
+def _step_card(name, shown, note, config, seconds, kept=None, heard=None):
+    """One step: what is drawn (where something is cut, what it is cut from), and what is heard."""
+    picture, heard = plots.cleaning_step(shown, config, seconds, kept), shown if heard is None else heard
+    return card(name, picture, heard, config.audio.sample_rate, note)
+
+
+def _what_changed(name, before, after, config):
+    """What a step did to a waveform, in numbers."""
+    rate = config.audio.sample_rate
+    if name == "DC removed":
+        return f"mean {before.mean():+.3f} → {after.mean() + 0.0:.3f} of full scale"
+    if name == "silence trimmed":
+        start, stop = clean.edges(before, rate, config.clean.trim_db)
+        cut = f"{start / rate:.2f} s cut at the start, {(len(before) - stop) / rate:.2f} s at the end"
+        return f"{cut} (shaded)" if len(after) < len(before) else "nothing to cut"
+    peaks = [20 * np.log10(max(np.abs(part).max(initial=0), 1e-6)) for part in (before, after)]
+    if name.startswith("peak"):
+        return f"{peaks[1] - peaks[0] + 0.0:+.1f} dB: the peak is at {peaks[1]:.1f} dBFS"
+    levels = [audio.level_db(part) for part in (before, after)]
+    return f"level {levels[0]:.1f} → {levels[1]:.1f} dBFS"
+
+
+def training(shown: list, config) -> HTML:
+    """What training makes of clips, a row for each, its steps in order: every tensor seen, every waveform heard too.
+
+    Args: shown of `preview.clips`; config.
+    """
+    rows = []
+    for clip in shown:
+        cards = [_tensor_card(number, *step, clip, config) for number, step in enumerate(clip.steps, 1)]
+        rest = "; the rest is spread over the other classes" if sum(clip.wanted.values()) < 0.99 else ""
+        asked = f"<div style='max-width:420px'>The answer that is asked for{rest}:{bar_rows(clip.wanted)}</div>"
+        rows.append(heading(clip.label) + board(cards, 165).data + asked)
+    return HTML("".join(rows) or NONE)
+
+
+def _tensor_card(number, name, what, x, clip, config):
+    """One step of `training`: a waveform to see and hear, or a picture."""
+    values, rate = x.numpy(), config.audio.sample_rate
+    waveforms = [step.numpy() for _, _, step in clip.steps if step.ndim == 1]
+    seconds = len(waveforms[-1]) / rate if waveforms else config.audio.clip_seconds
+    if values.ndim == 2:
+        return card(f"{number} · {name}", plots.network_input(values, seconds), note=what)
+    limit = max(np.abs(wave).max(initial=1e-6) for wave in waveforms)  # one scale for all: a gain is seen
+    picture = plots.network_input(values, len(values) / rate, limit)
+    heard = values / max(1.0, np.abs(values).max(initial=0))
+    return card(f"{number} · {name}", picture, heard, rate, what)
 
 
 def bar_rows(shares):
@@ -169,9 +296,29 @@ def recordings(table, root, config, seconds=6):
     """A board of recordings as they lie in the data folder, at most `seconds` of each; table of recordings.csv rows."""
     cards = []
     for row in table.itertuples():
-        waveform = audio.load(Path(root) / row.path, config.audio.sample_rate)[: seconds * config.audio.sample_rate]
-        note = f"{row.duration_seconds:.1f} s · {row.sample_rate / 1000:g} kHz · {row.codec} · {row.rms_db:.0f} dBFS"
-        notes = filter(None, [note, row.flags.replace("_", " ").lower(), row.path])
+        notes = filter(None, [_facts(row), row.flags.replace("_", " ").lower(), row.path])
         title = "test" if row.split == "test" else targets.in_words(row.label)
-        cards.append(clip_card(title, waveform, config, " · ".join(notes)))
+        cards.append(clip_card(title, _beginning(row, root, config, seconds), config, " · ".join(notes)))
     return board(cards)
+
+
+def flagged(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
+    """A board with a recording for each flag and what the flag means; table of `audio.one_of_each_flag`."""
+    cards = []
+    for row in table.itertuples():
+        title = f"{row.flag.replace('_', ' ').lower()} · {row.flagged} in all"
+        note = f"{audio.FLAGS[row.flag]} {_facts(row)} · {row.path}"
+        cards.append(clip_card(title, _beginning(row, root, config, seconds), config, note))
+    return board(cards)
+
+
+def _beginning(row, root, config, seconds):
+    """The first seconds of a recording, at the config's rate."""
+    rate = config.audio.sample_rate
+    return audio.load(Path(root) / row.path, rate)[: round(seconds * rate)]
+
+
+def _facts(row):
+    """A recording's length, rate, format and level in a few words."""
+    rate = f"{row.sample_rate / 1000:g} kHz"
+    return f"{row.duration_seconds:.1f} s · {rate} · {row.codec} · {row.rms_db:.0f} dBFS"

@@ -6,6 +6,7 @@ brought to one peak, cut. What breaks a rule is set aside with a code and a reas
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import librosa
 import noisereduce
@@ -21,6 +22,9 @@ NOISE_SAMPLES = 4096  # fewer are no sample of the noise
 GATE = {"n_fft": 1024, "hop_length": 256, "chunk_size": 600000}  # samples; noisereduce's own frames and pieces
 GATE_PADDING = 30000  # samples that it adds on either side; where its frames lie follows from it
 SLACK_SECONDS = 1e-3  # a rest so short is rounding, and no window
+VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen in a picture
+VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
+SHOWN_SECONDS = 30.0  # no longer recording is shown as an example, if there are others
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
 
 
@@ -150,6 +154,80 @@ def steps(waveform, sample_rate, rules):
     return [*done, ("peak limited", normalise(done[-1][1], rules.peak, max_gain_db=0))]
 
 
+def effects(raw: np.ndarray, done: list, sample_rate: int) -> dict[str, float]:
+    """How much each of `steps` changed: full scales of offset, seconds cut, or the share of the waveform's RMS.
+
+    Args: raw waveform [samples]; done of `steps`; sample_rate in Hz. Returns {name of the step: 0 or more}.
+    """
+    changes, before = {}, raw
+    for name, after in done:
+        if name == "silence trimmed":
+            changes[name] = (len(before) - len(after)) / sample_rate
+        else:
+            difference = _rms(after - before)
+            changes[name] = difference if name == "DC removed" else difference / max(_rms(before), 1e-9)
+        before = after
+    return changes
+
+
+def _rms(waveform):
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) if len(waveform) else 0.0
+
+
+class Shown(NamedTuple):
+    """A recording on which cleaning can be seen and heard."""
+
+    row: NamedTuple  # of recordings.csv
+    raw: np.ndarray  # as found, mono, at the config's rate
+    done: list  # of `steps`
+    changes: dict  # of `effects`
+
+    @property
+    def acting(self) -> list[str]:
+        """The steps that change enough to be seen."""
+        return [name for name, change in self.changes.items() if change >= VISIBLE.get(name, VISIBLE_SHARE)]
+
+
+def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
+    """Training recordings on which one sees and hears what the cleaning steps do, chosen by measuring it.
+
+    The first one shows as many steps as any; then, for each step that it does not show, the one on which that step does
+    the most, if that can be seen at all. Only the likeliest are tried: `count` each by the offset and by the silence
+    that 01 has measured, none longer than SHOWN_SECONDS where there are shorter ones.
+    """
+    train = used[used["split"].eq("train")].sort_values("duration_seconds", kind="stable")
+    short = train[train["duration_seconds"].le(SHOWN_SECONDS)]
+    train = short if len(short) else train.head(count)
+    measured = ("dc_offset", "leading_silence_seconds", "silence_fraction")
+    ranked = [train.sort_values(name, key=abs, kind="stable").tail(count) for name in measured]
+    rows = list(pd.concat(ranked).drop_duplicates("recording_id").itertuples())
+    look = functools.partial(_shown, root=root, config=config)
+    tried = list(artifacts.in_threads(look, rows, "look for an example"))
+    chosen = [max(tried, key=lambda one: (len(one.acting), min(one.changes.values())))]
+    for name in chosen[0].changes:
+        most = max(tried, key=lambda one, name=name: one.changes[name])
+        if name in most.acting and not any(name in one.acting for one in chosen):
+            chosen.append(most)
+    return chosen
+
+
+def acting_in_words(shown: list[Shown]) -> str:
+    """What can be seen on each recording of `telling`, and which steps none of them shows."""
+    lines = []
+    for one in shown:
+        acting = ", ".join(one.acting) or "no step"
+        lines.append(f"{targets.in_words(one.row.label)}, {one.row.path}: {acting}")
+    unseen = [step for step in shown[0].changes if not any(step in one.acting for one in shown)]
+    return "\n".join([*lines, f"Shown by no recording that was tried: {', '.join(unseen) or 'none'}"])
+
+
+def _shown(row, root, config):
+    rate = config.audio.sample_rate
+    raw = audio.load(Path(root) / row.path, rate, config.audio.max_seconds)
+    done = steps(raw, rate, config.clean)
+    return Shown(row, raw, done, effects(raw, done, rate))
+
+
 def _require_mono(waveform):
     if waveform.ndim != 1:
         raise ShapeError(f"expected a mono waveform [samples], got shape {waveform.shape}; see audio.to_mono")
@@ -171,12 +249,24 @@ def trim(waveform, sample_rate, top_db, keep_seconds=0.05):
 
     A recording of which next to nothing would be left (a click in near silence) is returned whole.
     """
+    start, stop = edges(waveform, sample_rate, top_db, keep_seconds)
+    return waveform[start:stop]
+
+
+def edges(
+    waveform: np.ndarray,
+    sample_rate: int,
+    top_db: float,
+    keep_seconds: float = 0.05,
+) -> tuple[int, int]:
+    """First sample that `trim` keeps, and the first one behind those that it keeps."""
     frame = max(4, round(FRAME_SECONDS * sample_rate))
-    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, frame_length=frame, hop_length=frame // 4)
+    options = {"frame_length": frame, "hop_length": frame // 4}
+    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, **options)
     if stop - start < audio.CLICK_SECONDS * sample_rate:
-        return waveform
+        return 0, len(waveform)
     keep = round(keep_seconds * sample_rate)
-    return waveform[max(0, start - keep) : stop + keep]
+    return max(0, start - keep), min(len(waveform), stop + keep)
 
 
 def denoise(waveform, sample_rate):

@@ -76,19 +76,12 @@ class Trainer:
     def gradients(self, inputs, wanted, draws):
         """Add a batch's gradients to those there are; returns its loss and the share that was right, [2]."""
         with torch.no_grad():
-            wanted = perturb.smooth(wanted, self.settings.label_smoothing, self.multilabel)
-            if inputs.ndim == 3 and draws.partner is not None:
-                inputs, wanted = perturb.mixup(inputs, wanted, draws.partner, draws.weight)
-            elif inputs.ndim == 2:
-                inputs, wanted = perturb.waveforms(inputs, wanted, draws, self.settings.mix, self.settings.crop)
+            altered = input_steps(inputs, wanted, draws, self.settings, self.multilabel)
+            _, inputs, wanted = perturb.last(altered)
             if self.teachers:
                 taught = torch.stack([teacher.probabilities(inputs) for teacher in self.teachers]).mean(dim=0)
                 wanted = torch.lerp(wanted, taught.to(wanted), self.settings.distil)
-            bands = self.model.bands(inputs)
-            if draws.bands_db is not None and bands.shape[1] > 1 and inputs.ndim == 2:
-                bands = perturb.filter_bands(bands, draws.bands_db)
-            x = self.model.standardise(bands)
-            x = x if draws.masks is None else perturb.mask(x, draws.masks)
+            _, x = perturb.last(picture_steps(self.model, inputs, draws))
         with torch.autocast(self.device.type, self.format, enabled=self.format is not None):
             logits = self.network(x)
         logits = logits.float()
@@ -148,6 +141,37 @@ class Trainer:
             if isinstance(group["lr"], torch.Tensor):  # comes back on the CPU, where a CUDA graph cannot read it
                 group["lr"] = group["lr"].to(self.device)
         self.steps, self.history, self.best = state["steps"], state["history"], state["best"]
+
+
+def input_steps(inputs, wanted, draws, settings, multilabel=False):
+    """What a training step does to a batch before the front end: yields (name, inputs, wanted) after each step.
+
+    Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; draws of perturb.draw; settings the
+        config's Train section. The first one is the batch itself, with smoothed labels.
+    """
+    wanted = perturb.smooth(wanted, settings.label_smoothing, multilabel)
+    if inputs.ndim == 2:
+        yield from perturb.waveform_steps(inputs, wanted, draws, settings.mix, settings.crop)
+        return
+    yield "clip", inputs, wanted
+    if draws.partner is not None:
+        yield "mixed", *perturb.mixup(inputs, wanted, draws.partner, draws.weight)
+
+
+def picture_steps(model, inputs, draws):
+    """And from there on: yields (name, pictures) after each step; the last one is what the network gets.
+
+    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; draws of perturb.draw.
+    """
+    bands = model.bands(inputs)
+    yield "front end", bands[:, None]  # of images: the images
+    if draws.bands_db is not None and bands.shape[1] > 1 and inputs.ndim == 2:
+        bands = perturb.filter_bands(bands, draws.bands_db)
+        yield "filtered", bands[:, None]
+    x = model.standardise(bands)
+    yield "standardised", x
+    if draws.masks is not None:
+        yield "masked", perturb.mask(x, draws.masks)
 
 
 def fit(model, training, validation, settings, seed=0, teachers=(), on_epoch=None, checkpoint=None, deadline=None):

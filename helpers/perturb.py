@@ -4,6 +4,7 @@
 clips lie. Nothing changes its input, and no shape depends on what was drawn, so a GPU can replay the whole step.
 """
 
+import collections
 import functools
 from typing import NamedTuple
 
@@ -101,15 +102,29 @@ def waveforms(x, y, draws, mix, crop=1.0):
     Args: x waveforms [B, N]; y target vectors [B, C]; draws of `draw`; mix and crop the config's train.mix, train.crop.
     Returns new (x, y): [B, round(crop N)], [B, C].
     """
+    return last(waveform_steps(x, y, draws, mix, crop))[1:]
+
+
+def waveform_steps(x, y, draws, mix, crop=1.0):
+    """The same step by step: yields (name, waveforms, targets) as they are, and after each step that is done."""
+    yield "clip", x, y
     if draws.rate is not None:
         x = play(x, draws.offset, draws.rate, round(crop * x.shape[1]))
+        yield "played", x, y
     if draws.gain is not None:
         x = x * draws.gain.to(x)
+        yield "gain", x, y
     if draws.noise is not None:
         x = add_noise(x, draws.noise)
-    if draws.partner is None:
-        return x, y
-    return (between_class if mix == "between_class" else mixup)(x, y, draws.partner, draws.weight)
+        yield "noise", x, y
+    if draws.partner is not None:
+        blend = between_class if mix == "between_class" else mixup
+        yield "mixed", *blend(x, y, draws.partner, draws.weight)
+
+
+def last(steps):
+    """What the last of some steps yields; those before are not kept in memory."""
+    return collections.deque(steps, maxlen=1).pop()
 
 
 def play(x, offset, rate, samples=None):

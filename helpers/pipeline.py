@@ -24,7 +24,7 @@ import papermill
 import psutil
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import artifacts, config, evaluate, folders, report, stages
+from helpers import artifacts, boards, config, evaluate, folders, report, stages
 
 MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
 
@@ -145,7 +145,10 @@ def parameter_names(path):
 
 
 def tidy(source, target):
-    """Copy an executed notebook without the trails of its progress bars and without paths of this machine."""
+    """Copy an executed notebook without the trails of its progress bars and without paths of this machine.
+
+    A cell that only says what is absent from this run is left out, with the text that introduces it.
+    """
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -153,10 +156,25 @@ def tidy(source, target):
                 output.text = last_shown(output.text).replace(f"{artifacts.REPOSITORY}/", "")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+    notebook.cells = present(notebook.cells)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
     nbformat.sign.NotebookNotary().sign(notebook)  # made here, so Jupyter may show its players without asking
+
+
+def present(cells: list) -> list:
+    """Cells of an executed notebook without those that have nothing to show, each with the text right before it."""
+    nothing = [number for number, cell in enumerate(cells) if _is_absent(cell)]
+    gone = {*nothing, *(number - 1 for number in nothing if cells[number - 1].cell_type == "markdown")}
+    return [cell for number, cell in enumerate(cells) if number not in gone]
+
+
+def _is_absent(cell):
+    """Whether all that a cell shows is what `boards.absent` says."""
+    outputs = cell.get("outputs", [])
+    pages = [output.get("data", {}).get("text/html", "") for output in outputs]
+    return bool(pages) and all("".join(page).startswith(boards.ABSENT) for page in pages)
 
 
 def last_shown(text):

@@ -78,21 +78,70 @@ def fold_counts(clips):
 @styled
 def waveform_and_mel(waveform, config, seconds=None):
     """A small picture: waveform above, log-mel below. waveform float32 [samples] at the config's rate."""
-    rate, settings = config.audio.sample_rate, config.features
-    length = len(waveform) / rate
-    mel = features.shared_log_mel(config)(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2])
-    top.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
-    top.axhline(0, color="#B8C0C8", linewidth=0.6)
-    top.set(ylim=(-1, 1), yticks=[])
+    _wave(top, waveform, config.audio.sample_rate)
+    top.set(yticks=[])
     top.spines[:].set_visible(False)
     top.tick_params(bottom=False)
-    bottom.imshow(
-        mel, origin="lower", aspect="auto", cmap="magma", extent=(0, length, 0, 1), vmin=mel.max() - features.RANGE_DB
-    )
-    bottom.set(xlim=(0, seconds or length), xlabel="seconds", ylabel="kHz")
-    bottom.set_yticks(*mel_ticks(settings, rate))
+    _mel(bottom, waveform, config)
+    bottom.set(xlim=(0, seconds or len(waveform) / config.audio.sample_rate))
     return figure
+
+
+@styled
+def cleaning_step(
+    waveform: np.ndarray,
+    config,
+    seconds: float,
+    kept: tuple[float, float] | None = None,
+) -> plt.Figure:
+    """A waveform large enough to see what was done to it, and its log-mel; shaded what is about to be cut.
+
+    Args: waveform float32 [samples]; config; seconds that the axis shows; kept (from, to) in seconds, what stays.
+    """
+    rate, length = config.audio.sample_rate, len(waveform) / config.audio.sample_rate
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 4), sharex=True, height_ratios=[1.4, 1])
+    _wave(top, waveform, rate)
+    top.set(ylabel="of full scale", yticks=[-1, -0.5, 0, 0.5, 1])
+    grid(top, "y")
+    _mel(bottom, waveform, config)
+    for start, stop in [] if kept is None else [(0, kept[0]), (kept[1], length)]:
+        top.axvspan(start, stop, color=RED, alpha=0.3, linewidth=0)
+        bottom.axvspan(start, stop, color=RED, alpha=0.3, linewidth=0)
+    bottom.set(xlim=(0, seconds))
+    return figure
+
+
+@styled
+def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> plt.Figure:
+    """What a batch holds of one clip: a waveform [samples] between -limit and limit, or a picture [bands, frames]."""
+    figure, axis = plt.subplots(figsize=(3, 1.7))
+    if x.ndim == 1:
+        _wave(axis, x, len(x) / seconds)
+        axis.set(ylim=(-limit, limit))
+    else:
+        axis.imshow(x, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 1))
+    axis.set(yticks=[], xlabel="seconds", xlim=(0, seconds))
+    return figure
+
+
+def _wave(axis, waveform, rate):
+    """The outline of a waveform, full scale from bottom to top."""
+    axis.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
+    axis.axhline(0, color="#B8C0C8", linewidth=0.6)
+    axis.set(ylim=(-1, 1))
+
+
+def _mel(axis, waveform, config):
+    """The log-mel of a waveform, its axis in kHz."""
+    rate, length = config.audio.sample_rate, len(waveform) / config.audio.sample_rate
+    samples = torch.from_numpy(np.ascontiguousarray(waveform))
+    mel = features.shared_log_mel(config)(samples[None])[0].numpy()
+    floor = mel.max() - features.RANGE_DB
+    place = {"origin": "lower", "aspect": "auto", "extent": (0, length, 0, 1)}
+    axis.imshow(mel, cmap="magma", vmin=floor, **place)
+    axis.set(xlabel="seconds", ylabel="kHz")
+    axis.set_yticks(*mel_ticks(config.features, rate))
 
 
 def envelope(waveform, sample_rate, points=400):

@@ -20,7 +20,8 @@ import pandas as pd
 from helpers import artifacts, targets
 from helpers.artifacts import StageError
 
-COLUMNS = ("recording_id", "path", "label", "suggested", "doubt", "new_label")
+COLUMNS = ("recording_id", "path", "source", "label", "models_say", "doubt_rank", "new_label")
+FORMER = ("suggested", "doubt")  # columns of files that earlier versions wrote
 NEEDED = ("recording_id", "new_label")
 DROP, NONE = "drop", "none"
 LEFT_OUT = "left out: relabel.csv"
@@ -32,20 +33,23 @@ def write_relabel(path, ranked, recordings):
     """Write the file that a person edits: the rows already edited first, then the ranking, one row per recording.
 
     A row of an existing file is kept as it is, ranked or not, where its new_label or a column that somebody added is
-    filled. Args: path of the file; ranked table of `suspects.rank`; recordings table with recording_id and path.
+    filled. The new_label of all others is empty: what the models say is no proposal.
+
+    Args: path of the file; ranked table of `suspects.rank`; recordings table with recording_id and path.
     Raises StageError, and writes nothing, where an existing file cannot be read.
     """
     header, rows, delimiter = _read(path) if Path(path).is_file() else (list(COLUMNS), [], ",")
-    theirs = [name for name in header if name not in COLUMNS[:-1]]
+    theirs = [name for name in header if name not in (*COLUMNS[:-1], *FORMER)]
     kept = [row for _, row in rows if any(row[name].strip() for name in theirs)]
     fresh = ranked[~ranked["recording_id"].isin([row["recording_id"].strip() for row in kept])]
     fresh = fresh.drop_duplicates("recording_id")
     fresh = fresh.assign(
         path=fresh["recording_id"].map(recordings.set_index("recording_id")["path"]).fillna(""),
+        source=fresh["group"],
         label=fresh["label"].replace("", NONE),
-        suggested=fresh["suggested"].replace("", NONE),
-        doubt=fresh["doubt"].map("{:.3f}".format),
-    )
+        models_say=fresh["suggested"].replace("", NONE),
+        doubt_rank=fresh["rank"],
+    ).drop(columns=[*FORMER])
     header = [*header, *(name for name in COLUMNS if name not in header)]
     _write(path, header, [*kept, *fresh.to_dict("records")], delimiter)
 
@@ -194,7 +198,7 @@ def _header(cells):
     """Names of the columns, ours in our spelling, others each once."""
     names = []
     for number, cell in enumerate(cells, 1):
-        name = cell.strip().casefold() if cell.strip().casefold() in COLUMNS else _unguard(cell.strip())
+        name = cell.strip().casefold() if cell.strip().casefold() in (*COLUMNS, *FORMER) else _unguard(cell.strip())
         names.append(name if name in NEEDED or (name and name not in names) else f"{name} column {number}".strip())
     return names
 

@@ -11,7 +11,21 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from helpers import ablation, artifacts, boards, decisions, evaluate, ledger, score_plots, split, stages, targets
+from helpers import (
+    ablation,
+    artifacts,
+    boards,
+    compare,
+    decisions,
+    evaluate,
+    ledger,
+    score_plots,
+    split,
+    stages,
+    suspects,
+    targets,
+    train,
+)
 from helpers import config as configs
 from helpers.settings import Config
 
@@ -52,7 +66,8 @@ def contents(folder, run):
     each = targets.by_class(predictions, several).groupby("label").sample(1, random_state=config.seed)
     drawn = predictions[predictions["recording_id"].isin(each["recording_id"].head(12))]
     gap = artifacts.read_json(folder / "leak_gap.json")
-    suspects, measured = artifacts.read_table(folder / "suspects.csv"), ledger.read(folder)
+    ranked, measured = artifacts.read_table(folder / "suspects.csv"), ledger.read(folder)
+    history = pd.DataFrame(artifacts.read_json(folder / "history.json"))
     worth = ablation.read(folder, config, rows)
     submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
     return {
@@ -65,8 +80,8 @@ def contents(folder, run):
         "quarantine": quarantine.to_dict("records"),
         "duplicates": split.named(artifacts.read_table(folder / "duplicates.csv"), recordings).to_dict("records"),
         "shortcuts": artifacts.read_json(folder / "shortcuts.json"),
-        "n_doubted": int(suspects["doubt"].ge(0.5).sum()),
-        "suspects": boards.suspects(suspects.head(6), recordings, packed, rows, config).data,
+        "doubted": suspects.in_words(ranked),
+        "suspects": boards.doubts(ranked, recordings, packed, rows, config, 6).data,
         "ledger_picture": _changes(measured, "What each cleaning step does"),
         "ledger": [] if measured is None else measured.to_dict("records"),
         "ablation_picture": _changes(worth, "What each ingredient of the recipe does"),
@@ -75,8 +90,9 @@ def contents(folder, run):
         "shown": evaluate.leaderboard_metrics(config),
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
         "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
-        "gap": {name: gap[name][evaluate.headline(config)[0]] for name in ("honest", "leaking")},
+        "gap": compare.gap_in_words(gap, evaluate.headline(config)[0]),
         "can_leak": gap["can_leak"],
+        "curves": train.curves_in_words(history, config.train),
         "columns": submission.shape[1],
         "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,

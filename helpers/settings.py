@@ -264,7 +264,13 @@ class Config(Section):
         return self.model_copy(update={"model": model, "train": train})
 
     def digest(self, sections):
-        """SHA-256 of the named sections with the seed and `fast`: equal digests mean equal settings."""
-        part = {name: self.model_dump(mode="json")[name] for name in (*sections, "seed", "fast")}
+        """SHA-256 of the named sections, or single keys of them ("train.epochs"), with the seed and `fast`.
+
+        Equal digests mean equal settings.
+        """
+        whole, part = self.model_dump(mode="json"), {}
+        for name in (*sections, "seed", "fast"):
+            section, _, key = name.partition(".")
+            part[name] = whole[section][key] if key else whole[section]
         part.get("data", {}).pop("root", None)  # the recordings count, not where they lie
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

@@ -44,6 +44,7 @@ class StageSpec:
     reads: tuple
     writes: tuple
     sections: tuple
+    keys: tuple = ()  # single settings of other sections, of which its page speaks
 
     def inputs(self, config):
         return _expand(self.reads, config)
@@ -66,7 +67,14 @@ STAGES = (
         ("clips", "clips.csv", "quarantine.csv", "duplicates.csv", "split_certificate.json", "shortcuts.json"),
         ("data", "audio", "clean", "split"),
     ),
-    StageSpec("03_augment", "Augment", ("clips", "clips.csv"), ("augmented", "augmented.csv"), ("audio", "augment")),
+    StageSpec(
+        "03_augment",
+        "Augment",
+        ("clips", "clips.csv"),
+        ("augmented", "augmented.csv"),
+        ("audio", "augment"),
+        ("train.augmented_copies", "compare.augmented_copies"),
+    ),
     StageSpec(
         "04_features",
         "Waveforms, features, images",
@@ -214,7 +222,7 @@ def stage_key(stage, config, folder, data):
     """Everything that decides a stage's outputs: config sections, code, libraries, input digests."""
     inputs = {name: _input_digest(name, folder, data) for name in stage.inputs(config)}
     return {
-        "config": config.digest(stage.sections),
+        "config": config.digest((*stage.sections, *stage.keys)),
         "code": code_digest(stage.name),
         "libraries": hashlib.sha256(json.dumps(library_versions()).encode()).hexdigest(),
         "inputs": inputs,

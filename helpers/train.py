@@ -255,6 +255,37 @@ def kept_epochs(history):
     return history[history["kept"]].drop(columns="kept").reset_index(drop=True)
 
 
+def curves_in_words(history: pd.DataFrame, settings) -> str:
+    """How to read the learning curves of a run. Args: history, its records; settings the config's Train section."""
+    if "validation_loss" in history:
+        measure = {"loss": "lowest validation loss", "score": "best validation score"}[settings.monitor]
+        says = f"Of each network the epoch with the {measure} is kept. Validation loss should fall and level off: if it"
+        says += " rises while training loss falls, the network learns by heart; if it still falls, train longer."
+    else:
+        says = "No fold chooses an epoch, and the last one is kept, so there is only the training curve. It should have"
+        says += " flattened by the end; if it still falls, train longer."
+    if altered := _altered(settings):
+        says += f" The training curve is that of altered clips ({', '.join(altered)}), which are harder than clips as"
+        says += " they are, so it looks worse than the network is."
+    return says
+
+
+def _altered(settings):
+    """What training does to the clips and their labels, in words."""
+    picture = settings.inputs == "images"
+    on = {
+        "moved": not picture and (settings.shift or settings.speed or settings.crop < 1),
+        "louder or softer": not picture and settings.gain_db,
+        "with noise": not picture and settings.noise_db is not None,
+        "turned": picture and (settings.flip or settings.rotate or settings.zoom),
+        "mixed": settings.mix != "none" and settings.mix_share,
+        "filtered": not picture and settings.filter_db,
+        "masked": settings.masks and settings.mask_fraction,
+        "with smoothed labels": settings.label_smoothing,
+    }
+    return [name for name, is_on in on.items() if is_on]
+
+
 # --- a run's network, from the notebook or the command line -------------------------------------------------
 
 
@@ -264,6 +295,13 @@ def ready_folder(config, name=None):
     if not (folder / "waveforms.npy").is_file():
         raise artifacts.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
     return folder
+
+
+def learned_from(folder: Path, rows: pd.DataFrame, config: Config) -> np.ndarray:
+    """What the network of a run learns from: packed waveforms, or the images, a row for each of waveforms.csv."""
+    if config.train.inputs == "images":
+        return images.read_images(folder / "spectrograms", rows, config.features.image_size)
+    return np.load(folder / "waveforms.npy", mmap_mode="r")
 
 
 def run(folder, config, keep=False):
@@ -277,10 +315,7 @@ def run(folder, config, keep=False):
     if config.train.processes > 1 and processes.place()[1] == 1:
         return _in_several(folder, config)
     rows = artifacts.read_table(folder / "waveforms.csv")
-    if config.train.inputs == "images":
-        inputs = images.read_images(folder / "spectrograms", rows, config.features.image_size)
-    else:
-        inputs = np.load(folder / "waveforms.npy", mmap_mode="r")
+    inputs = learned_from(folder, rows, config)
     target = folder / "models" / "cnn"
     with artifacts.replacing(target) if processes.is_first() else contextlib.nullcontext(target) as temporary:
         if processes.is_first():

@@ -1,6 +1,7 @@
 """Offline copies: nothing in place, the same seed the same copy, whatever runs beside it; training clips only."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_what_was_applied_is_recorded():
     waveform = tone(440)
     _, applied = augment.augment_clip(waveform, RATE, augment.pipeline(both, RATE), 0)
     assert list(applied) == ["Shift"] and -0.3 <= applied["Shift"]["shift_amount"] <= 0.3
-    assert "Shift" in augment.in_words(applied)
+    assert re.fullmatch(r"shift -?0\.\d+ of the clip", augment.in_words(applied))
 
 
 def test_a_transform_of_probability_zero_changes_nothing():
@@ -81,11 +82,52 @@ def test_parameters_are_drawn_from_the_given_range():
     assert all(1.0 <= parameters["num_semitones"] <= 1.5 for parameters in drawn)
 
 
-def test_demonstrate_applies_each_transform_alone_and_for_certain():
-    rare = [Transform(name=name, p=0.01) for name in NAMES]
-    copies = augment.demonstrate(tone(440) + noise(4000), RATE, rare)
-    assert [name for name, _, _ in copies] == list(NAMES)
-    assert all(len(applied) == 1 for _, applied, _ in copies)
+def test_the_plan_is_heard_at_its_ends_with_units_and_nothing_else_is():
+    rare = (Transform(name="pitch_shift", low=-4, high=12, p=0.01), Transform(name="gaussian_noise", p=0.01))
+    waveform = tone(440)
+    (low, high), (soft, loud) = augment.demonstrate(waveform, RATE, Augment(transforms=rare))
+    assert (low[0], high[0]) == ("pitch shift -4 semitones", "pitch shift 12 semitones")
+    peaks = [np.abs(np.fft.rfft(copy)).argmax() * RATE / len(copy) for _, copy in (low, high)]
+    assert peaks == pytest.approx([440 * 2 ** (-4 / 12), 880], rel=0.02)
+    assert (soft[0], loud[0]) == (
+        "gaussian noise 0.001 of full scale (RMS)",
+        "gaussian noise 0.015 of full scale (RMS)",
+    )
+    levels = [np.std(copy - waveform) for _, copy in (soft, loud)]
+    assert levels == pytest.approx([0.001, 0.015], rel=0.05)
+    assert augment.demonstrate(waveform, RATE, Augment(transforms=())) == []
+
+
+def test_every_transform_has_ends_that_differ_and_a_unit_in_the_plan():
+    every = Augment(transforms=tuple(Transform(name=name) for name in NAMES))
+    waveform = tone(440) * np.linspace(0, 1, 4000, dtype=np.float32)
+    pairs = augment.demonstrate(waveform, RATE, every)
+    assert all(not np.array_equal(low, high) for (_, low), (_, high) in pairs)
+    table = augment.plan(every)
+    assert table["transform"].tolist() == [name.replace("_", " ") for name in NAMES]
+    assert table["unit"].str.len().gt(0).all() and table["chance"].eq(0.5).all()
+    assert augment.plan(every.model_copy(update={"mode": "one_of"}))["chance"].eq(1 / 6).all()
+
+
+def test_the_rooms_of_a_reverb_are_as_long_as_asked():
+    short, long = (augment.impulse_responses(RATE, 1, rt60_seconds=(s, s)) for s in (0.1, 0.5))
+    lengths = [soundfile.info(str(Path(folder) / "0.flac")).duration for folder in (short, long)]
+    assert lengths == pytest.approx([0.1, 0.5], abs=0.001)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("learned", [True, False])
+def test_it_is_said_who_learns_from_the_copies(learned, fixed):
+    config = small_config(train={"augmented_copies": learned}, compare={"augmented_copies": fixed})
+    says = augment.who_learns(config)
+    assert ("networks of 05 and 06 never do" in says) is not learned
+    assert ("06) learn from these copies" in says) is fixed
+    assert "no model learns" in augment.who_learns(small_config(augment={"copies": 0}))
+
+
+def test_the_clip_that_shows_a_shift_best_is_the_one_whose_level_varies():
+    steady, burst = tone(440), tone(440) * (np.arange(4000) < 800)
+    assert augment.most_varied({"steady": steady, "burst": burst}, RATE) == "burst"
 
 
 def test_one_of_applies_at_most_one_transform_to_a_clip():

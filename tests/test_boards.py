@@ -1,5 +1,6 @@
 """Boards: what is shown is escaped, what is heard is the sound that was given."""
 
+import inspect
 import io
 import re
 from base64 import b64decode
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 from tables import prediction_rows, small_config, tone, tone_clips
 
-from helpers import audio, boards, decisions, plots
+from helpers import audio, boards, clean, decisions, plots
 
 EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
 KNOWN_TAGS = {"div", "img", "audio", "span"}
@@ -75,6 +76,33 @@ def test_a_board_shows_and_plays_every_clip_in_order():
     assert re.sub(r"\s+", " ", Page(page).text) == "onetwoa note"
     peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
     assert peaks == pytest.approx([440, 1000], rel=0.01)
+
+
+def pairs_of(page):
+    """How many players each pair of a board holds."""
+    return [part.count("<audio") for part in page.split("<div class='pair'")[1:]]
+
+
+def test_a_pair_is_two_columns_that_never_break_however_narrow_the_page():
+    items = [(("before", tone(440)), ("after", tone(1000), "a note"))] * 2
+    page = boards.clip_pairs(items, small_config()).data
+    assert pairs_of(page) == [2, 2]
+    assert page.count("grid-template-columns:minmax(0,1fr) minmax(0,1fr)") == 2
+    assert re.sub(r"\s+", " ", Page(page).text) == "beforeaftera note" * 2
+
+
+def test_recordings_of_the_same_sound_are_a_pair(tmp_path):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", tone(440, 22050, 3.0), 22050)
+    sides = {"path": "a.wav", "label": "dog", "path_of_other": "b.wav", "label_of_other": ""}
+    table = pd.DataFrame([{**sides, "offset_seconds": 0.5, "overlap_seconds": 2.0, "correlation": 0.9}])
+    page = boards.pairs(table, tmp_path, small_config()).data
+    assert pairs_of(page) == [2] and "1a · dog" in Page(page).text and "1b · no label" in Page(page).text
+
+
+def test_nothing_is_said_to_be_nothing():
+    assert boards.table(pd.DataFrame({"path": [], "label": []})).data == "<em>None.</em>"
+    assert boards.board([]).data == "<em>None.</em>"
 
 
 def test_the_cells_of_a_table_are_escaped_with_and_without_formats():
@@ -152,3 +180,55 @@ def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_
     [(sound, rate)] = sounds(page)
     assert len(sound) / rate == pytest.approx(1.0, abs=0.2)
     assert audio.level_db(sound) == pytest.approx(-9, abs=1)
+
+
+def test_each_flag_is_shown_once_with_what_it_means_and_none_that_does_not_occur(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(440, 22050, 1.0), 22050)
+    flags = ["LOW_BANDWIDTH", "LOW_BANDWIDTH", "CLIPPED DC_OFFSET", "LOW_BANDWIDTH", "", "DC_OFFSET"]
+    facts = {"path": "a.wav", "split": "train", "label": "dog", "status": "ok", "codec": "WAV/PCM_16"}
+    numbers = {"duration_seconds": 1.0, "sample_rate": 22050, "rms_db": -9.0}
+    table = pd.DataFrame([{**facts, **numbers, "recording_id": str(n), "flags": f} for n, f in enumerate(flags)])
+    examples = audio.one_of_each_flag(table)
+    assert dict(zip(examples["flag"], examples["recording_id"], strict=True)) == {
+        "CLIPPED": "2",
+        "DC_OFFSET": "5",  # the one with no other flag
+        "LOW_BANDWIDTH": "0",
+    }
+    text = Page(boards.flagged(examples, tmp_path, small_config()).data).text
+    assert "low bandwidth · 3 in all" in text and "dc offset · 2 in all" in text
+    shown = {flag for flag, meaning in audio.FLAGS.items() if meaning in text}
+    assert shown == {"CLIPPED", "DC_OFFSET", "LOW_BANDWIDTH"}
+
+
+def test_every_flag_that_can_be_raised_has_its_meaning():
+    source = inspect.getsource(audio)
+    raised = set(re.findall(r'^        "([A-Z_]+)": ', source, re.MULTILINE)) | {"EXT_MISMATCH"}
+    assert raised == set(audio.FLAGS)
+
+
+def test_a_doubted_label_has_a_rank_and_no_chance_and_its_source_stands_there_once():
+    packed, rows = tone_clips(folds=1, groups_per_fold=1, clips_per_group=2)
+    identities = rows["recording_id"].tolist()
+    facts = {"recording_id": identities, "group": list("xxyz"), "label": "high", "suggested": "low"}
+    scores = {"doubt": [0.98, 0.9, 0.8, 0.4], "confidence_given": 0.1, "confidence_suggested": 0.9}
+    ranked = pd.DataFrame({**facts, **scores, "rank": [1, 2, 3, 4]})
+    recordings = pd.DataFrame({"recording_id": identities, "path": identities})
+    page = Page(boards.doubts(ranked, recordings, packed, rows, small_config(), 9).data)
+    assert page.tags.count("audio") == 2  # of x and y; z is not doubted
+    assert "doubt rank 1 of 3 · 1 more of this source" in page.text and "doubt rank 3 of 3 ·" in page.text
+    assert "98" not in page.text and "high; the models say low" in page.text
+
+
+def test_cleaning_is_told_in_numbers_and_what_is_cut_is_shaded(monkeypatch):
+    shaded, draw = [], boards.plots.cleaning_step
+    monkeypatch.setattr(boards.plots, "cleaning_step", lambda *args: (shaded.append(args[3]), draw(*args))[1])
+    config = small_config()
+    raw = np.concatenate([np.zeros(2000), tone(440), np.zeros(4000)]).astype(np.float32) + np.float32(0.1)
+    row = pd.DataFrame([{"path": "a.wav", "label": "dog"}]).itertuples()
+    done = clean.steps(raw, 8000, config.clean)
+    shown = clean.Shown(next(row), raw, done, clean.effects(raw, done, 8000))
+    text = Page(boards.cleaning([shown], config).data).text
+    assert shown.acting == ["DC removed", "silence trimmed", "peak normalised"]
+    assert "mean +0.100 → 0.000 of full scale" in text and "+5.9 dB" in text
+    assert "0.19 s cut at the start, 0.43 s at the end (shaded)" in text
+    assert [part for part in shaded if part] == [(pytest.approx(0.2, abs=0.02), pytest.approx(0.8, abs=0.02))]

@@ -344,3 +344,52 @@ def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
     heard = clean.cut(np.concatenate([sound, pause, sound]), settled)
     assert [start for start, _, _ in heard] == [0, 3]
     assert [start for start, _, _ in clean.cut(pause, settled)] == [0]
+
+
+# --- an example to look at ---------------------------------------------------------------------------------
+
+
+def example_set(folder, sounds):
+    """Recordings of these sounds, surveyed: (root, table, config)."""
+    settled = config.load("folder", str(folder))
+    settled = settled.model_copy(update={"audio": settled.audio.model_copy(update={"sample_rate": RATE})})
+    for number, (name, sound) in enumerate(sounds.items()):
+        path = folder / ("dog", "cat")[number % 2] / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        write_wav(path, sound)
+    return folder, audio.survey(folder, sources.find(folder, settled.data), settled.audio.max_seconds), settled
+
+
+def test_the_example_is_the_recording_on_which_every_step_acts(tmp_path):
+    quiet = tone(amplitude=0.2)
+    sounds = {
+        "a offset": quiet + 0.3,
+        "b silence": np.concatenate([still(), quiet, still()]),
+        "c all": np.concatenate([still(), quiet, still()]) + 0.05,
+        "d dull": tone(amplitude=0.98),
+    }
+    root, table, settled = example_set(tmp_path, sounds)
+    [example] = clean.telling(table, root, settled)
+    assert example.row.path.endswith("c all.wav") and example.acting == [name for name, _ in example.done]
+    assert example.changes["DC removed"] == pytest.approx(0.05, rel=0.05)
+    assert example.changes["silence trimmed"] == pytest.approx(1.9, abs=0.05)
+
+
+def test_what_the_example_does_not_show_another_one_shows_and_what_none_shows_is_left_out(tmp_path):
+    quiet = tone(amplitude=0.2)
+    sounds = {"a offset": quiet + 0.3, "b silence": np.concatenate([still(), quiet])}
+    root, table, settled = example_set(tmp_path, sounds)
+    shown = clean.telling(table, root, settled)
+    assert len(shown) == 2 and set(shown[0].acting) | set(shown[1].acting) == set(shown[0].changes)
+    dull = {"d dull": tone(amplitude=0.98), "e dull": tone(500, amplitude=0.97)}
+    (tmp_path / "dull").mkdir()
+    root, table, settled = example_set(tmp_path / "dull", dull)
+    [example] = clean.telling(table, root, settled)
+    assert example.acting == []
+
+
+def test_the_edges_are_what_trimming_keeps():
+    waveform = np.concatenate([still(), tone(), still(2.0)])
+    start, stop = clean.edges(waveform, RATE, top_db=50)
+    assert np.array_equal(waveform[start:stop], clean.trim(waveform, RATE, top_db=50))
+    assert 0 < start < RATE and RATE < stop < len(waveform)

@@ -153,6 +153,16 @@ def test_where_there_is_nothing_to_leak_both_splits_say_the_same():
     assert not compare.leak_gap(alone, small_config())["can_leak"]
 
 
+def test_the_leak_gap_names_its_model_which_is_not_the_network():
+    gap = compare.leak_gap(meaningless(), small_config())
+    says = compare.gap_in_words(gap, "accuracy")
+    assert says.startswith("The quick dense network") and "not the network of 05" in says and "truth" not in says
+    assert says.index(evaluate.percent(gap["leaking"]["accuracy"])) < says.index(
+        evaluate.percent(gap["honest"]["accuracy"])
+    )
+    assert "Nothing can leak" in compare.gap_in_words({**gap, "can_leak": False}, "accuracy")
+
+
 def test_the_leak_gap_repeats_and_leaves_the_table_and_the_test_side_alone():
     table = meaningless()
     table.loc[[0, 1, 2], ["split", "fold"]] = "test", pd.NA

@@ -70,6 +70,15 @@ def test_every_stage_has_its_notebook_and_real_sections():
     for stage in stages.STAGES:
         assert (artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb").is_file()
         assert all(isinstance(getattr(config.Config(), section), config.Section) for section in stage.sections)
+        assert all(config.Config().digest((key,)) for key in stage.keys)
+
+
+def test_the_page_that_says_who_learns_from_copies_is_made_again_when_that_changes():
+    spec = stages.spec("03_augment")
+    before = settled().digest((*spec.sections, *spec.keys))
+    for change in ("train.augmented_copies=true", "compare.augmented_copies=false"):
+        assert settled(change).digest((*spec.sections, *spec.keys)) != before
+    assert settled("train.epochs=3").digest((*spec.sections, *spec.keys)) == before
 
 
 def test_model_folders_expand_to_the_models_of_the_config():

@@ -43,7 +43,8 @@ def test_a_ranking_worked_out_by_hand():
     )
     ranked = suspects.rank({"m": table})
     assert list(ranked) == [
-        *("recording_id", "label", "suggested", "doubt", "confidence_given", "confidence_suggested", "rank")
+        *("recording_id", "group", "label", "suggested"),
+        *("doubt", "confidence_given", "confidence_suggested", "rank"),
     ]
     assert ranked["recording_id"].tolist() == ["r2", "r4", "r5", "r3", "r1"]
     assert ranked["label"].tolist() == list("abcba") and ranked["suggested"].tolist() == list("babab")
@@ -116,6 +117,25 @@ def test_models_of_different_recordings_labels_or_classes_are_not_mixed():
         suspects.rank({})
 
 
+def grouped():
+    """A ranking in which the three most doubted labels come from one source, and one source is not doubted."""
+    rows = {"recording_id": list("abcdef"), "group": list("xxxyzz"), "label": "p", "suggested": "q"}
+    doubt = [0.98, 0.97, 0.9, 0.8, 0.4, 0.3]
+    return pd.DataFrame({**rows, "doubt": doubt, "rank": np.arange(1, 7)})
+
+
+def test_one_unusual_source_is_one_finding_and_does_not_fill_the_list():
+    first = suspects.one_per_source(grouped())
+    assert first["recording_id"].tolist() == ["a", "d", "e"] and first["more"].tolist() == [2, 0, 0]
+    assert suspects.spread(grouped())["recording_id"].tolist() == ["a", "d", "e", "b", "f", "c"]
+
+
+def test_what_is_said_of_doubts_is_no_chance_that_a_label_is_wrong():
+    says = suspects.in_words(grouped())
+    assert says.startswith("4 of 6 recordings") and "from 2 sources" in says
+    assert "not the chance" in says and "22 right" in says
+
+
 # --- several labels per recording --------------------------------------------------------------------------
 
 
@@ -153,7 +173,7 @@ def test_a_recording_with_several_suspect_classes_has_one_row_in_the_file(tmp_pa
     relabel.write_relabel(tmp_path / "relabel.csv", ranked, recordings(table["recording_id"]))
     found = cells(tmp_path / "relabel.csv")[1:]
     assert [row[0] for row in found] == ranked["recording_id"].drop_duplicates().tolist()
-    assert "none" in [row[2] for row in found] and "" not in [text for row in found for text in row[2:4]]
+    assert "none" in [row[3] for row in found] and "" not in [text for row in found for text in row[3:5]]
 
 
 # --- relabel.csv: written and read back --------------------------------------------------------------------
@@ -169,8 +189,9 @@ ODD_NAMES = {
 
 def ranking(identities, label="a", suggested="b"):
     """A ranking of recordings in the order given."""
-    rows = {"recording_id": list(identities), "label": label, "suggested": suggested}
-    return pd.DataFrame({**rows, "doubt": np.linspace(0.9, 0.1, len(identities))})
+    rows = {"recording_id": list(identities), "group": "g", "label": label, "suggested": suggested}
+    ranks = np.arange(1, len(identities) + 1)
+    return pd.DataFrame({**rows, "doubt": np.linspace(0.9, 0.1, len(identities)), "rank": ranks})
 
 
 def recordings(identities):
@@ -207,10 +228,10 @@ def save(path, rows, encoding="utf-8", delimiter=",", end="\n"):
 def test_a_fresh_file_has_the_ranking_in_its_order_and_no_edits(tmp_path):
     path = written(tmp_path)
     assert cells(path) == [
-        ["recording_id", "path", "label", "suggested", "doubt", "new_label"],
-        ["r1", "a/r1.wav", "a", "b", "0.900", ""],
-        ["r2", "a/r2.wav", "a", "b", "0.500", ""],
-        ["r3", "a/r3.wav", "a", "b", "0.100", ""],
+        ["recording_id", "path", "source", "label", "models_say", "doubt_rank", "new_label"],
+        ["r1", "a/r1.wav", "g", "a", "b", "1", ""],
+        ["r2", "a/r2.wav", "g", "a", "b", "2", ""],
+        ["r3", "a/r3.wav", "g", "a", "b", "3", ""],
     ]
     assert relabel.read_relabel(path) == {} and relabel.edits_digest(path) is None
     assert relabel.read_relabel(tmp_path / "none.csv") == {} and relabel.edits_digest(tmp_path / "none.csv") is None
@@ -243,10 +264,10 @@ def test_edits_survive_rewriting_on_top_and_as_they_are_also_when_no_longer_rank
     edit(path, {"r3": " b ", "r2": "drop"})
     relabel.write_relabel(path, ranking(["r4", "r3", "r1"], suggested="c"), recordings(["r1", "r3", "r4"]))
     assert cells(path)[1:] == [
-        ["r2", "a/r2.wav", "a", "b", "0.500", "drop"],
-        ["r3", "a/r3.wav", "a", "b", "0.100", " b "],
-        ["r4", "a/r4.wav", "a", "c", "0.900", ""],
-        ["r1", "a/r1.wav", "a", "c", "0.100", ""],
+        ["r2", "a/r2.wav", "g", "a", "b", "2", "drop"],
+        ["r3", "a/r3.wav", "g", "a", "b", "3", " b "],
+        ["r4", "a/r4.wav", "g", "a", "c", "1", ""],
+        ["r1", "a/r1.wav", "g", "a", "c", "3", ""],
     ]
     assert relabel.read_relabel(path) == {"r2": "drop", "r3": "b"}
 
@@ -270,9 +291,22 @@ def test_a_column_that_somebody_added_is_kept_with_its_row_and_the_delimiter_too
     save(path, rows, delimiter=";")
     relabel.write_relabel(path, ranking(["r1", "r2"]), recordings(["r1", "r2"]))
     kept = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), delimiter=";"))
-    assert kept[0][:7] == [*header, "Note"]
-    assert [row[6] for row in kept[1:]] == ["'=unsure", ""] and [row[0] for row in kept[1:]] == ["r1", "r2"]
+    assert kept[0][:8] == [*header, "Note"]
+    assert [row[7] for row in kept[1:]] == ["'=unsure", ""] and [row[0] for row in kept[1:]] == ["r1", "r2"]
     assert relabel.read_relabel(path) == {}
+
+
+def test_a_file_of_an_earlier_version_keeps_its_edits_and_loses_its_proposals(tmp_path):
+    path = tmp_path / "relabel.csv"
+    old = ["recording_id", "path", "label", "suggested", "doubt", "new_label"]
+    rows = [["r1", "a/r1.wav", "a", "b", "0.980", ""], ["r2", "a/r2.wav", "a", "b", "0.900", "c"]]
+    save(path, [old, *rows])
+    relabel.write_relabel(path, ranking(["r1", "r2"]), recordings(["r1", "r2"]))
+    assert relabel.read_relabel(path) == {"r2": "c"}
+    header, edited, fresh = cells(path)
+    assert edited[:6] == rows[1]
+    found = dict(zip(header, fresh, strict=True))
+    assert (found["suggested"], found["doubt"], found["models_say"], found["doubt_rank"]) == ("", "", "b", "1")
 
 
 def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path):

@@ -116,6 +116,17 @@ def test_the_kept_epochs_are_one_record_per_fold():
     assert train.kept_epochs(history).to_dict("list") == {"fold": [1, 2], "epoch": [1, 2]}
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_curves_are_told_as_they_are(chosen):
+    history = pd.DataFrame({"epoch": [1], "train_loss": [1.0]} | ({"validation_loss": [1.0]} if chosen else {}))
+    settings = small_config(train={"select": "validation" if chosen else "last", "mix": "none"}).train
+    says = train.curves_in_words(history, settings)
+    assert ("alidation" in says) is chosen and ("last one is kept" in says) is not chosen
+    assert "mixed" not in says and "moved" in says
+    quiet = {"shift": 0.0, "speed": 0.0, "gain_db": 0.0, "label_smoothing": 0.0, "mix": "none", "masks": 0}
+    assert "altered" not in train.curves_in_words(history, small_config(train=quiet).train)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
     wanted = torch.from_numpy(targets.matrix(split.fold_rows(clips[1], [3])["label"], LABELS))
     members = split.fold_rows(clips[1], [3]).index

@@ -1,0 +1,124 @@
+"""What is shown of a training step is what the step feeds to the network, for the same random numbers."""
+
+import numpy as np
+import pytest
+import torch
+from tables import small_config, tone_clips
+
+from helpers import batches, fit, images, perturb, preview, split, targets
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+EVERYTHING = {
+    **{"select": "last", "mix": "between_class", "label_smoothing": 0.1, "crop": 0.5, "speed": 0.2},
+    **{"shift": 1.0, "gain_db": 6.0, "polarity": True, "noise_db": 10.0, "filter_db": 6.0, "masks": 2},
+}
+PITCHES = tuple((name, 300 * (number + 1)) for number, name in enumerate("abcdef"))
+
+
+def rows_of_many():
+    return tone_clips(PITCHES, folds=2, groups_per_fold=1)
+
+
+def fed(model, training, config):
+    """An epoch of training, watched: for each step (inputs, targets, draws, network's input, targets of the loss)."""
+    one, noted = fit.Trainer(model, training, config.train, seed=7), []
+    step, criterion = one.run_step, one.criterion
+    seen, asked = [], []
+    one.network.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
+    one.criterion = lambda logits, wanted: (asked.append(wanted.clone()), criterion(logits, wanted))[1]
+
+    def watched(inputs, wanted, pull, *draws):
+        noted.append((inputs.clone(), wanted.clone(), perturb.Draws(*draws)))
+        return step(inputs, wanted, pull, *draws)
+
+    one.run_step = watched
+    one.epoch()
+    return [(*given, x, y) for given, x, y in zip(noted, seen, asked, strict=True)]
+
+
+@pytest.mark.parametrize("inputs", ["waveforms", "images"])
+def test_the_shown_tensor_is_the_one_that_the_step_feeds_to_the_network(inputs):
+    packed, rows = rows_of_many()
+    options = (
+        EVERYTHING
+        if inputs == "waveforms"
+        else {"mix": "mixup", "flip": 0.5, "rotate": 0.1, "masks": 2, "select": "last"}
+    )
+    config = small_config(train={**options, "inputs": inputs}, features={"image_size": 16})
+    if inputs == "images":
+        pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32768)
+        packed = (255 * pictures).round().byte().numpy()
+    turn = split.rounds(rows["fold"], "last", 1)[0]
+    model, training = preview.rounds_model(packed, rows, config, turn)
+    wanted = torch.from_numpy(targets.matrix(training["label"], list("abcdef")))
+    order = batches.Batches(packed, training.index, wanted, 8, "cpu", torch.Generator())
+    generator = torch.Generator()
+    steps = fed(model, order, config)
+    generator.manual_seed(fit.derived(7, 1, 1))  # as the epoch's own
+    order.generator.manual_seed(fit.derived(7, 1))
+    for (clips, labels), (_, _, _, seen, asked) in zip(order, steps, strict=True):
+        _, shown, answer = preview.walk(model, clips, labels, config.train, generator)
+        torch.testing.assert_close(shown[-1][1], seen, rtol=0, atol=0)
+        torch.testing.assert_close(answer, asked, rtol=0, atol=0)
+
+
+def test_clips_of_different_labels_are_shown_and_no_pair_of_them_twice():
+    packed, rows = rows_of_many()
+    config = small_config(train={**EVERYTHING, "mix_share": 1.0})
+    for seed in range(5):
+        shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(seed))
+        assert len({clip.label for clip in shown}) == len(shown) == 4
+        mixes = [what for clip in shown for name, what, _ in clip.steps if name == "mixed"]
+        pairs = {frozenset((clip.label, what[-1])) for clip, what in zip(shown, mixes, strict=True)}
+        assert len(pairs) == 4 and all(len(pair) == 2 for pair in pairs)
+
+
+@pytest.mark.parametrize(("share", "mixed"), [(0.0, 0), (0.1, 1), (0.5, 2), (1.0, 4)])
+def test_as_many_are_mixed_as_the_share_of_mixed_batches_says(share, mixed):
+    packed, rows = rows_of_many()
+    config = small_config(train={**EVERYTHING, "mix_share": share})
+    shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
+    names = [[name for name, *_ in clip.steps] for clip in shown]
+    assert len(shown) == 4 and sum("mixed" in steps for steps in names) == mixed
+
+
+def test_only_what_is_done_is_told_and_the_part_that_is_learned_from_has_its_length():
+    packed, rows = rows_of_many()
+    plain = {"select": "last", "shift": 0.0, "speed": 0.0, "gain_db": 0.0, "mix": "none"}
+    plain |= {"masks": 0, "label_smoothing": 0.0}
+    for settings, expected in (
+        (plain, ["clip", "front end", "standardised"]),
+        ({**plain, "crop": 0.5}, ["clip", "played", "front end", "standardised"]),
+        ({**plain, "masks": 1}, ["clip", "front end", "standardised", "masked"]),
+        ({**plain, "gain_db": 6.0}, ["clip", "gain", "front end", "standardised"]),
+    ):
+        config = small_config(train=settings)
+        [clip, *_] = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
+        assert [name for name, *_ in clip.steps] == expected
+        heard = [x for name, _, x in clip.steps if x.ndim == 1][-1]
+        assert len(heard) == round(4000 * config.train.crop)
+        assert clip.wanted == {clip.label: 1.0}
+
+
+def test_the_words_give_what_was_drawn():
+    settings = small_config(train=EVERYTHING).train
+    drawn = perturb.draw(3, settings, torch.Generator().manual_seed(1))
+    drawn = drawn._replace(weight=torch.tensor([[0.7], [1.0], [0.7]]), gain=torch.tensor([[-0.5], [1.0], [2.0]]))
+    one, other, _ = (perturb.Draws(*(None if part is None else part[n] for part in drawn)) for n in range(3))
+    assert preview.describe("mixed", one, "rain|bird", settings) == "70% itself, 30% rain + bird"
+    assert preview.describe("mixed", other, "rain", settings) == ""
+    assert preview.describe("gain", one, "", settings) == "-6.0 dB, upside down"
+    assert preview.describe("played", one, "", settings).startswith("50% of the clip, from ")
+    colour, _, level = one.noise.tolist()
+    said = preview.describe("noise", one, "", settings)
+    assert (said == "") == (level == 0) and (not said or said.startswith(("white", "pink", "brown")))
+    loud = one._replace(noise=torch.tensor([colour, 0.0, 0.1]))
+    assert preview.describe("noise", loud, "", settings).endswith("-20 dB against the clip")
+
+
+def test_with_two_labels_or_several_per_recording_something_is_shown():
+    for pitches in ((("high", 2000), ("low", 400)), (("high|low", 900), ("low", 400), ("high", 2000))):
+        packed, rows = tone_clips(pitches)
+        config = small_config(train=EVERYTHING, data={"multilabel": len(pitches) == 3})
+        shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
+        assert len(shown) >= 2 and all(np.isfinite(x.numpy()).all() for clip in shown for *_, x in clip.steps)
