@@ -164,7 +164,7 @@ def doubts(ranked, recordings, packed, rows, config, count):
         more = f" · {row.more} more of this source" if row.more else ""
         note = f"doubt rank {row.rank} of {len(doubted)}{more} · {paths[row.recording_id]}"
         picture = plots.waveform_and_mel(waveform, config)
-        title = f"{given}; the models say {suggested}"
+        title = f"{given}, or {suggested}?"
         cards.append(card(title, picture, waveform, config.audio.sample_rate, note, bars))
     return board(cards)
 

@@ -20,7 +20,7 @@ import pandas as pd
 from helpers import artifacts, targets
 from helpers.artifacts import StageError
 
-COLUMNS = ("recording_id", "path", "source", "label", "models_say", "doubt_rank", "new_label")
+COLUMNS = ("recording_id", "path", "source", "label", "compare_with", "doubt_rank", "new_label")
 FORMER = ("suggested", "doubt")  # columns of files that earlier versions wrote
 NEEDED = ("recording_id", "new_label")
 DROP, NONE = "drop", "none"
@@ -33,7 +33,7 @@ def write_relabel(path, ranked, recordings):
     """Write the file that a person edits: the rows already edited first, then the ranking, one row per recording.
 
     A row of an existing file is kept as it is, ranked or not, where its new_label or a column that somebody added is
-    filled. The new_label of all others is empty: what the models say is no proposal.
+    filled. The new_label of all others is empty: the class to compare with is no proposal.
 
     Args: path of the file; ranked table of `suspects.rank`; recordings table with recording_id and path.
     Raises StageError, and writes nothing, where an existing file cannot be read.
@@ -47,7 +47,7 @@ def write_relabel(path, ranked, recordings):
         path=fresh["recording_id"].map(recordings.set_index("recording_id")["path"]).fillna(""),
         source=fresh["group"],
         label=fresh["label"].replace("", NONE),
-        models_say=fresh["suggested"].replace("", NONE),
+        compare_with=fresh["suggested"].replace("", NONE),
         doubt_rank=fresh["rank"],
     ).drop(columns=[*FORMER])
     header = [*header, *(name for name in COLUMNS if name not in header)]

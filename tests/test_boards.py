@@ -216,7 +216,7 @@ def test_a_doubted_label_has_a_rank_and_no_chance_and_its_source_stands_there_on
     page = Page(boards.doubts(ranked, recordings, packed, rows, small_config(), 9).data)
     assert page.tags.count("audio") == 2  # of x and y; z is not doubted
     assert "doubt rank 1 of 3 · 1 more of this source" in page.text and "doubt rank 3 of 3 ·" in page.text
-    assert "98" not in page.text and "high; the models say low" in page.text
+    assert "98" not in page.text and "high, or low?" in page.text
 
 
 def test_cleaning_is_told_in_numbers_and_what_is_cut_is_shaded(monkeypatch):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ import soundfile
 from competitions import ALL
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-from helpers import artifacts, certificate, pipeline, report, sources, stages, submit
+from helpers import artifacts, audio, boards, certificate, pipeline, report, sources, stages, submit
 
 TINY = "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12 model.channels=[4,4,8,8] evaluate.worst=2"
 
@@ -83,6 +85,79 @@ def test_the_report_stands_alone(demo):
     assert "Smoke run" in page and "Synthetic data" in page
     assert "http://" not in page and "https://" not in page and str(demo) not in page
     assert page.count("<audio") >= 10
+
+
+# --- what the pages say ------------------------------------------------------------------------------------
+
+
+def page(folder, name):
+    """What a reader sees of an executed notebook: the texts and the outputs, without pictures and sounds."""
+    shown = []
+    for cell in nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4).cells:
+        shown += [cell.source] if cell.cell_type == "markdown" else []
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            shown.append(output.get("text", "") or data.get("text/html", "") or data.get("text/plain", ""))
+    return re.sub(r"base64,[^'\"]+", "", "\n".join(shown))
+
+
+def test_a_flag_is_shown_where_it_occurs_and_announced_nowhere_else(demo):
+    table = artifacts.read_table(demo / "recordings.csv")
+    raised = set(" ".join(table.loc[table["status"].eq("ok"), "flags"]).split())
+    shown = {flag for flag, meaning in audio.FLAGS.items() if meaning in page(demo, "01_explore")}
+    assert shown == raised and {"CLIPPED", "DC_OFFSET"} <= raised
+
+
+def test_pairs_stand_side_by_side_and_the_cleaning_is_shown_where_it_acts(demo):
+    text = page(demo, "02_clean")
+    pairs = len(artifacts.read_table(demo / "duplicates.csv"))
+    assert text.count("<div class='pair'") == min(pairs, 3) + 2  # and two recordings with and without noise
+    table = artifacts.read_table(demo / "recordings.csv")
+    offset = table.loc[table["dc_offset"].abs().idxmax(), "path"]
+    assert f"{offset}: DC removed" in text and "mean +0.300 → 0.000 of full scale" in text
+
+
+def test_the_plan_that_is_heard_is_the_runs_own_and_it_says_who_learns_from_copies(demo):
+    text = page(demo, "03_augment")
+    assert "pitch shift -2 semitones" in text and "pitch shift 2 semitones" in text and "reverb" not in text
+    assert "train.augmented_copies is false" in text and "compare.augmented_copies is true" in text
+
+
+def test_what_the_network_sees_goes_as_far_as_the_masks_and_the_mixes_differ(demo):
+    text = page(demo, "05_train_cnn")
+    assert len(re.findall(r"\d · masked<", text)) == len(re.findall(r"1 · clip<", text)) == 4
+    assert len(set(re.findall(r"\d+% itself, \d+% \w+", text))) == 4
+
+
+def test_no_page_speaks_of_what_this_run_does_not_have(demo):
+    pages = {spec.name: page(demo, spec.name) for spec in stages.STAGES}
+    assert not [name for name, text in pages.items() if "Not in this run" in text]
+    assert "Labels judged anew" not in pages["01_explore"]
+    assert "**Thresholds.**" not in pages["05_train_cnn"] and "As images" not in pages["05_train_cnn"]
+    for text in (pages["05_train_cnn"], pages["07_evaluate"], (demo / "report.html").read_text(encoding="utf-8")):
+        assert "alidation loss" not in text and "the last one is kept" in text
+
+
+def test_the_quick_models_score_is_not_called_the_truth_and_a_doubt_is_a_rank(demo):
+    for text in (page(demo, "07_evaluate"), (demo / "report.html").read_text(encoding="utf-8")):
+        assert "which is not the network of 05" in text and "the truth is" not in text
+        assert "doubt rank 1 of " in text and not re.search(r"doubt \d+ ?%", text)
+        assert "not the chance that a label is wrong" in text
+    header = pd.read_csv(demo / "relabel.csv").columns
+    assert "doubt_rank" in header and not {"doubt", "suggested"} & set(header)
+
+
+def test_a_cell_with_nothing_to_show_is_left_out_with_its_text(tmp_path):
+    new = nbformat.v4
+    html = {"absent": boards.absent("no <pairs>.").data, "shown": boards.board([]).data}
+    cells = []
+    for name, data in html.items():
+        outputs = [new.new_output("execute_result", {"text/html": data, "text/plain": "HTML"}, execution_count=1)]
+        cells += [new.new_markdown_cell(f"## {name}"), new.new_code_cell("x", outputs=outputs, execution_count=1)]
+    nbformat.write(new.new_notebook(cells=[*cells, new.new_code_cell("y = 1")]), tmp_path / "in.ipynb")
+    pipeline.tidy(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    kept = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert [cell.source for cell in kept] == ["## shown", "x", "y = 1"]
 
 
 def test_nothing_runs_when_nothing_changed(demo, home):
