@@ -2,8 +2,8 @@
 
 ``python benchmarks/label_errors.py --data path/to/ESC-10`` flips the labels of random recordings to a random other
 class, cross-validates each model on the labels so spoiled, ranks all recordings by how doubtful their label is, and
-counts how many of the flipped ones are in the first tenth, and how many of those doubted first were flipped: the
-others had a right label all along. Features are computed once; groups and folds stay.
+counts how many of the flipped ones are in the first tenth, and how many of those doubted first were
+flipped: the others had a right label all along. Features are computed once; groups and folds stay.
 """
 
 import argparse
@@ -74,17 +74,17 @@ def measure(seed, names, folder, settled, share):
         ranked = suspects.rank({name: found[name] for name in members}).set_index("recording_id")
         first, wrong = ranked.index[: round(TOP * len(ranked))], flipped.index[flipped]
         apart = suspects.one_per_source(ranked.reset_index())["recording_id"]
-        results.append(
-            {
-                "seed": seed,
-                "models": title,
-                "recall": float(flipped[first].sum() / flipped.sum()),
-                "suggestion_right": float(ranked.loc[wrong, "suggested"].eq(truth[wrong]).mean()),
-                "doubted": int(ranked["doubt"].ge(suspects.DOUBTED).sum()),
-                **{f"wrong_of_{count}": int(flipped[ranked.index[:count]].sum()) for count in FIRST},
-                **{f"wrong_of_{count}_sources": int(flipped[apart[:count]].sum()) for count in FIRST},
-            }
-        )
+        result = {
+            "seed": seed,
+            "models": title,
+            "recall": float(flipped[first].sum() / max(flipped.sum(), 1)),
+            "suggestion_right": float(ranked.loc[wrong, "suggested"].eq(truth[wrong]).mean()),
+            "doubted": int(ranked["doubt"].ge(suspects.DOUBTED).sum()),
+        }
+        for count in FIRST:
+            result[f"wrong_of_{count}"] = int(flipped[ranked.index[:count]].sum())
+            result[f"wrong_of_{count}_sources"] = int(flipped[apart[:count]].sum())
+        results.append(result)
     return results
 
 

@@ -26,16 +26,16 @@ NARROW = 0.55  # share of half the sample rate; a narrower band was recorded at 
 STEPS = 32768  # of 16 bits between silence and full scale
 BLOCK = 1 << 20  # samples hashed at a time
 FLAGS = {  # what can be wrong with a recording that can be used, and what it means
-    "CLIPPED": "The tops of the wave are cut flat: it was recorded too loud. It sounds harsh, and nothing mends it.",
-    "DC_OFFSET": "The wave sits beside zero, not around it. It cannot be heard; 02 takes the offset out.",
+    "CLIPPED": "The tops of the wave are cut flat: it was recorded too loud. Nothing mends it.",
+    "DC_OFFSET": "The wave sits beside zero. It cannot be heard; 02 takes the offset out.",
     "LOW_BANDWIDTH": "The spectrum breaks off far below what the sample rate could hold: an earlier"
     " copy had a lower rate, or a codec saved space. It matters if only some classes are cut off.",
-    "OVER_RANGE": "Samples lie above full scale, where most players clip them. 02 brings the peak down.",
+    "OVER_RANGE": "Samples lie above full scale, where players clip them. 02 lowers the peak.",
     "PHASE_CANCEL": "The channels are opposites of each other: their mean would be silence."
     " The first one is used alone.",
     "TRIM_SKIPPED": "A short sound in near silence: cutting the silence away would leave next to"
     " nothing, so 02 keeps the edges.",
-    "EXT_MISMATCH": "The content is of another format than the name says. It is read as what it is.",
+    "EXT_MISMATCH": "The content is of another format than the name says. It is read all the same.",
 }
 SUFFIXES = {
     "WAV": {".wav"},
@@ -179,15 +179,16 @@ def _pcm_digest(waveform, rate):
 def one_of_each_flag(recordings: pd.DataFrame) -> pd.DataFrame:
     """A usable recording for each flag that occurs, one with no other flag if there is any.
 
-    Args: recordings table with status and flags. Returns their rows, with a column `flag` and `flagged`, how many
-    recordings have it.
+    Args: recordings table with status and flags. Returns their rows, with a column `flag`, and
+    `flagged`, how many recordings have it.
     """
-    usable = recordings[recordings["status"].eq("ok") & recordings["flags"].ne("")]
-    usable = usable.assign(flag=usable["flags"].str.split()).explode("flag")
-    flagged = usable.groupby("flag")["recording_id"].transform("size")
-    alone = usable["flags"].ne(usable["flag"])
-    order = usable.assign(flagged=flagged, _others=alone).sort_values(["flag", "_others"], kind="stable")
-    return order.drop_duplicates("flag").drop(columns="_others")
+    usable = recordings[recordings["status"].eq("ok")]
+    flags = usable.assign(flag=usable["flags"].str.split()).explode("flag")
+    flags = flags[flags["flag"].notna()]
+    flags["flagged"] = flags.groupby("flag")["recording_id"].transform("size")
+    has_others = flags["flags"].ne(flags["flag"])
+    order = flags.assign(has_others=has_others).sort_values(["flag", "has_others"], kind="stable")
+    return order.drop_duplicates("flag").drop(columns="has_others")
 
 
 def clipped_fraction(channel):

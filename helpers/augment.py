@@ -68,24 +68,27 @@ def strengths(transform: Transform) -> tuple[float, float]:
 
 
 def plan(settings: Augment) -> pd.DataFrame:
-    """What may be done to a copy, a row per transform: its chance, lowest and highest strength, and their unit."""
+    """What may be done to a copy, a row per transform: its chance, its ends, and their unit."""
     each = 1 / (len(settings.transforms) + 1)  # one_of: any of them, or nothing
     rows = []
     for transform in settings.transforms:
-        low, high = strengths(transform)
         chance = each if settings.mode == "one_of" else transform.p
-        name, unit = transform.name.replace("_", " "), RANGES[transform.name][2]
-        rows.append({"transform": name, "chance": chance, "lowest": low, "highest": high, "unit": unit})
+        unit = RANGES[transform.name][2]
+        rows.append((transform.name.replace("_", " "), chance, *strengths(transform), unit))
     return pd.DataFrame(rows, columns=["transform", "chance", "lowest", "highest", "unit"])
 
 
 def impulse_responses(sample_rate, count=8, seed=0, rt60_seconds=RANGES["reverb"][:2]):
-    """Files of simple room responses, noise that falls 60 dB within rt60_seconds (from, to). Returns their folder."""
+    """Files of simple room responses: noise that falls by 60 dB within rt60_seconds (from, to).
+
+    Returns their folder.
+    """
     span = "-".join(f"{seconds:g}" for seconds in rt60_seconds)
     folder = Path(tempfile.gettempdir()) / f"earshot-rooms-{sample_rate}-{span}-{seed}"
     rng = np.random.default_rng(seed)
     for number in range(count):
-        seconds = np.arange(round(rng.uniform(*rt60_seconds) * sample_rate)) / sample_rate
+        n_samples = round(rng.uniform(*rt60_seconds) * sample_rate)
+        seconds = np.arange(n_samples) / sample_rate
         response = rng.standard_normal(len(seconds)) * 10 ** (-3 * seconds / seconds[-1])
         response[0] = 4 * np.abs(response).max()
         folder.mkdir(exist_ok=True)
@@ -112,15 +115,19 @@ def augment_clip(waveform, sample_rate, transform, seed):
 
 
 def demonstrate(waveform: np.ndarray, sample_rate: int, settings: Augment, seed: int = 0) -> list:
-    """Each transform of the plan alone and for certain, at its lowest and at its highest strength, for ears and eyes.
+    """Each transform of the plan alone and for certain, at its lowest and at its highest strength.
 
-    Args: waveform mono float32 [samples]; sample_rate in Hz; settings the config's Augment section; seed.
-    Returns a pair for each transform, each of (name and strength with its unit, copy).
+    Args: waveform mono float32 [samples]; sample_rate in Hz; settings the config's Augment section;
+        seed. Returns a pair for each transform, each of (name and strength with its unit, copy).
     """
-    return [
-        tuple((_strength(transform, value), _copy_at(waveform, sample_rate, transform, value, seed)) for value in span)
-        for transform, span in ((one, strengths(one)) for one in settings.transforms)
-    ]
+    pairs = []
+    for transform in settings.transforms:
+        pair = []
+        for value in strengths(transform):
+            copy = _copy_at(waveform, sample_rate, transform, value, seed)
+            pair.append((_strength(transform, value), copy))
+        pairs.append(tuple(pair))
+    return pairs
 
 
 def _strength(transform, value):
@@ -131,12 +138,12 @@ def _strength(transform, value):
 def _copy_at(waveform, sample_rate, transform, strength, seed):
     """A copy to which a transform was done with exactly this strength."""
     certain = transform.model_copy(update={"p": 1.0, "low": strength, "high": strength})
-    copy, _ = augment_clip(waveform, sample_rate, pipeline(Augment(transforms=(certain,)), sample_rate), seed)
-    return copy
+    alone = pipeline(Augment(transforms=(certain,)), sample_rate)
+    return augment_clip(waveform, sample_rate, alone, seed)[0]
 
 
 def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
-    """A training clip on which one sees what a transform does: (label, waveform); one of each label is looked at.
+    """A training clip, of one per label, that shows what a transform does: (label, waveform).
 
     Args: clips table of clips.csv; run_folder that their paths start from; config.
     """
@@ -148,7 +155,7 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
 
 
 def most_varied(waveforms: dict, sample_rate: int) -> str:
-    """The name of the waveform whose level varies most: on it one sees best what moves or stretches a sound."""
+    """The name of the waveform whose level varies most: it shows what moves or stretches it."""
     frames = {name: audio.frame_levels(sound, sample_rate) for name, sound in waveforms.items()}
     return max(frames, key=lambda name: frames[name].std() / max(frames[name].mean(), 1e-9))
 
@@ -171,18 +178,21 @@ def _drawn(applied, parameters):
 
 def shares(copies: pd.DataFrame) -> pd.DataFrame:
     """The share of copies that each transform touched; copies of augmented.csv."""
-    names = [DRAWN[name][0].replace("_", " ") for done in copies["transforms"] for name in json.loads(done)]
-    counts = pd.Series(names, dtype=object).value_counts() / max(len(copies), 1)
+    applied = copies["transforms"].map(json.loads).explode().dropna()
+    names = applied.map(lambda name: DRAWN[name][0].replace("_", " "))
+    counts = names.value_counts() / max(len(copies), 1)
     return counts.rename("share of copies").rename_axis("transform").reset_index()
 
 
 def with_parents(copies: pd.DataFrame, clips: pd.DataFrame, run_folder, sample_rate: int) -> list:
-    """Copies beside their parents: for each ((title, waveform), (title, waveform, what was done))."""
-    pairs, paths = [], clips.set_index("clip_id")["path"]
+    """Copies and their parents: for each ((title, waveform), (title, waveform, what was done))."""
+    paths = clips.set_index("clip_id")["path"]
+    pairs = []
     for row in copies.itertuples():
         parent = audio.load(Path(run_folder) / paths[row.parent_id], sample_rate)
         copy = audio.load(Path(run_folder) / row.path, sample_rate)
-        name, done = targets.in_words(row.label), in_words(json.loads(row.transforms))
+        name = targets.in_words(row.label)
+        done = in_words(json.loads(row.transforms))
         pairs.append(((f"{name}, parent", parent), (f"{name}, copy", copy, done)))
     return pairs
 
@@ -193,14 +203,12 @@ def who_learns(config) -> str:
         return "No copies are made in this run (augment.copies is 0): no model learns from any."
     fixed = config.compare.augmented_copies
     tables = "learn" if fixed else "do not learn"
-    says = f"The models on the feature table (mfcc_linear, svm, xgboost, dnn in 06) {tables} from these copies"
-    says += f" (compare.augmented_copies is {str(fixed).lower()})."
+    says = "The models on the feature table (mfcc_linear, svm, xgboost, dnn in 06)"
+    says += f" {tables} from these copies (compare.augmented_copies is {str(fixed).lower()})."
     if config.train.augmented_copies:
-        return f"{says} The networks of 05 and 06 learn from them too (train.augmented_copies is true)."
-    return (
-        f"{says} The networks of 05 and 06 never do (train.augmented_copies is false): they alter every clip anew in"
-        " each step of training, which 05 shows."
-    )
+        return f"{says} So do the networks of 05 and 06 (train.augmented_copies is true)."
+    says += " The networks of 05 and 06 never do (train.augmented_copies is false):"
+    return f"{says} they alter every clip anew in each step of training, which 05 shows."
 
 
 def applied_transforms(transform):

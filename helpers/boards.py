@@ -15,17 +15,17 @@ from IPython.display import HTML, Audio, display
 from helpers import artifacts, audio, clean, features, plots, suspects, targets
 
 NONE = "<em>None.</em>"
-ABSENT = "<p class='absent'>Not in this run: "  # how the output of a cell begins that has nothing to show
+ABSENT = "<p class='absent'>Not in this run: "  # how a cell that has nothing to show begins
 PAIR_WIDTH = 520  # pixels
 
 
 def say(text: str) -> None:
-    """Show a sentence as text that a page may break between words; what is printed breaks inside them."""
+    """Show a sentence as text that breaks between words; what is printed breaks inside them."""
     display(HTML(f"<p>{html.escape(text)}</p>"))
 
 
 def absent(why: str) -> HTML:
-    """Why a cell has nothing to show in this run. The runner leaves such a cell, and what introduces it, out."""
+    """Why a cell has nothing to show here: the runner leaves it out, with the text before."""
     return HTML(f"{ABSENT}{html.escape(why)}</p>")
 
 
@@ -71,9 +71,12 @@ def side_by_side(left: str, right: str) -> str:
 
 
 def clip_pairs(pairs: list, config) -> HTML:
-    """A board of ((title, waveform), (title, waveform)), or with a note each; the two of a pair stay side by side."""
-    sides = [[clip_card(title, sound, config, *note) for title, sound, *note in pair] for pair in pairs]
-    return board([side_by_side(*pair) for pair in sides], PAIR_WIDTH)
+    """A board of pairs of (title, waveform) or (title, waveform, note) that stay side by side."""
+    couples = []
+    for pair in pairs:
+        left, right = (clip_card(title, sound, config, *note) for title, sound, *note in pair)
+        couples.append(side_by_side(left, right))
+    return board(couples, PAIR_WIDTH)
 
 
 def board(cards, width=260):
@@ -90,9 +93,9 @@ def clips(items, config):
 
 
 def table(frame, precision=2, **formats):
-    """A table for reading: no index, no underscores, names escaped; formats by column, such as accuracy="{:.1%}".
+    """A table for reading: no index, no underscores, names escaped; of no rows it says "None.".
 
-    Without a row there is nothing to read, and it says so.
+    Args: frame; precision of numbers; formats by column, such as accuracy="{:.1%}".
     """
     if not len(frame):
         return HTML(NONE)
@@ -150,15 +153,18 @@ def predictions(table, recordings, packed, rows, config, notes=None):
 
 
 def doubts(ranked, recordings, packed, rows, config, count):
-    """A board of doubted labels: the given and another one, what the models say of both, the first clip.
+    """A board of doubted labels: the given and another one, what the models say of both, a clip.
 
-    Args: ranked table of `suspects.rank`, of which the first `count` sources are shown, one recording each; the others
-        as of `predictions`.
+    Args: ranked table of `suspects.rank`; count of sources that are shown, one recording each; the
+        others as of `predictions`.
     """
-    first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
-    doubted, cards = ranked[ranked["doubt"].ge(suspects.DOUBTED)], []
+    first = first_clips(rows)
+    paths = recordings.set_index("recording_id")["path"]
+    doubted = ranked[ranked["doubt"].ge(suspects.DOUBTED)]
+    cards = []
     for row in suspects.one_per_source(doubted).head(count).itertuples():
-        given, suggested = map(targets.in_words, (row.label, row.suggested))
+        given = targets.in_words(row.label)
+        suggested = targets.in_words(row.suggested)
         waveform = features.unpack(packed[first[row.recording_id]])
         bars = {f"{given} (given)": row.confidence_given, suggested: row.confidence_suggested}
         more = f" · {row.more} more of this source" if row.more else ""
@@ -170,24 +176,32 @@ def doubts(ranked, recordings, packed, rows, config, count):
 
 
 def pairs(table, root, config, seconds=6):
-    """A board of recordings of the same sound, side by side; of a pair the part that both hold, at most `seconds`.
+    """A board of recordings of the same sound, side by side, of the part that both hold.
 
-    Args: table of `duplicates.find` with path, label and, of the other one, path_of_other, label_of_other.
+    Args: table of `duplicates.find` with path, label and, of the other one, path_of_other,
+        label_of_other; root data folder; config; seconds to be heard, at most.
     """
-    couples, rate = [], config.audio.sample_rate
+    couples = []
     for number, row in enumerate(table.itertuples(), 1):
-        sides = (
-            (row.path, row.label, max(row.offset_seconds, 0) + 0.0),
-            (row.path_of_other, row.label_of_other, max(-row.offset_seconds, 0) + 0.0),
-        )
+        length = min(row.overlap_seconds, seconds)
+        sides = [
+            ("a", row.label, row.path, max(row.offset_seconds, 0) + 0.0),
+            ("b", row.label_of_other, row.path_of_other, max(-row.offset_seconds, 0) + 0.0),
+        ]
         couple = []
-        for letter, (path, label, start) in zip("ab", sides, strict=True):
-            first, length = round(start * rate), round(min(row.overlap_seconds, seconds) * rate)
-            waveform = audio.load(Path(root) / path, rate)[first : first + length]
+        for letter, label, path, start in sides:
+            title = f"{number}{letter} · {targets.in_words(label) if label else 'no label'}"
             note = f"correlation {row.correlation:.2f} · from {start:.1f} s · {path}"
-            couple.append((f"{number}{letter} · {targets.in_words(label) if label else 'no label'}", waveform, note))
+            couple.append((title, _excerpt(root, path, start, length, config), note))
         couples.append(couple)
     return clip_pairs(couples, config)
+
+
+def _excerpt(root, path, start_seconds, seconds, config):
+    """A part of a recording, at the config's rate."""
+    rate = config.audio.sample_rate
+    first = round(start_seconds * rate)
+    return audio.load(Path(root) / path, rate)[first : first + round(seconds * rate)]
 
 
 def cleaning(shown: list, config) -> HTML:
@@ -195,28 +209,51 @@ def cleaning(shown: list, config) -> HTML:
 
     Args: shown of `clean.telling`; config.
     """
-    return HTML("".join(heading(one.row.label) + _cleaned(one, config).data for one in shown) or NONE)
+    parts = [heading(one.row.label) + _cleaned(one, config) for one in shown]
+    return HTML("".join(parts) or NONE)
 
 
-def heading(label):
+def heading(label: str) -> str:
     """A label above a board: HTML."""
     return f"<h4 style='margin:16px 0 6px'>{html.escape(targets.in_words(label))}</h4>"
 
 
 def _cleaned(example, config):
-    """A board of one recording's steps."""
-    rate, seconds = config.audio.sample_rate, len(example.raw) / config.audio.sample_rate
-    cards = [_step_card("as found", example.raw, "", config, seconds)]
+    """A board of one recording's steps: HTML."""
+    rate = config.audio.sample_rate
+    seconds = len(example.raw) / rate
+    picture = plots.cleaning_step(example.raw, config, seconds)
+    cards = [card("as found", picture, example.raw, rate)]
     before = example.raw
     for name, after in example.done:
-        note, kept = _what_changed(name, before, after, config), None
-        if name == "silence trimmed" and len(after) < len(before):
-            edges = clean.edges(before, rate, config.clean.trim_db)
-            kept = tuple(sample / rate for sample in edges)
-        shown = before if kept else after
-        cards.append(_step_card(name, shown, note, config, seconds, kept, after))
+        shown, kept = after, None
+        if name == "silence trimmed":
+            start, stop = clean.edges(before, rate, config.clean.trim_db)
+            shown, kept = before, (start / rate, stop / rate)
+        picture = plots.cleaning_step(shown, config, seconds, kept)
+        changed = _what_changed(name, before, after, kept, rate)
+        cards.append(card(name, picture, after, rate, changed))
         before = after
-    return board(cards, 320)
+    return board(cards, 320).data
+
+
+def _what_changed(name, before, after, kept, rate):
+    """What a step did to a waveform, in numbers; kept (from, to) in seconds of what was trimmed."""
+    if name == "DC removed":
+        return f"mean {before.mean():+.3f} → {after.mean() + 0.0:.3f} of full scale"
+    if name == "silence trimmed":
+        if len(after) == len(before):
+            return "nothing to cut"
+        start_seconds, end_seconds = kept[0], len(before) / rate - kept[1]
+        return f"{start_seconds:.2f} s cut at the start, {end_seconds:.2f} s at the end (shaded)"
+    if name.startswith("peak"):
+        was_db, is_db = (_peak_db(part) for part in (before, after))
+        return f"{is_db - was_db + 0.0:+.1f} dB: the peak is at {is_db:.1f} dBFS"
+    return f"level {audio.level_db(before):.1f} → {audio.level_db(after):.1f} dBFS"
+
+
+def _peak_db(waveform):
+    return 20 * np.log10(max(np.abs(waveform).max(initial=0), 1e-6))
 
 
 def denoised(table: pd.DataFrame, root, config) -> HTML:
@@ -230,53 +267,38 @@ def denoised(table: pd.DataFrame, root, config) -> HTML:
     return clip_pairs(pairs, config)
 
 
-def _step_card(name, shown, note, config, seconds, kept=None, heard=None):
-    """One step: what is drawn (where something is cut, what it is cut from), and what is heard."""
-    picture, heard = plots.cleaning_step(shown, config, seconds, kept), shown if heard is None else heard
-    return card(name, picture, heard, config.audio.sample_rate, note)
-
-
-def _what_changed(name, before, after, config):
-    """What a step did to a waveform, in numbers."""
-    rate = config.audio.sample_rate
-    if name == "DC removed":
-        return f"mean {before.mean():+.3f} → {after.mean() + 0.0:.3f} of full scale"
-    if name == "silence trimmed":
-        start, stop = clean.edges(before, rate, config.clean.trim_db)
-        cut = f"{start / rate:.2f} s cut at the start, {(len(before) - stop) / rate:.2f} s at the end"
-        return f"{cut} (shaded)" if len(after) < len(before) else "nothing to cut"
-    peaks = [20 * np.log10(max(np.abs(part).max(initial=0), 1e-6)) for part in (before, after)]
-    if name.startswith("peak"):
-        return f"{peaks[1] - peaks[0] + 0.0:+.1f} dB: the peak is at {peaks[1]:.1f} dBFS"
-    levels = [audio.level_db(part) for part in (before, after)]
-    return f"level {levels[0]:.1f} → {levels[1]:.1f} dBFS"
-
-
 def training(shown: list, config) -> HTML:
-    """What training makes of clips, a row for each, its steps in order: every tensor seen, every waveform heard too.
+    """What training makes of clips, a row for each: tensors to see, and waveforms to hear too.
 
     Args: shown of `preview.clips`; config.
     """
-    rows = []
+    parts = []
     for clip in shown:
-        cards = [_tensor_card(number, *step, clip, config) for number, step in enumerate(clip.steps, 1)]
-        rest = "; the rest is spread over the other classes" if sum(clip.wanted.values()) < 0.99 else ""
-        asked = f"<div style='max-width:420px'>The answer that is asked for{rest}:{bar_rows(clip.wanted)}</div>"
-        rows.append(heading(clip.label) + board(cards, 165).data + asked)
-    return HTML("".join(rows) or NONE)
+        cards = _tensor_cards(clip, config)
+        is_all = sum(clip.wanted.values()) > 0.99
+        rest = "" if is_all else "; the rest is spread over the other classes"
+        asked = f"The answer that is asked for{rest}:{bar_rows(clip.wanted)}"
+        parts.append(heading(clip.label) + board(cards, 165).data)
+        parts.append(f"<div style='max-width:420px'>{asked}</div>")
+    return HTML("".join(parts) or NONE)
 
 
-def _tensor_card(number, name, what, x, clip, config):
-    """One step of `training`: a waveform to see and hear, or a picture."""
-    values, rate = x.numpy(), config.audio.sample_rate
-    waveforms = [step.numpy() for _, _, step in clip.steps if step.ndim == 1]
+def _tensor_cards(clip, config):
+    """A card for each step of a clip: a waveform to see and hear, or a picture."""
+    rate = config.audio.sample_rate
+    waveforms = [x.numpy() for _, _, x in clip.steps if x.ndim == 1]
+    loudest = max((np.abs(wave).max() for wave in waveforms), default=1.0)  # one scale shows a gain
     seconds = len(waveforms[-1]) / rate if waveforms else config.audio.clip_seconds
-    if values.ndim == 2:
-        return card(f"{number} · {name}", plots.network_input(values, seconds), note=what)
-    limit = max(np.abs(wave).max(initial=1e-6) for wave in waveforms)  # one scale for all: a gain is seen
-    picture = plots.network_input(values, len(values) / rate, limit)
-    heard = values / max(1.0, np.abs(values).max(initial=0))
-    return card(f"{number} · {name}", picture, heard, rate, what)
+    cards = []
+    for number, (name, what, x) in enumerate(clip.steps, 1):
+        title = f"{number} · {name}"
+        if x.ndim == 2:
+            cards.append(card(title, plots.network_input(x.numpy(), seconds), note=what))
+            continue
+        picture = plots.network_input(x.numpy(), len(x) / rate, max(loudest, 1e-6))
+        heard = x.numpy() / max(1.0, float(x.abs().max()))
+        cards.append(card(title, picture, heard, rate, what))
+    return cards
 
 
 def bar_rows(shares):
@@ -298,12 +320,13 @@ def recordings(table, root, config, seconds=6):
     for row in table.itertuples():
         notes = filter(None, [_facts(row), row.flags.replace("_", " ").lower(), row.path])
         title = "test" if row.split == "test" else targets.in_words(row.label)
-        cards.append(clip_card(title, _beginning(row, root, config, seconds), config, " · ".join(notes)))
+        waveform = _beginning(row, root, config, seconds)
+        cards.append(clip_card(title, waveform, config, " · ".join(notes)))
     return board(cards)
 
 
 def flagged(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
-    """A board with a recording for each flag and what the flag means; table of `audio.one_of_each_flag`."""
+    """A board with a recording for each flag and its meaning; table of `audio.one_of_each_flag`."""
     cards = []
     for row in table.itertuples():
         title = f"{row.flag.replace('_', ' ').lower()} · {row.flagged} in all"

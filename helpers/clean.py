@@ -22,7 +22,7 @@ NOISE_SAMPLES = 4096  # fewer are no sample of the noise
 GATE = {"n_fft": 1024, "hop_length": 256, "chunk_size": 600000}  # samples; noisereduce's own frames and pieces
 GATE_PADDING = 30000  # samples that it adds on either side; where its frames lie follows from it
 SLACK_SECONDS = 1e-3  # a rest so short is rounding, and no window
-VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen in a picture
+VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen
 VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
 SHOWN_SECONDS = 30.0  # no longer recording is shown as an example, if there are others
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
@@ -155,17 +155,19 @@ def steps(waveform, sample_rate, rules):
 
 
 def effects(raw: np.ndarray, done: list, sample_rate: int) -> dict[str, float]:
-    """How much each of `steps` changed: full scales of offset, seconds cut, or the share of the waveform's RMS.
+    """How much each of `steps` changed: full scales of offset, seconds cut, or a share of the RMS.
 
-    Args: raw waveform [samples]; done of `steps`; sample_rate in Hz. Returns {name of the step: 0 or more}.
+    Args: raw waveform [samples]; done of `steps`; sample_rate in Hz. Returns {name: 0 or more}.
     """
-    changes, before = {}, raw
+    changes = {}
+    before = raw
     for name, after in done:
         if name == "silence trimmed":
             changes[name] = (len(before) - len(after)) / sample_rate
+        elif name == "DC removed":
+            changes[name] = _rms(after - before)
         else:
-            difference = _rms(after - before)
-            changes[name] = difference if name == "DC removed" else difference / max(_rms(before), 1e-9)
+            changes[name] = _rms(after - before) / max(_rms(before), 1e-9)
         before = after
     return changes
 
@@ -185,15 +187,17 @@ class Shown(NamedTuple):
     @property
     def acting(self) -> list[str]:
         """The steps that change enough to be seen."""
-        return [name for name, change in self.changes.items() if change >= VISIBLE.get(name, VISIBLE_SHARE)]
+        least = {name: VISIBLE.get(name, VISIBLE_SHARE) for name in self.changes}
+        return [name for name, change in self.changes.items() if change >= least[name]]
 
 
 def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
-    """Training recordings on which one sees and hears what the cleaning steps do, chosen by measuring it.
+    """Training recordings on which one sees and hears what cleaning does, chosen by measuring it.
 
-    The first one shows as many steps as any; then, for each step that it does not show, the one on which that step does
-    the most, if that can be seen at all. Only the likeliest are tried: `count` each by the offset and by the silence
-    that 01 has measured, none longer than SHOWN_SECONDS where there are shorter ones.
+    The first one shows as many steps as any; then, for each step that it does not show, the one on
+    which that step does the most, if that can be seen at all. Only the likeliest are tried: `count`
+    each by the offset and by the silence that 01 has measured, none longer than SHOWN_SECONDS where
+    there are shorter ones.
     """
     train = used[used["split"].eq("train")].sort_values("duration_seconds", kind="stable")
     short = train[train["duration_seconds"].le(SHOWN_SECONDS)]
@@ -213,12 +217,14 @@ def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
 
 def acting_in_words(shown: list[Shown]) -> str:
     """What can be seen on each recording of `telling`, and which steps none of them shows."""
-    lines = []
+    lines, seen = [], set()
     for one in shown:
         acting = ", ".join(one.acting) or "no step"
         lines.append(f"{targets.in_words(one.row.label)}, {one.row.path}: {acting}")
-    unseen = [step for step in shown[0].changes if not any(step in one.acting for one in shown)]
-    return "\n".join([*lines, f"Shown by no recording that was tried: {', '.join(unseen) or 'none'}"])
+        seen.update(one.acting)
+    unseen = [step for step in shown[0].changes if step not in seen]
+    lines.append(f"Shown by no recording that was tried: {', '.join(unseen) or 'none'}")
+    return "\n".join(lines)
 
 
 def _shown(row, root, config):

@@ -90,13 +90,14 @@ def leak_gap(table, config):
 
 
 def gap_in_words(gap: dict, metric: str) -> str:
-    """What `leak_gap` found for a metric, in one sentence that names the model: it is not the network."""
+    """What `leak_gap` found for a metric, naming its model, which is not the network."""
     if not gap["can_leak"]:
         return "Nothing can leak here: there are no copies, and every source has one clip."
     seems, honest = (evaluate.percent(gap[name][metric]) for name in ("leaking", "honest"))
+    score = evaluate.in_words(metric)
     return (
-        "The quick dense network on the feature table, which is not the network of 05: on a random split it seems to"
-        f" reach {evaluate.in_words(metric)} {seems}, on these folds {honest}. Only the split differs."
+        "The quick dense network on the feature table, which is not the network of 05: on a random"
+        f" split it seems at {score} {seems}, on these folds {honest}. Only the split differs."
     )
 
 

@@ -144,10 +144,11 @@ class Trainer:
 
 
 def input_steps(inputs, wanted, draws, settings, multilabel=False):
-    """What a training step does to a batch before the front end: yields (name, inputs, wanted) after each step.
+    """What training does to a batch before the front end: yields (name, inputs, wanted) by step.
 
-    Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; draws of perturb.draw; settings the
-        config's Train section. The first one is the batch itself, with smoothed labels.
+    Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; draws of
+        perturb.draw; settings the config's Train section.
+    The first one is the batch itself, with smoothed labels.
     """
     wanted = perturb.smooth(wanted, settings.label_smoothing, multilabel)
     if inputs.ndim == 2:
@@ -159,7 +160,7 @@ def input_steps(inputs, wanted, draws, settings, multilabel=False):
 
 
 def picture_steps(model, inputs, draws):
-    """And from there on: yields (name, pictures) after each step; the last one is what the network gets.
+    """And from there on: yields (name, pictures) by step; the last one is what the network gets.
 
     Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; draws of perturb.draw.
     """

@@ -106,7 +106,7 @@ def waveforms(x, y, draws, mix, crop=1.0):
 
 
 def waveform_steps(x, y, draws, mix, crop=1.0):
-    """The same step by step: yields (name, waveforms, targets) as they are, and after each step that is done."""
+    """The same step by step: yields (name, waveforms, targets), first as they are."""
     yield "clip", x, y
     if draws.rate is not None:
         x = play(x, draws.offset, draws.rate, round(crop * x.shape[1]))

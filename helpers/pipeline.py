@@ -145,9 +145,9 @@ def parameter_names(path):
 
 
 def tidy(source, target):
-    """Copy an executed notebook without the trails of its progress bars and without paths of this machine.
+    """Copy an executed notebook without trails of its progress bars and paths of this machine.
 
-    A cell that only says what is absent from this run is left out, with the text that introduces it.
+    A cell that only says what is absent from this run is left out, with the text before it.
     """
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
@@ -164,9 +164,12 @@ def tidy(source, target):
 
 
 def present(cells: list) -> list:
-    """Cells of an executed notebook without those that have nothing to show, each with the text right before it."""
-    nothing = [number for number, cell in enumerate(cells) if _is_absent(cell)]
-    gone = {*nothing, *(number - 1 for number in nothing if cells[number - 1].cell_type == "markdown")}
+    """Cells of an executed notebook without those that have nothing to show, and their texts."""
+    gone = set()
+    for number, cell in enumerate(cells):
+        if _is_absent(cell):
+            introduced = number > 0 and cells[number - 1].cell_type == "markdown"
+            gone |= {number - 1, number} if introduced else {number}
     return [cell for number, cell in enumerate(cells) if number not in gone]
 
 

@@ -95,12 +95,13 @@ def cleaning_step(
     seconds: float,
     kept: tuple[float, float] | None = None,
 ) -> plt.Figure:
-    """A waveform large enough to see what was done to it, and its log-mel; shaded what is about to be cut.
+    """A waveform large enough to see what was done to it, and its log-mel; shaded what will be cut.
 
-    Args: waveform float32 [samples]; config; seconds that the axis shows; kept (from, to) in seconds, what stays.
+    Args: waveform float32 [samples]; config; seconds that the axis shows; kept (from, to), seconds.
     """
     rate, length = config.audio.sample_rate, len(waveform) / config.audio.sample_rate
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 4), sharex=True, height_ratios=[1.4, 1])
+    heights = {"figsize": (4.2, 4), "height_ratios": [1.4, 1]}
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
     _wave(top, waveform, rate)
     top.set(ylabel="of full scale", yticks=[-1, -0.5, 0, 0.5, 1])
     grid(top, "y")
@@ -114,7 +115,7 @@ def cleaning_step(
 
 @styled
 def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> plt.Figure:
-    """What a batch holds of one clip: a waveform [samples] between -limit and limit, or a picture [bands, frames]."""
+    """A clip of a batch: a picture [bands, frames], or a waveform [samples] within limit."""
     figure, axis = plt.subplots(figsize=(3, 1.7))
     if x.ndim == 1:
         _wave(axis, x, len(x) / seconds)

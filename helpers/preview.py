@@ -1,6 +1,6 @@
 """What a training step makes of clips, shown before anything is learned.
 
-Every tensor here comes from the functions that a step of `fit` calls, so what is shown is what is learned from.
+Every tensor comes from the functions that a step of `fit` calls: what is shown is what is learned.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,52 @@ class Clip(NamedTuple):
     wanted: dict  # what the network should answer: shares by label
 
 
-def rounds_model(packed, rows: pd.DataFrame, config, turn: dict):
+class Batch(NamedTuple):
+    """A batch on its way into the network."""
+
+    draws: perturb.Draws
+    steps: list  # of (name, tensor [B, ...]); the last one is the network's input
+    wanted: torch.Tensor  # [B, C], what the loss compares its answers with
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.draws.partner is not None and bool((self.draws.weight < 1).any())
+
+
+def clips(
+    packed: np.ndarray,
+    rows: pd.DataFrame,
+    config,
+    generator: torch.Generator,
+    count: int = 4,
+) -> list[Clip]:
+    """Training clips of different classes, each followed step by step into the network.
+
+    As many are from mixed batches as train.mix_share says, each mixed of another pair of labels.
+
+    Args: packed of `train.learned_from`; rows of waveforms.csv; config; generator of the CPU; count
+        of clips.
+    """
+    turn = split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
+    model, training = first_model(packed, rows, config, turn)
+    labels = targets.classes(rows, config.data.multilabel)
+    some = _some(training)
+    names = some["label"].tolist()
+    inputs = features.unpack(torch.from_numpy(np.asarray(packed[some.index.to_numpy()])))
+    wanted = torch.from_numpy(targets.matrix(names, labels))
+    missing = _quota(count, config.train)
+    chosen = []
+    for _ in range(TRIES):
+        batch = walk(model, inputs, wanted, config.train, generator)
+        places = _choose(names, batch, chosen, missing[batch.is_mixed])
+        missing[batch.is_mixed] -= len(places)
+        chosen += [(place, batch) for place in places]
+        if not any(missing.values()):
+            break
+    return [_follow(place, batch, names, labels, config.train) for place, batch in chosen]
+
+
+def first_model(packed: np.ndarray, rows: pd.DataFrame, config, turn: dict):
     """A network as the first step of a round finds it, and the rows that it learns from.
 
     Args: packed of `train.learned_from`; rows of waveforms.csv; config; turn of `split.rounds`.
@@ -39,55 +84,30 @@ def rounds_model(packed, rows: pd.DataFrame, config, turn: dict):
     return model, training
 
 
-def clips(packed, rows: pd.DataFrame, config, generator: torch.Generator, count: int = 4) -> list[Clip]:
-    """Some training clips of different classes, each followed step by step from the file to the network's input.
-
-    As many of them are from mixed batches as train.mix_share says; of the mixed ones every pair is another, of two
-    labels. Args: packed of `train.learned_from`; rows of waveforms.csv; config; generator of the CPU; count.
-    """
-    turn = split.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
-    model, training = rounds_model(packed, rows, config, turn)
-    labels = targets.classes(rows, config.data.multilabel)
-    batch = _batch(training)
-    inputs = features.unpack(torch.from_numpy(np.asarray(packed[batch.index.to_numpy()])))
-    wanted = torch.from_numpy(targets.matrix(batch["label"], labels))
-    names = batch["label"].tolist()
-    quota = _quota(count, config.train)
-    shown = []
-    for _ in range(TRIES):
-        draws, steps, asked = walk(model, inputs, wanted, config.train, generator)
-        mixed = draws.partner is not None and bool((draws.weight < 1).any())
-        for clip in _choose(names, draws.partner if mixed else None, shown, quota[mixed]):
-            quota[mixed] -= 1
-            shown.append((clip, draws, steps, asked))
-        if not any(quota.values()):
-            break
-    return [_follow(*one, names, labels, config.train) for one in shown]
-
-
 @torch.no_grad()
-def walk(model, inputs, wanted, settings, generator):
+def walk(model, inputs, wanted, settings, generator) -> Batch:
     """A batch's way into the network, as `fit.Trainer` sends it there.
 
-    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; settings the
-        config's Train section; generator of the CPU. Returns (draws; the steps, a list of (name, tensor [B, ...]), of
-        which the last is the network's input; targets [B, C] of the loss).
+    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors
+        [B, C]; settings the config's Train section; generator of the CPU.
     """
-    turned = perturb.turn_images(inputs, settings, generator) if inputs.ndim == 3 else inputs
+    is_image = inputs.ndim == 3
+    turned = perturb.turn_images(inputs, settings, generator) if is_image else inputs
     draws = perturb.draw(len(inputs), settings, generator)
     before = list(fit.input_steps(turned, wanted, draws, settings, model.multilabel))
     _, heard, asked = before[-1]
-    steps = [(name, x) for name, x, _ in before] + list(fit.picture_steps(model, heard, draws))
-    if inputs.ndim == 3:
+    steps = [(name, x) for name, x, _ in before]
+    if is_image:
         steps = [("clip", inputs), ("turned", turned), *steps[1:]]
-    return draws, steps, asked
+    return Batch(draws, [*steps, *fit.picture_steps(model, heard, draws)], asked)
 
 
-def _batch(training):
-    """A few clips of each label, at most BATCH; the labels that few clips have come as well."""
+def _some(training):
+    """A few clips of each label, at most BATCH."""
     originals = training[training["parent_id"].eq("") & training["label"].ne("")]
     each = max(1, BATCH // max(1, originals["label"].nunique()))
-    return originals.groupby("label").head(each).sort_values("label", kind="stable").head(BATCH)
+    some = originals.groupby("label").head(each)
+    return some.sort_values("label", kind="stable").head(BATCH)
 
 
 def _quota(count, settings):
@@ -100,68 +120,88 @@ def _quota(count, settings):
     return {True: mixed, False: count - mixed}
 
 
-def _choose(names, partner, shown, count):
-    """Places in the batch of clips of labels not yet shown, with partners of another label, no pair twice."""
-    labels = {names[clip] for clip, *_ in shown}
-    pairs = {_pair(clip, draws.partner, names) for clip, draws, *_ in shown}
-    for clip, label in enumerate(names):
-        if count == 0:
-            return
-        pair = _pair(clip, partner, names)
-        alike = partner is not None and (label == names[partner[clip]] or pair in pairs)
-        if label not in labels and not alike:
-            yield clip
+def _choose(names, batch, chosen, count):
+    """Places of `count` clips in a batch, of labels and pairs of labels not yet chosen."""
+    labels = {names[place] for place, _ in chosen}
+    pairs = {_pair(place, before, names) for place, before in chosen}
+    places = []
+    for place, label in enumerate(names):
+        pair = _pair(place, batch, names)
+        alike = batch.is_mixed and label == names[batch.draws.partner[place]]
+        is_new = label not in labels and pair not in pairs
+        if len(places) < count and is_new and not alike:
+            places.append(place)
             labels.add(label)
             pairs.add(pair)
-            count -= 1
+    return places
 
 
-def _pair(clip, partner, names):
+def _pair(place, batch, names):
     """The labels that a clip is made of; where there are but two of them, the clips."""
-    members = [clip] if partner is None else [clip, int(partner[clip])]
+    members = [place, int(batch.draws.partner[place])] if batch.is_mixed else [place]
     return frozenset(names[one] if len(set(names)) > 2 else one for one in members)
 
 
-def _follow(clip, draws, steps, asked, names, labels, settings):
+def _follow(place, batch, names, labels, settings):
     """One clip of a batch: its steps in words, without those that leave it as it was."""
-    alone = perturb.Draws(*(None if drawn is None else drawn[clip] for drawn in draws))
-    other = "" if draws.partner is None else names[draws.partner[clip]]
-    own = [(name, x[clip].squeeze()) for name, x in steps]
-    said = [(name, describe(name, alone, other, settings), x) for name, x in own]
-    shares = zip(labels, asked[clip].tolist(), strict=True)
-    wanted = {targets.in_words(name): share for name, share in shares if share >= LEAST}
-    wanted = dict(sorted(wanted.items(), key=lambda one: -one[1])[:3])
-    shown = [(name, what, x) for name, what, x in said if what and not (name == "front end" and x.ndim == 1)]
-    return Clip(names[clip], shown, wanted)
+    drawn = perturb.Draws(*(None if one is None else one[place] for one in batch.draws))
+    partner = "" if drawn.partner is None else names[drawn.partner]
+    steps = []
+    for name, x in batch.steps:
+        own = x[place].squeeze()
+        what = describe(name, drawn, partner, settings)
+        is_sound_again = name == "front end" and own.ndim == 1  # of networks on the waveform itself
+        if what and not is_sound_again:
+            steps.append((name, what, own))
+    spoken = [targets.in_words(name) for name in labels]
+    shares = pd.Series(batch.wanted[place].tolist(), spoken).nlargest(3)
+    return Clip(names[place], steps, shares[shares.ge(LEAST)].to_dict())
 
 
 def describe(name: str, drawn: perturb.Draws, partner: str, settings) -> str:
     """What a step does to a clip, in words; "" where it leaves the clip as it was.
 
-    Args: name of the step; drawn the clip's own draws; partner the label that it is mixed with; settings the config's
-        Train section.
+    Args: name of the step; drawn the clip's own draws; partner the label that it is mixed with;
+        settings the config's Train section.
     """
-    if name == "played":
-        part = f"{settings.crop:.0%} of the clip, " if settings.crop < 1 else ""
-        return f"{part}from {drawn.offset.item():.0%} of it on, at {drawn.rate.item():.2f} times the speed"
-    if name == "gain":
-        flipped = ", upside down" if drawn.gain.item() < 0 else ""
-        gain_db = round(20 * drawn.gain.abs().log10().item(), 1) + 0.0
-        return f"{gain_db:+.1f} dB{flipped}"
-    if name == "noise":
-        colour, _, level = drawn.noise.tolist()
-        kind = ("white", "pink", "brown")[int(colour * len(perturb.COLOURS))]
-        return f"{kind} noise, {20 * np.log10(level):+.0f} dB against the clip" if level else ""
+    if name in SPOKEN:
+        return SPOKEN[name](drawn, settings)
     if name == "mixed":
         weight = drawn.weight.item()
-        return f"{weight:.0%} itself, {1 - weight:.0%} {targets.in_words(partner)}" if weight < 1 else ""
-    if name == "masked":
-        count = drawn.masks.shape[1]
-        return f"{count} bands of frequencies and {count} stretches of time blanked"
-    return {
-        "clip": "as it lies in the training data",
-        "turned": "mirrored, turned and zoomed",
-        "front end": "log-mel spectrogram" if settings.inputs == "waveforms" else "",
-        "filtered": "bands made louder and softer",
-        "standardised": "each band around its mean over the training clips",
-    }[name]
+        both = f"{weight:.0%} itself, {1 - weight:.0%} {targets.in_words(partner)}"
+        return both if weight < 1 else ""
+    if name == "front end" and settings.inputs == "images":
+        return ""  # they are the pictures
+    return PLAIN[name]
+
+
+def _played(drawn, settings):
+    part = f"{settings.crop:.0%} of the clip, " if settings.crop < 1 else ""
+    start, speed = drawn.offset.item(), drawn.rate.item()
+    return f"{part}from {start:.0%} of it on, at {speed:.2f} times the speed"
+
+
+def _gain(drawn, settings):
+    gain_db = round(20 * drawn.gain.abs().log10().item(), 1) + 0.0
+    return f"{gain_db:+.1f} dB" + (", upside down" if drawn.gain.item() < 0 else "")
+
+
+def _noise(drawn, settings):
+    colour, _, level = drawn.noise.tolist()
+    name = ("white", "pink", "brown")[int(colour * len(perturb.COLOURS))]
+    return f"{name} noise, {20 * np.log10(level):+.0f} dB against the clip" if level else ""
+
+
+def _masked(drawn, settings):
+    count = drawn.masks.shape[1]
+    return f"{count} bands of frequencies and {count} stretches of time blanked"
+
+
+SPOKEN = {"played": _played, "gain": _gain, "noise": _noise, "masked": _masked}
+PLAIN = {
+    "clip": "as it lies in the training data",
+    "turned": "mirrored, turned and zoomed",
+    "front end": "log-mel spectrogram",
+    "filtered": "bands made louder and softer",
+    "standardised": "each band around its mean over the training clips",
+}

@@ -35,7 +35,7 @@ def write_relabel(path, ranked, recordings):
     A row of an existing file is kept as it is, ranked or not, where its new_label or a column that somebody added is
     filled. The new_label of all others is empty: the class to compare with is no proposal.
 
-    Args: path of the file; ranked table of `suspects.rank`; recordings table with recording_id and path.
+    Args: path of the file; ranked table of `suspects.rank`; recordings with recording_id and path.
     Raises StageError, and writes nothing, where an existing file cannot be read.
     """
     header, rows, delimiter = _read(path) if Path(path).is_file() else (list(COLUMNS), [], ",")
@@ -43,8 +43,9 @@ def write_relabel(path, ranked, recordings):
     kept = [row for _, row in rows if any(row[name].strip() for name in theirs)]
     fresh = ranked[~ranked["recording_id"].isin([row["recording_id"].strip() for row in kept])]
     fresh = fresh.drop_duplicates("recording_id")
+    paths = recordings.set_index("recording_id")["path"]
     fresh = fresh.assign(
-        path=fresh["recording_id"].map(recordings.set_index("recording_id")["path"]).fillna(""),
+        path=fresh["recording_id"].map(paths).fillna(""),
         source=fresh["group"],
         label=fresh["label"].replace("", NONE),
         compare_with=fresh["suggested"].replace("", NONE),
@@ -198,7 +199,8 @@ def _header(cells):
     """Names of the columns, ours in our spelling, others each once."""
     names = []
     for number, cell in enumerate(cells, 1):
-        name = cell.strip().casefold() if cell.strip().casefold() in (*COLUMNS, *FORMER) else _unguard(cell.strip())
+        ours = cell.strip().casefold()
+        name = ours if ours in (*COLUMNS, *FORMER) else _unguard(cell.strip())
         names.append(name if name in NEEDED or (name and name not in names) else f"{name} column {number}".strip())
     return names
 

@@ -264,7 +264,7 @@ class Config(Section):
         return self.model_copy(update={"model": model, "train": train})
 
     def digest(self, sections):
-        """SHA-256 of the named sections, or single keys of them ("train.epochs"), with the seed and `fast`.
+        """SHA-256 of the named sections, or keys of them ("train.epochs"), with seed and `fast`.
 
         Equal digests mean equal settings.
         """

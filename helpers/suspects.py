@@ -11,9 +11,11 @@ from scipy.special import expit
 
 from helpers import decisions, targets
 
-MEASURED = (  # benchmarks/label_errors.py --data ESC-10 --models svm,xgboost --seeds 10: 9.3, 14.9, 18.2; 94.7
-    "For scale, on ESC-10 with 20 of 400 labels turned wrong on purpose (SVM and XGBoost, mean of ten trials): of the"
-    " 10 labels doubted first 9 were wrong, of the first 20 15, of the first 40 18; 95 were doubted in all."
+# By benchmarks/label_errors.py, ten seeds: wrong were 9.3 of 10, 14.9 of 20, 18.2 of 40.
+MEASURED = (
+    "For scale, on ESC-10 with 20 of 400 labels turned wrong on purpose (SVM and XGBoost, mean of"
+    " ten trials): of the 10 labels doubted first 9 were wrong, of the first 20 15, of the first 40"
+    " 18; 95 were doubted in all."
 )
 DOUBTED = 0.5  # doubt from which on the models prefer another label than the given one
 LEAST = 1e-3  # probabilities below count as this one, so that no single model that is too sure decides alone
@@ -23,11 +25,12 @@ def rank(predictions_by_model, multilabel=False):
     """Recordings, or with several labels pairs of recording and class, the most doubtful label first.
 
     Args: predictions_by_model {name: table of `decisions.per_recording`}, out of fold, of the same recordings.
-    Returns a table: recording_id, group (its source), label (the given one), suggested (the most probable other one;
-        with several labels the given one with one class more or less), doubt in 0..1 (a score to rank by, made of the
-        models' mean log odds; from DOUBTED on they prefer the other label; it is not the chance that the label is
-        wrong, because they err far oftener than labels do), confidence_given and confidence_suggested (their mean
-        probabilities as they are), rank (1 is the most doubtful).
+    Returns a table: recording_id, group (its source), label (the given one), suggested (the most
+        probable other one; with several labels the given one with one class more or less), doubt in
+        0..1 (a score to rank by, made of the models' mean log odds; from DOUBTED on they prefer the
+        other label; it is not the chance that the label is wrong, because they err far oftener than
+        labels do), confidence_given and confidence_suggested (their mean probabilities),
+        rank (1 is the most doubtful).
     Raises ValueError where the tables are not of the same recordings, labels and classes.
     """
     facts, probabilities = _aligned(predictions_by_model)
@@ -37,9 +40,10 @@ def rank(predictions_by_model, multilabel=False):
 
 
 def one_per_source(ranked: pd.DataFrame) -> pd.DataFrame:
-    """The most doubtful label of each source, and how many more of it are doubted: one unusual source is one finding.
+    """The most doubtful label of each source: one unusual source is one finding.
 
-    Args: ranked table of `rank`. Returns its rows, in their order, with a column `more`.
+    Args: ranked table of `rank`. Returns its rows in their order, with `more`: how many others of
+        the source are doubted.
     """
     doubted = ranked["doubt"].ge(DOUBTED).groupby(ranked["group"]).sum()
     first = ranked.drop_duplicates("group")
@@ -48,7 +52,7 @@ def one_per_source(ranked: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(ranked: pd.DataFrame) -> pd.DataFrame:
-    """The same rows, the most doubtful of every source first, then the second of every source, and so on."""
+    """The same rows, the most doubtful of every source first, then the second of every source …"""
     place = ranked.groupby("group").cumcount()
     return ranked.assign(_place=place).sort_values(["_place", "rank"]).drop(columns="_place")
 
@@ -59,9 +63,10 @@ def in_words(ranked: pd.DataFrame) -> str:
     n_recordings, n_sources = doubted["recording_id"].nunique(), doubted["group"].nunique()
     n_all = ranked["recording_id"].nunique()
     return (
-        f"The models doubt the label of {n_recordings} of {n_all} recordings, from {n_sources} sources: there another"
-        " class is more probable than it usually is. The rank says what to listen to first; it is not the chance that a"
-        f" label is wrong, and most of these labels may be right. {MEASURED}"
+        f"The models doubt the label of {n_recordings} of {n_all} recordings, from {n_sources}"
+        " sources: there another class is more probable than it usually is. The rank says what to"
+        " listen to first; it is not the chance that a label is wrong, and most of these labels may"
+        f" be right. {MEASURED}"
     )
 
 

@@ -256,17 +256,18 @@ def kept_epochs(history):
 
 
 def curves_in_words(history: pd.DataFrame, settings) -> str:
-    """How to read the learning curves of a run. Args: history, its records; settings the config's Train section."""
+    """How to read learning curves. Args: history its records; settings its Train section."""
     if "validation_loss" in history:
-        measure = {"loss": "lowest validation loss", "score": "best validation score"}[settings.monitor]
-        says = f"Of each network the epoch with the {measure} is kept. Validation loss should fall and level off: if it"
-        says += " rises while training loss falls, the network learns by heart; if it still falls, train longer."
+        best = "lowest validation loss" if settings.monitor == "loss" else "best validation score"
+        says = f"Of each network the epoch with the {best} is kept. Validation loss should fall and"
+        says += " level off: if it rises while training loss falls, the network learns by heart;"
+        says += " if it still falls, train longer."
     else:
-        says = "No fold chooses an epoch, and the last one is kept, so there is only the training curve. It should have"
-        says += " flattened by the end; if it still falls, train longer."
+        says = "No fold chooses an epoch, and the last one is kept, so there is only the training"
+        says += " curve. It should have flattened by the end; if it still falls, train longer."
     if altered := _altered(settings):
-        says += f" The training curve is that of altered clips ({', '.join(altered)}), which are harder than clips as"
-        says += " they are, so it looks worse than the network is."
+        says += f" The training curve is that of altered clips ({', '.join(altered)}), which are"
+        says += " harder than clips as they are, so it looks worse than the network is."
     return says
 
 
@@ -298,7 +299,7 @@ def ready_folder(config, name=None):
 
 
 def learned_from(folder: Path, rows: pd.DataFrame, config: Config) -> np.ndarray:
-    """What the network of a run learns from: packed waveforms, or the images, a row for each of waveforms.csv."""
+    """What a run's network learns from, a row for each of waveforms.csv: waveforms, or images."""
     if config.train.inputs == "images":
         return images.read_images(folder / "spectrograms", rows, config.features.image_size)
     return np.load(folder / "waveforms.npy", mmap_mode="r")

@@ -49,7 +49,7 @@ def test_the_shown_tensor_is_the_one_that_the_step_feeds_to_the_network(inputs):
         pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32768)
         packed = (255 * pictures).round().byte().numpy()
     turn = split.rounds(rows["fold"], "last", 1)[0]
-    model, training = preview.rounds_model(packed, rows, config, turn)
+    model, training = preview.first_model(packed, rows, config, turn)
     wanted = torch.from_numpy(targets.matrix(training["label"], list("abcdef")))
     order = batches.Batches(packed, training.index, wanted, 8, "cpu", torch.Generator())
     generator = torch.Generator()
@@ -57,9 +57,9 @@ def test_the_shown_tensor_is_the_one_that_the_step_feeds_to_the_network(inputs):
     generator.manual_seed(fit.derived(7, 1, 1))  # as the epoch's own
     order.generator.manual_seed(fit.derived(7, 1))
     for (clips, labels), (_, _, _, seen, asked) in zip(order, steps, strict=True):
-        _, shown, answer = preview.walk(model, clips, labels, config.train, generator)
-        torch.testing.assert_close(shown[-1][1], seen, rtol=0, atol=0)
-        torch.testing.assert_close(answer, asked, rtol=0, atol=0)
+        batch = preview.walk(model, clips, labels, config.train, generator)
+        torch.testing.assert_close(batch.steps[-1][1], seen, rtol=0, atol=0)
+        torch.testing.assert_close(batch.wanted, asked, rtol=0, atol=0)
 
 
 def test_clips_of_different_labels_are_shown_and_no_pair_of_them_twice():
