@@ -185,9 +185,9 @@ def one_of_each_flag(recordings: pd.DataFrame) -> pd.DataFrame:
     usable = recordings[recordings["status"].eq("ok")]
     flags = usable.assign(flag=usable["flags"].str.split()).explode("flag")
     flags = flags[flags["flag"].notna()]
-    flags["flagged"] = flags.groupby("flag")["recording_id"].transform("size")
-    has_others = flags["flags"].ne(flags["flag"])
-    order = flags.assign(has_others=has_others).sort_values(["flag", "has_others"], kind="stable")
+    flagged = flags.groupby("flag")["recording_id"].transform("size")
+    flags = flags.assign(flagged=flagged, has_others=flags["flags"].ne(flags["flag"]))
+    order = flags.sort_values(["flag", "has_others"], kind="stable")
     return order.drop_duplicates("flag").drop(columns="has_others")
 
 

@@ -19,6 +19,7 @@ RANGES = {  # lowest and highest strength where the preset names none, and their
     "gaussian_noise": (0.001, 0.015, "of full scale (RMS)"),
     "reverb": (0.2, 1.2, "s until it is 60 dB down"),
 }
+LOOKED_AT = 24  # clips of different labels, of which one is shown
 DRAWN = {  # what audiomentations calls a transform, and its strength
     "Shift": ("shift", "shift_amount"),
     "PitchShift": ("pitch_shift", "num_semitones"),
@@ -148,7 +149,7 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
     Args: clips table of clips.csv; run_folder that their paths start from; config.
     """
     rate, train = config.audio.sample_rate, clips[clips["split"].eq("train")]
-    paths = train.groupby("label").head(1).set_index("label")["path"]
+    paths = train.groupby("label").head(1).set_index("label")["path"].head(LOOKED_AT)
     waveforms = {label: audio.load(Path(run_folder) / path, rate) for label, path in paths.items()}
     label = most_varied(waveforms, rate)
     return label, waveforms[label]

@@ -110,10 +110,15 @@ def _some(training):
     return some.sort_values("label", kind="stable").head(BATCH)
 
 
+def mixed_share(settings) -> float:
+    """The share of batches that are mixed. Args: settings the config's Train section."""
+    off = settings.mix == "none" or (settings.mix == "mixup" and not settings.mixup_alpha)
+    return 0.0 if off else settings.mix_share
+
+
 def _quota(count, settings):
     """How many clips are shown mixed, and not: {True: number, False: number}."""
-    off = settings.mix == "none" or (settings.mix == "mixup" and not settings.mixup_alpha)
-    share = 0.0 if off else settings.mix_share
+    share = mixed_share(settings)
     mixed = round(share * count)
     if 0 < share < 1:
         mixed = min(max(mixed, 1), count - 1)

@@ -80,6 +80,8 @@ def test_as_many_are_mixed_as_the_share_of_mixed_batches_says(share, mixed):
     shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
     names = [[name for name, *_ in clip.steps] for clip in shown]
     assert len(shown) == 4 and sum("mixed" in steps for steps in names) == mixed
+    assert preview.mixed_share(config.train) == share
+    assert preview.mixed_share(small_config(train={"mix": "none"}).train) == 0
 
 
 def test_only_what_is_done_is_told_and_the_part_that_is_learned_from_has_its_length():

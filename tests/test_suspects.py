@@ -127,6 +127,7 @@ def grouped():
 def test_one_unusual_source_is_one_finding_and_does_not_fill_the_list():
     first = suspects.one_per_source(grouped())
     assert first["recording_id"].tolist() == ["a", "d", "e"] and first["more"].tolist() == [2, 0, 0]
+    assert suspects.one_per_source(grouped().head(0)).empty
     assert suspects.spread(grouped())["recording_id"].tolist() == ["a", "d", "e", "b", "f", "c"]
 
 
