@@ -45,10 +45,9 @@ def one_per_source(ranked: pd.DataFrame) -> pd.DataFrame:
     Args: ranked table of `rank`. Returns its rows in their order, with `more`: how many others of
         the source are doubted.
     """
-    doubted = ranked["doubt"].ge(DOUBTED).groupby(ranked["group"]).sum()
-    first = ranked.drop_duplicates("group")
-    others = first["group"].map(doubted) - first["doubt"].ge(DOUBTED)
-    return first.assign(more=others.astype(int)).reset_index(drop=True)
+    doubted = ranked["doubt"].ge(DOUBTED).astype(int)
+    others = doubted.groupby(ranked["group"]).transform("sum") - doubted
+    return ranked.assign(more=others).drop_duplicates("group", ignore_index=True)
 
 
 def spread(ranked: pd.DataFrame) -> pd.DataFrame:
