@@ -20,8 +20,9 @@ PAIR_WIDTH = 520  # pixels
 
 
 def say(text: str) -> None:
-    """Show a sentence as text that breaks between words; what is printed breaks inside them."""
-    display(HTML(f"<p>{html.escape(text)}</p>"))
+    """Show a sentence, where there is one, as text that breaks between words; what is printed breaks inside them."""
+    if text:
+        display(HTML(f"<p>{html.escape(text)}</p>"))
 
 
 def absent(why: str) -> HTML:

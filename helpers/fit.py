@@ -41,6 +41,8 @@ class Trainer:
         self.schedule, self.plateau = optimise.make_schedule(self.optimiser, self.planned_steps(), settings)
         self.average = optimise.Average(model, settings.ema) if settings.ema else None
         self.criterion = make_criterion(model, training, settings.balance)
+        shares = training.targets.mean(dim=0, keepdim=True).to(self.device)
+        self.class_shares = perturb.smooth(shares, settings.label_smoothing, self.multilabel)
         self.network = DistributedDataParallel(model.network) if training.share[1] > 1 else model.network
         self.run_step = capture.Captured(self.step, self.changing) if captured else self.step
         self.generator, self.steps, self.history, self.best = torch.Generator(), 0, [], None
@@ -57,8 +59,9 @@ class Trainer:
         """One training step on a batch: alter, mix, LogMel, mask, network, loss, gradients, weights, their average.
 
         Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; pull tensor, how far the
-            average moves; draws the fields of perturb.Draws. Returns its loss, and the share of its clips whose
-            likeliest class is the wanted one, as a tensor [2].
+            average moves; draws the fields of perturb.Draws.
+        Returns a tensor [4]: its loss, the share of its clips whose likeliest class is the wanted
+        one, and the two losses of `scale`.
         """
         self.optimiser.zero_grad()
         found = []
@@ -74,7 +77,7 @@ class Trainer:
         return torch.stack(found).mean(dim=0)
 
     def gradients(self, inputs, wanted, draws):
-        """Add a batch's gradients to those there are; returns its loss and the share that was right, [2]."""
+        """Add a batch's gradients to those there are; returns what `step` does."""
         with torch.no_grad():
             altered = input_steps(inputs, wanted, draws, self.settings, self.multilabel)
             _, inputs, wanted = perturb.last(altered)
@@ -88,7 +91,16 @@ class Trainer:
         loss = self.criterion(logits, wanted)
         self.scaler.scale(loss / self.settings.accumulate).backward()
         right = (logits.argmax(dim=1) == wanted.argmax(dim=1)).float().mean()
-        return torch.stack([loss.detach(), right])
+        return torch.stack([loss.detach(), right, *self.scale(wanted)])
+
+    def scale(self, wanted):
+        """The losses of two answers: the shares of the classes, and the wanted targets [B, C].
+
+        Nothing learned, and everything: mixing and smoothing leave even the second well above 0.
+        """
+        answers = (self.class_shares.expand_as(wanted), wanted)
+        logits = [losses.logits(answer, self.multilabel) for answer in answers]
+        return [self.criterion(answer, wanted) for answer in logits]
 
     def without_sync(self):
         """Where several processes train: gradients stay here until the last part of a step."""
@@ -101,13 +113,18 @@ class Trainer:
         return tensors + ([average for average, _ in self.average.pairs] if self.average else [])
 
     def epoch(self):
-        """One pass over the training batches: mean loss and accuracy, of altered and mixed clips. Raises on NaN."""
+        """One pass over the training batches. Raises FloatingPointError on NaN.
+
+        Returns the mean loss and accuracy, of altered and mixed clips, and `learned`: where the
+        loss lies between those of `scale`, from 0, the shares of the classes, to 1, every mixture
+        named.
+        """
         number, (rank, _) = len(self.history) + 1, self.training.share
         torch.manual_seed(derived(self.seed, number, rank))  # dropout draws from the global generator
         self.training.generator.manual_seed(derived(self.seed, number))
         self.generator.manual_seed(derived(self.seed, number, 1 + rank))
         self.model.train()
-        total = torch.zeros(2, device=self.device)
+        total = torch.zeros(4, device=self.device)
         for inputs, wanted in self.training:
             if inputs.ndim == 3:
                 inputs = perturb.turn_images(inputs, self.settings, self.generator)
@@ -116,9 +133,11 @@ class Trainer:
             total += self.run_step(inputs, wanted, pull, *draws)
             self.schedule.step()
             self.steps += 1
-        loss, right = (total / len(self.training)).tolist()
+        loss, right, blank, perfect = (total / len(self.training)).tolist()
         require_finite(loss, "training")
-        return {"train_loss": loss} | ({} if self.multilabel else {"train_accuracy": right})
+        learned = (blank - loss) / max(1e-9, blank - perfect)
+        record = {"train_loss": loss, "learned": learned}
+        return record | ({} if self.multilabel else {"train_accuracy": right})
 
     # --- to and from a checkpoint --------------------------------------------------------------------------
 

@@ -36,6 +36,16 @@ def loss(logits, targets, balance="none", weights=None, multilabel=False):
     return per_class.sum(dim=1).mean()
 
 
+def logits(targets, multilabel=False):
+    """Logits [B, C] whose probabilities are the targets [B, C], distributions or each in [0, 1].
+
+    >>> wanted = torch.tensor([[0.75, 0.25]])
+    >>> round(float(loss(logits(wanted), wanted)), 4)  # the entropy of the target
+    0.5623
+    """
+    return targets.logit(1e-7) if multilabel else targets.clamp(min=1e-7).log()
+
+
 def class_weights(targets, multilabel=False):
     """Weights [C] that make every class count alike: inversely to its share of the training clips.
 

@@ -24,7 +24,7 @@ import papermill
 import psutil
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import artifacts, boards, config, evaluate, folders, report, stages
+from helpers import artifacts, boards, config, evaluate, folders, report, stages, train
 
 MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
 
@@ -309,6 +309,9 @@ def summary(folder, ran, seconds):
     ]
     if check.get("hidden_test"):
         lines.append(f"  hidden test {_scores(check['hidden_test'], headline)}")
+    history = artifacts.read_json(folder / "history.json")
+    if early := train.still_falling(history, config.Config(**run["config"])):
+        lines.append(f"  training    {early}")
     times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
     lines += [
         f"  submission  {_short(folder / 'submission.csv')} ({check['rows']} rows, {check['kind']})",

@@ -91,6 +91,7 @@ def contents(folder, run):
         "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
         "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
         "gap": compare.gap_in_words(gap, evaluate.headline(config)[0]),
+        "still_falling": train.still_falling(history, config),
         "can_leak": gap["can_leak"],
         "curves": train.curves_in_words(history, config.train),
         "columns": submission.shape[1],

@@ -17,7 +17,7 @@ LOOKED_AT = 200  # recordings whose header is read
 CLIP_SECONDS = (0.5, 5.0)  # the shortest and the longest clip chosen
 HOP_SECONDS = (0.01, 0.032)
 FRAMES = 157  # of a clip, about
-CLIPS_HEARD = 48_000  # by a network in all its epochs, about
+CLIPS_HEARD = 48_000  # of FRAMES by a network in all its epochs, about; of shorter clips more
 EPOCHS = (20, 150)
 LARGE = 10_000  # clips; of larger sets the fewest epochs fall with the root of their size
 KEYS = ("audio.clip_seconds", "features.hop_length", "train.epochs")
@@ -26,8 +26,8 @@ KEYS = ("audio.clip_seconds", "features.hop_length", "train.epochs")
 def settle(values, root, sample_rate):
     """Numbers for the keys that are `auto`.
 
-    Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about FRAMES frames; epochs
-    let a network hear about CLIPS_HEARD clips, and more of a large set. Where nothing can be measured the keys are left
+    Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about
+    FRAMES frames; epochs are those of `epochs`. Where nothing can be measured the keys are left
     out: the defaults hold.
 
     Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None; sample_rate in Hz.
@@ -41,12 +41,12 @@ def settle(values, root, sample_rate):
     longest = statistics.quantiles(seconds, n=10, method="inclusive")[-1]
     given = values["audio.clip_seconds"]
     clip = given if is_size(given) else _between(CLIP_SECONDS, -(-longest // 0.1) * 0.1)
-    hop = _between(HOP_SECONDS, clip / FRAMES) * sample_rate
+    hop = _between(HOP_SECONDS, clip / FRAMES)
     clips = len(paths) * max(1.0, statistics.mean(seconds) / clip)
     chosen = {
         "audio.clip_seconds": round(clip, 1),
-        "features.hop_length": 16 * round(hop / 16),
-        "train.epochs": epochs(clips),
+        "features.hop_length": 16 * round(hop * sample_rate / 16),
+        "train.epochs": epochs(clips, frames=clip / hop),
     }
     return {key: chosen[key] for key in wanted}
 
@@ -60,14 +60,19 @@ def is_size(value):
     return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
-def epochs(clips):
-    """How often a network hears a set of so many clips.
+def epochs(clips, frames=FRAMES):
+    """How often a network hears a set of so many clips of so many frames.
+
+    All sets cost about the same work, but for the smallest, which are heard EPOCHS[1] times, and
+    the largest, which are heard EPOCHS[0] times or, above LARGE clips, fewer.
 
     >>> [epochs(clips) for clips in (100, 400, 2000, 10_000, 100_000)]
     [150, 120, 24, 20, 6]
+    >>> [epochs(clips, frames=60) for clips in (500, 2000, 10_000)]  # of 0.6 s
+    [150, 63, 20]
     """
     fewest = EPOCHS[0] * min(1.0, (LARGE / clips) ** 0.5)
-    return max(1, round(_between((fewest, EPOCHS[1]), CLIPS_HEARD / clips)))
+    return max(1, round(_between((fewest, EPOCHS[1]), CLIPS_HEARD * FRAMES / frames / clips)))
 
 
 def durations(paths):

@@ -1,5 +1,6 @@
 """The real notebooks, run by the real runner on a tiny configuration, and their files read back."""
 
+import html
 import json
 import os
 import re
@@ -82,7 +83,7 @@ def test_the_submission_has_a_row_for_every_test_file_also_the_broken_one(demo, 
 
 def test_the_report_stands_alone(demo):
     page = (demo / "report.html").read_text(encoding="utf-8")
-    assert "Smoke run" in page and "Synthetic data" in page
+    assert "Smoke run" in page and "Synthetic data" in page and "still falling" not in page
     assert "http://" not in page and "https://" not in page and str(demo) not in page
     assert page.count("<audio") >= 10
 
@@ -336,17 +337,22 @@ def own_folder(root):
     return root
 
 
-def test_a_users_folder_works_the_same_way(home, tmp_path, monkeypatch):
+def test_a_users_folder_works_the_same_way(home, tmp_path, monkeypatch, capsys):
     own_folder(tmp_path / "my data")
     monkeypatch.chdir(tmp_path)
     Path("my.yaml").write_text("audio: {sample_rate: 8000, clip_seconds: 1}\nsplit: {folds: 3}\n")
     settings = TINY + " features.n_mels=32 submit.model=svm evaluate.bootstrap_samples=100"
+    settings += " train.epochs=2"  # too few, which is said
     folder, _ = pipeline.run_all(preset="my.yaml", data="my data", run="mine", settings=settings)
     submission = pd.read_csv(folder / "submission.csv", dtype=str)
     assert list(submission) == ["ID", "Class"]
     assert submission["ID"].tolist() == ["clip 2", "clip 0", "clip 3", "clip 1"]
     assert set(submission["Class"]) <= {"Katze", "vélo à main", "Zug 3"}
     assert artifacts.read_json(folder / "metrics.json")["n_recordings"] == 18
+    notebook = (folder / "notebooks" / "05_train_cnn.ipynb").read_text(encoding="utf-8")
+    report = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
+    for page in (capsys.readouterr().out, notebook.replace('\\"', '"'), report):
+        assert "still falling after 2 epochs" in page and 'SET="train.epochs=4"' in page
 
 
 def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, capsys):

@@ -72,8 +72,8 @@ def test_steps_on_one_batch_lower_its_loss(clips):
     inputs, wanted = next(iter(data(clips, config, [1, 2])))
     draws = fit.draw_parts(len(inputs), config.train, torch.Generator())
     steps = [one.step(inputs, wanted, torch.tensor(0.0), *draws).tolist() for _ in range(6)]
-    found = [loss for loss, _ in steps]
-    assert all(0 <= right <= 1 for _, right in steps)
+    found = [loss for loss, *_ in steps]
+    assert all(0 <= right <= 1 for _, right, *_ in steps)
     assert found[1] < found[0] and found[-1] < 0.7 * found[0]
 
 
@@ -178,6 +178,20 @@ def test_two_tones_are_learned_in_every_number_format(clips, precision):
     model, history = fitted(clips, config)
     assert max(record["validation_accuracy"] for record in history) == 1
     assert all(value.dtype in (torch.float32, torch.int64) for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("mix", ["none", "mixup", "between_class"])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_losss_scale_goes_from_the_shares_of_classes_to_the_wanted_answer(clips, mix, several):
+    """Who answers with the shares has learned 0, who names every mixture has learned 1."""
+    settings = {**QUIET, "mix": mix, "label_smoothing": 0.1}
+    one = trainer(clips, small_config(train=settings, data={"multilabel": several}))
+    wanted = perturb.smooth(one.training.targets[:8], 0.1, several)
+    blank, perfect = one.scale(wanted)
+    shares = losses.logits(one.class_shares.expand_as(wanted), several)
+    assert blank == one.criterion(shares, wanted) and perfect < blank
+    nudged = losses.logits(wanted, several) + torch.linspace(-0.5, 0.5, wanted.shape[1])
+    assert one.criterion(nudged, wanted) > perfect
 
 
 # --- an epoch, fit -----------------------------------------------------------------------------------------

@@ -110,6 +110,47 @@ def test_cross_validation_predicts_every_training_clip_once_and_saves_each_fold(
     assert {record["fold"] for record in history} == {1, 2, 3} and not any("seed" in record for record in history)
 
 
+def records(*curves):
+    """A history of one network per fold, of what it had learned after each of its epochs."""
+    networks = enumerate(curves, 1)
+    return [{"fold": fold, "learned": share} for fold, curve in networks for share in curve]
+
+
+RISING, ENOUGH = np.linspace(0.1, 0.6, 24), np.linspace(0.1, 0.75, 24)
+FLAT = np.minimum(np.linspace(0.1, 2, 24), 0.5)
+EARLY = [[RISING], [RISING, RISING, FLAT], [RISING, RISING[:9]], [RISING[:2]], [RISING[:1]]]
+
+
+@pytest.mark.parametrize("curves", EARLY)
+def test_a_training_whose_loss_was_still_falling_is_said_with_what_to_set(curves):
+    epochs = len(curves[0])
+    config = small_config(train={"epochs": epochs})
+    said = train.still_falling(records(*curves), config)
+    assert f'SET="train.epochs={2 * epochs}"' in said and f"after {epochs} epochs" in said
+    assert said == train.still_falling(pd.DataFrame(records(*curves)), config)
+
+
+@pytest.mark.parametrize("curves", [[ENOUGH], [FLAT], [RISING, FLAT], [RISING[:9]], []])
+def test_a_training_that_learned_enough_or_no_more_or_was_cut_short_is_not(curves):
+    """Half of the networks is no majority; nine of 24 epochs: a limit in time, or patience."""
+    assert train.still_falling(records(*curves), small_config(train={"epochs": 24})) == ""
+
+
+def test_smoke_runs_and_histories_of_before_say_nothing_of_their_length():
+    config = small_config(train={"epochs": 24})
+    assert train.still_falling(records(RISING), config.model_copy(update={"fast": True})) == ""
+    assert train.still_falling([{"fold": 1, "train_loss": 2.0}], config) == ""
+
+
+def test_what_two_tones_teach_is_learned_and_two_epochs_of_it_are_not(clips, tmp_path):
+    """Real histories, as the notebook judges them."""
+    packed, rows = clips
+    for epochs, early in ((2, True), (15, False)):
+        config = small_config(train={"epochs": epochs, "select": "last"}, split={"test_folds": 1})
+        _, history = train.cross_validate(packed, rows, config, tmp_path / str(epochs), "cpu")
+        assert bool(train.still_falling(history, config)) == early
+
+
 def test_the_kept_epochs_are_one_record_per_fold():
     kept = [True, False, False, True]
     history = pd.DataFrame({"fold": [1, 1, 2, 2], "epoch": [1, 2, 1, 2], "kept": kept})
