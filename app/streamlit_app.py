@@ -178,9 +178,18 @@ def trust(run):
     """What the run knows, how well it did on recordings it was not trained on, and whether that means anything."""
     if run.marks:
         st.badge(" · ".join(run.marks) + ": its scores say little", color="orange", icon=":material/science:")
+    for caution in read_cautions(run.folder):
+        st.error(plain(caution.says), icon=":material/warning:")
     st.markdown(measured(*run.score) if run.score else "How often it is right was not measured: notebook 07 does.")
     more = f" and {len(run.labels) - SHOWN_CLASSES} more" if len(run.labels) > SHOWN_CLASSES else ""
     st.caption(f"Knows {len(run.labels)} classes: {plain(', '.join(run.labels[:SHOWN_CLASSES]))}{more}.")
+
+
+def read_cautions(folder):
+    """What speaks against a run's results so strongly that they should not be used as they are."""
+    from helpers import cautions
+
+    return [caution for caution in cautions.of(folder) if caution.level == "red"]
 
 
 def measured(name, score):

@@ -48,6 +48,7 @@ preview      what a training step makes of clips, shown before anything is learn
 table_network  a dense network on the feature table
 classic      models on the feature table: scikit-learn, XGBoost, the dense network
 scoring      metrics as plain arithmetic on arrays
+intervals    how far a score, or the difference of two, may be off
 decisions    from probabilities to answers: recordings, thresholds, mistakes
 evaluate     metrics as flat dicts, with an interval on every number
 predict      the bundle: waveform in, probabilities out
@@ -57,6 +58,7 @@ ablation     what each ingredient of the recipe is worth, likewise
 metadata     what is known of recordings without hearing them, as numbers
 audit        shortcuts: what can be told of the class, or of the test side, without listening
 suspects     labels in doubt, ranked from out-of-fold probabilities
+cautions     what should worry whoever reads a run's scores
 row_ids      the rows that a submission may have, and their ids
 contract     what a submission must look like: header, rows, shape
 submit       predictions to a checked submission

@@ -114,7 +114,7 @@ def measure(folder, config, seeds=1, only=()):
     found = []
     for name, setting, value in tried:
         toggled, seconds = predictions(folder, packed, rows, vary(config, setting, value), seeds)
-        change = ledger.paired_change(reference, toggled, config)
+        change = evaluate.paired_change(reference, toggled, config)
         on = any((name, setting, value) == (word, key, off) for word, key, off, _ in INGREDIENTS)  # and is taken out
         words = {"step": name, "setting": in_words(value_of(config, setting)), "tried": in_words(value)}
         low, high = change["change_low"], change["change_high"]

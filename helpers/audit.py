@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
-from helpers import evaluate, metadata, targets
+from helpers import intervals, metadata, targets
 
 CHANCE = 0.5
 FALSE_ALARMS = 0.05  # share of the audits of innocent data that may flag anything
@@ -119,7 +119,7 @@ def _joined(recordings, folds, how):
 
 def _exam(asks, rows, truth, names, strata, fold, limits, seed, n_samples):
     group, present = pd.factorize(rows["group"])
-    draws = evaluate.bootstrap_weights(len(present), n_samples, seed).astype(np.float32)
+    draws = intervals.bootstrap_weights(len(present), n_samples, seed).astype(np.float32)
     return Exam(asks, truth, names, np.asarray(strata), np.asarray(fold, dtype=float), group, draws, limits, seed)
 
 
@@ -142,35 +142,51 @@ def out_of_fold(values, exam):
     return answers
 
 
-def auc_influence(positive, score):
-    """Area under the ROC curve, and how far each row moves it: (float, [n] that sums to 0).
+def auc_influence(positive, score, fold=None):
+    """Area under the ROC curve within the folds, and how far each row moves it: (float, [n] that sums to 0).
+
+    Only rows of one fold are ranked against each other. Each fold has its own forest, and where a class is frequent in
+    a fold it was rare in what that forest learned from: across folds, answers of pure noise rank below chance.
 
     To first order a bootstrap sample's area is the area plus each row's influence as often as it is drawn, so all
     classes of thousands of recordings cost one product of matrices (DeLong et al. 1988, doi:10.2307/2531595; with
-    groups Obuchowski 1997, doi:10.2307/2533958). Args: positive bool [n], neither all nor none; score [n].
+    groups Obuchowski 1997, doi:10.2307/2533958). Args: positive bool [n]; score [n]; fold [n] or None for one. Where
+    no fold has both sides the area is 0.5: nothing is told.
     """
-    placement, rank = np.empty(len(score)), rankdata(score)
-    n_positive, n_negative = positive.sum(), (~positive).sum()
-    placement[positive] = (rank[positive] - rankdata(score[positive])) / n_negative
-    placement[~positive] = 1 - (rank[~positive] - rankdata(score[~positive])) / n_positive
-    area = placement[positive].mean()
-    return area, (placement - area) / np.where(positive, n_positive, n_negative)
+    fold = np.zeros(len(score)) if fold is None else fold
+    rows = pd.DataFrame({"score": score, "fold": fold, "positive": positive})
+    own_side = rows.groupby(["fold", "positive"])["score"]
+    outranked = rows.groupby("fold")["score"].rank() - own_side.rank()  # of the other side, ties half
+    others = rows.groupby("fold")["score"].transform("size") - own_side.transform("size")
+    won = outranked.where(rows["positive"], others - outranked)
+    pairs = others[positive].sum()
+    area = won[positive].sum() / pairs if pairs else CHANCE
+    return area, ((won - area * others) / max(pairs, 1)).to_numpy()
 
 
 def _ask(facts, exam):
     """The areas of the mean over the classes and of each class: table [1 + C] of value, low, high and sigmas."""
     answers = out_of_fold(facts.to_numpy(), exam)
-    areas, influences = zip(*map(auc_influence, exam.truth.T, answers.T), strict=True)
+    told = [auc_influence(*columns, exam.fold) for columns in zip(exam.truth.T, answers.T, strict=True)]
+    areas, influences = zip(*told, strict=True)
     value, rows = np.append(np.mean(areas), areas), np.column_stack([np.mean(influences, axis=0), *influences])
     by_group = pd.DataFrame(rows.astype(np.float32)).groupby(exam.group).sum().to_numpy()
     samples = np.clip(value + exam.draws @ by_group, 0, 1)
     yes, no = (pd.DataFrame(t).groupby(exam.group).any().sum().to_numpy() for t in (exam.truth, ~exam.truth))
     luck = (yes + no + 1) / (12 * yes * no)  # variance of the area if nothing is told (Mann & Whitney 1947)
     luck = np.append(luck.mean() / max(len(luck) - 1, 1), luck)
-    # A coin thrown 1 / (4 luck) times has as much luck: the trials of Wilson's interval, for areas of exactly 1.
-    low, high = evaluate.bounds(value, samples, np.minimum(0.25 / luck, exam.draws.shape[1]))
+    # All recordings are asked by forests that have learned nearly the same, and share their luck: the interval is at
+    # least as wide as that of a coin thrown 1 / (4 luck) times, which has as much luck.
+    low, high = intervals.bounds(value, samples, _sizes(exam), most=0.25 / luck)
     sigmas = (value - CHANCE) / np.sqrt(np.maximum(luck, samples.var(axis=0)))
     return pd.DataFrame({"value": value, "low": low, "high": high, "sigmas": sigmas}).round(5)
+
+
+def _sizes(exam):
+    """Recordings of each group: all, and of each class the smaller of its two sides: [groups, 1 + C]."""
+    rarer = np.where(exam.truth.mean(axis=0) > 0.5, ~exam.truth, exam.truth)
+    counted = np.column_stack([np.ones(len(rarer)), rarer])
+    return pd.DataFrame(counted).groupby(exam.group).sum().to_numpy()
 
 
 def _audit(facts, exam):

@@ -30,6 +30,13 @@ def absent(why: str) -> HTML:
     return HTML(f"{ABSENT}{html.escape(why)}</p>")
 
 
+CAUTION = "border-radius:12px;padding:12px 18px;margin:0 0 12px;color:#22303C;font-family:system-ui,sans-serif;"
+LEVELS = {
+    "red": "background:#fdeae4;border:1px solid #D55E00",
+    "amber": "background:#fff6e0;border:1px solid #f0d9a0",
+}
+
+
 def player(waveform, sample_rate):
     """An audio player (IPython.display.Audio) whose sound travels inside the page, as MP3 with a peak of at most 1."""
     sound = Audio(data=audio.encode_mp3(np.asarray(waveform, dtype=np.float32), sample_rate))
@@ -107,6 +114,15 @@ def table(frame, precision=2, **formats):
     for column, how in spaced.items():
         styler = styler.format(how, subset=[column], escape="html")
     return styler
+
+
+def cautions(found):
+    """Boxes, red or amber, with what should worry a reader: an HTML object. Args: found list of cautions.Caution."""
+    boxes = []
+    for caution in found:
+        style = CAUTION + LEVELS[caution.level]
+        boxes.append(f"<div class='caution {caution.level}' style='{style}'>{html.escape(caution.says)}</div>")
+    return HTML("".join(boxes) or "<em>No caution: nothing in this run's own numbers speaks against its scores.</em>")
 
 
 def clip_card(title, waveform, config, note=""):

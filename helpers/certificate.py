@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from helpers import artifacts, split, targets
+from helpers.targets import counted
 
 
 def state(clips, how, how_groups, formed=None):
@@ -147,7 +148,10 @@ def main(arguments=None):
         print(error, file=sys.stderr)
         return 1
     if found:
-        print(f"{folder.name}: {len(found)} contradictions\n  " + "\n  ".join(found[:20]), file=sys.stderr)
+        print(
+            f"{folder.name}: {counted(len(found), 'contradiction', 'contradictions')}\n  " + "\n  ".join(found[:20]),
+            file=sys.stderr,
+        )
         return 1
     stated = artifacts.read_json(folder / "split_certificate.json")
     print(f"{folder.name}: 0 of {stated['n_groups']} groups cross {len(stated['folds'])} folds ({stated['how_folds']})")

@@ -13,6 +13,7 @@ import pandas as pd
 from helpers import row_ids, tables
 from helpers.row_ids import SubmissionError
 from helpers.settings import Submit
+from helpers.targets import counted
 
 SEPARATORS = (" ", ",", ";", "|")
 SHOWN = 10  # ids that a message names
@@ -46,7 +47,9 @@ def find_sample(root):
     if sample.shape[1] < 2:
         raise SubmissionError(f"{found[0].name} has the columns {list(sample)}; expected an id and a label, or classes")
     if repeated := sample.iloc[:, 0][sample.iloc[:, 0].duplicated()].unique().tolist():
-        raise SubmissionError(f"{found[0].name} asks for {len(repeated)} ids twice: {_some(repeated)}.")
+        raise SubmissionError(
+            f"{found[0].name} asks for {counted(len(repeated), 'id', 'ids')} twice: {_some(repeated)}."
+        )
     return sample
 
 
@@ -74,7 +77,8 @@ def draw_up(root, recordings, classes, config, sample=None):
     rows, notes = (rows, ()) if sample is None else _reconcile(rows, sample, recordings, config, shape)
     if (repeated := rows["id"][rows["id"].duplicated()]).size:
         raise SubmissionError(
-            f"{repeated.nunique()} ids name several files: {_some(repeated.unique())}. See submit.id."
+            f"{counted(repeated.nunique(), 'id names', 'ids name')} several files: "
+            f"{_some(repeated.unique())}. See submit.id."
         )
     several = config.data.multilabel
     return Contract(
@@ -106,7 +110,8 @@ def _check_heard(rows, recordings, config, sample):
     unheard = asked.loc[asked["recording_id"].eq(""), "id"].tolist()
     if unheard and (len(recordings) or not config.data.allow_empty_test):
         raise SubmissionError(
-            f"{len(unheard)} rows of {config.submit.rows_csv} name files that are not there ({_some(unheard)})."
+            f"{counted(len(unheard), 'row', 'rows')} of {config.submit.rows_csv}: the file is not there "
+            f"({_some(unheard)})."
         )
 
 
@@ -173,8 +178,9 @@ def _header(classes, config, sample, shape):
         lacking, foreign = sorted(set(columns) - set(sample.columns)), sorted(set(sample.columns[1:]) - set(columns))
         raise SubmissionError(
             f"The sample submission has {len(sample.columns) - 1} columns beside its id, which are not the "
-            f"{len(classes)} classes of the training data: {len(lacking)} classes without a column "
-            f"({_some(lacking)}), {len(foreign)} columns that are no class ({_some(foreign)})."
+            f"{len(classes)} classes of the training data: "
+            f"{counted(len(lacking), 'class', 'classes')} without a column ({_some(lacking)}), "
+            f"{counted(len(foreign), 'column that is', 'columns that are')} no class ({_some(foreign)})."
         )
     if shape != "wide" and sample.shape[1] != 2:
         raise SubmissionError(f"submit.shape={shape} has two columns; the sample has {', '.join(sample)}.")
@@ -195,7 +201,7 @@ def _reconcile(rows, sample, recordings, config, shape):
     asked = set(rows.loc[rows["id"].isin(wanted), "label"])
     if shape == "long" and asked and (dropped := set(rows["label"]) - asked):
         rows = rows[rows["label"].isin(asked)]
-        notes.append(f"{len(dropped)} classes are not asked for: {_some(sorted(dropped))}.")
+        notes.append(f"{counted(len(dropped), 'class is', 'classes are')} not asked for: {_some(sorted(dropped))}.")
     missing, extra = wanted[~wanted.isin(rows["id"])].tolist(), rows.loc[~rows["id"].isin(wanted), "id"].tolist()
     if (missing or extra) and config.submit.rows_from == "files":
         order = pd.Series(range(len(wanted)), wanted)
@@ -211,12 +217,13 @@ def _reconcile(rows, sample, recordings, config, shape):
 
 def _difference(missing, extra, rows, recordings, config):
     """Which of the two is wrong, the sample or the folder, in words."""
-    unit = "windows" if config.audio.test_windows else "files"
+    unit = "window" if config.audio.test_windows else "file"
     lines = ["The sample submission and the test files do not match."]
     if missing:
-        lines.append(f"{len(missing)} ids of the sample have no file ({_some(missing)}).")
+        ids = counted(len(missing), "id of the sample has", "ids of the sample have")
+        lines.append(f"{ids} no file ({_some(missing)}).")
     if extra:
-        lines.append(f"{len(extra)} {unit} have no row in the sample ({_some(extra)}).")
+        lines.append(f"{counted(len(extra), f'{unit} has', f'{unit}s have')} no row in the sample ({_some(extra)}).")
     if not missing and extra:
         lines.append("Every row of the sample has its file, so the sample is out of date: submit.rows_from=files.")
     elif missing and not extra:

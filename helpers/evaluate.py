@@ -1,8 +1,7 @@
 """Metrics as flat dicts, with an interval on every number.
 
 Conventions: a table of predictions has a row per recording with label, predicted and one probability column per
-class, out of fold. Intervals are 95 % percentile intervals of a bootstrap that draws whole groups, because
-recordings of one source are not independent (Efron & Tibshirani 1993, chapter 13).
+class, out of fold. Intervals hold 95 %, see ``intervals``; two models are compared on the same recordings, paired.
 """
 
 from functools import partial
@@ -10,15 +9,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from helpers import decisions, scoring, targets
+from helpers import artifacts, decisions, intervals, scoring, targets
 
-LEVEL = 0.95
 # What stands first, and what leaderboard.csv holds of each model: for one label per recording, and for several.
 HEADLINE = {False: ("accuracy", "macro_f1"), True: ("macro_average_precision", "lwlrap")}
 LEADERBOARD = {
     False: ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall"),
     True: ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match"),
 }
+DIFFERENCE = "difference"  # to the best model of a leaderboard, paired: at most 0
 SPELLED = {"map_at_k": "MAP@k", "cmap": "padded cmAP", "roc_auc": "ROC AUC", "row_f1": "row-wise F1"}
 AGGREGATED = {
     "mean": "a recording's clips averaged",
@@ -55,29 +54,7 @@ def protocol(n_folds, config):
     words = [f"{pooled}, {AGGREGATED[config.model.aggregate]}.", chosen[config.train.select]]
     if config.data.multilabel:
         words.append("A class is said where its probability reaches a threshold chosen on the other folds.")
-    return " ".join([*words, "Intervals: 95 % bootstrap over sources."])
-
-
-def bootstrap_weights(n_groups, n_samples, seed):
-    """How often each group is drawn in each bootstrap sample: [samples, groups], rows sum to n_groups."""
-    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_samples)
-
-
-def bounds(value, samples, n_groups):
-    """95 % percentile interval of bootstrap samples [samples, ...]; Wilson's over groups where none of them varies.
-
-    A bootstrap cannot imagine a mistake that it has not seen: a class without one would get the interval 100-100 %.
-    """
-    low, high = np.nanquantile(np.asarray(samples, dtype=float), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    wilson_low, wilson_high = scoring.wilson(np.clip(value, 0, 1), np.maximum(n_groups, 1))
-    certain = low == high
-    return np.where(certain, wilson_low, low), np.where(certain, np.minimum(wilson_high, 1), high)
-
-
-def interval(value, samples, n_groups):
-    """A value with its 95 % interval: {"value", "low", "high"}, fractions."""
-    low, high = bounds(value, samples, n_groups)
-    return {"value": round(float(value), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+    return " ".join([*words, "Intervals: 95 %, by bootstrap over sources and Student's t."])
 
 
 def summary(predictions, n_samples=2000, seed=0, multilabel=False, metric="auto", k=3):
@@ -86,13 +63,13 @@ def summary(predictions, n_samples=2000, seed=0, multilabel=False, metric="auto"
     Args: predictions; n_samples of the bootstrap; seed; multilabel; metric and k as in the config's Evaluate section:
         the competition's metric is among those returned.
     """
-    weights = bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
+    weights = intervals.bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
     if multilabel:
         found = _intervals(scoring.tagging_scores, predictions, weights)
     else:
         found = _label_summary(predictions, weights)
     if metric not in ("auto", *found):
-        found |= _intervals(partial(_competition_score, metric, k), predictions, weights)
+        found |= _intervals(partial(_one_score, metric, k), predictions, weights)
     return found
 
 
@@ -115,13 +92,23 @@ def over_seeds(table, clips, config):
     return {"metric": metric, "mean": round(mean, 5), "sd": round(deviation, 5), "seeds": len(scores)}
 
 
-def _competition_score(metric, k, truth, said, probabilities, weights):
-    """{metric: [samples]} for the metrics of competitions that not every summary holds."""
-    if metric in ("accuracy", "row_f1"):
-        score = {"accuracy": scoring.exact_match, "row_f1": scoring.row_f1}[metric]
-        return {metric: score(truth, said, weights)}
-    score = {"map_at_k": partial(scoring.map_at_k, k=k), "lwlrap": scoring.lwlrap, "cmap": scoring.cmap}[metric]
-    return {metric: score(truth, probabilities, weights)}
+def _one_score(metric, k, truth, said, probabilities, weights):
+    """{metric: [samples]} of a metric by name, also one that only competitions ask for."""
+    by_answer = {
+        "accuracy": scoring.exact_match,
+        "macro_f1": scoring.macro_f1,
+        "row_f1": scoring.row_f1,
+    }
+    by_rank = {
+        "macro_average_precision": partial(scoring.macro, scoring.average_precision),
+        "roc_auc": partial(scoring.macro, scoring.auc),
+        "map_at_k": partial(scoring.map_at_k, k=k),
+        "lwlrap": scoring.lwlrap,
+        "cmap": scoring.cmap,
+    }
+    if metric in by_answer:
+        return {metric: by_answer[metric](truth, said, weights)}
+    return {metric: by_rank[metric](truth, probabilities, weights)}
 
 
 def _label_summary(predictions, weights):
@@ -130,10 +117,10 @@ def _label_summary(predictions, weights):
     (hits, true, said), drawn = (table.sum(0) for table in counts), [weights @ table for table in counts]
     point = {**scoring.scores(hits, true, said), **scoring.extreme_recalls(hits, true, true)}
     samples = {**scoring.scores(*drawn), **scoring.extreme_recalls(*drawn[:2], true)}
-    n_groups = dict.fromkeys(point, weights.shape[1])
+    sizes = dict.fromkeys(point, counts[1].sum(axis=1))
     for name, size in (("minority_recall", true[true > 0].min()), ("majority_recall", true.max())):
-        n_groups[name] = int(counts[1][:, true == size].any(axis=1).sum())
-    result = {name: interval(value, samples[name], n_groups[name]) for name, value in point.items()}
+        sizes[name] = counts[1][:, true == size].sum(axis=1)
+    result = {name: intervals.interval(value, samples[name], sizes[name]) for name, value in point.items()}
     return {**result, "roc_auc": auc_interval(predictions, labels, weights)}
 
 
@@ -141,8 +128,8 @@ def _intervals(score, predictions, weights):
     """Each metric that score(truth, said, probabilities, weights of the rows) returns by name, with its interval."""
     arrays, group = _arrays(predictions), pd.factorize(predictions["group"])[0]
     point = score(*arrays, np.ones((1, len(group))))
-    samples = _drawn(partial(score, *arrays), weights, group)
-    return {name: interval(value[0], samples[name], weights.shape[1]) for name, value in point.items()}
+    samples, sizes = _drawn(partial(score, *arrays), weights, group), np.bincount(group)
+    return {name: intervals.interval(value[0], samples[name], sizes) for name, value in point.items()}
 
 
 def _arrays(predictions):
@@ -168,7 +155,7 @@ def auc_interval(predictions, labels, weights):
     """Macro one-against-rest area under the ROC curve, classes without recordings left out, with its interval."""
     group = pd.factorize(predictions["group"])[0]
     samples = _drawn(lambda rows: {"roc_auc": macro_auc(predictions, labels, rows)}, weights, group)
-    return interval(macro_auc(predictions, labels), samples["roc_auc"], weights.shape[1])
+    return intervals.interval(macro_auc(predictions, labels), samples["roc_auc"], np.bincount(group))
 
 
 def macro_auc(predictions, labels, weights=None):
@@ -183,19 +170,19 @@ def macro_auc(predictions, labels, weights=None):
 
 def per_class(predictions, n_samples=2000, seed=0, multilabel=False):
     """Table of precision, recall and F1 per class with support; recall, or with several labels per recording average
-    precision, with its interval. Worst first."""
+    precision, with its interval, and the sources that the class comes from. Worst first."""
     if multilabel:
         return _tags(predictions, n_samples, seed)
     labels = decisions.class_columns(predictions)
     counts = decisions.group_counts(predictions, labels)
-    weights = bootstrap_weights(len(counts[0]), n_samples, seed)
+    weights = intervals.bootstrap_weights(len(counts[0]), n_samples, seed)
     hits, true, said = (table.sum(0) for table in counts)
     with np.errstate(invalid="ignore"):
         recalls = (weights @ counts[0]) / (weights @ counts[1])
-    groups_with_class = (counts[1] > 0).sum(0)
-    table = pd.DataFrame({"label": labels, "recordings": true.astype(int), "precision": hits / np.maximum(said, 1)})
+    table = pd.DataFrame({"label": labels, "recordings": true.astype(int), "sources": (counts[1] > 0).sum(axis=0)})
+    table["precision"] = hits / np.maximum(said, 1)
     table["recall"] = hits / np.maximum(true, 1)
-    table["recall_low"], table["recall_high"] = bounds(table["recall"].to_numpy(), recalls, groups_with_class)
+    table["recall_low"], table["recall_high"] = intervals.bounds(table["recall"], recalls, counts[1])
     table["f1"] = 2 * hits / np.maximum(true + said, 1)
     return table.sort_values("recall", ignore_index=True)
 
@@ -203,18 +190,72 @@ def per_class(predictions, n_samples=2000, seed=0, multilabel=False):
 def _tags(predictions, n_samples, seed):
     truth, said, probabilities = _arrays(predictions)
     precisions = partial(scoring.each_class, scoring.average_precision, truth, probabilities)
-    weights = bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
-    samples = _drawn(lambda rows: {"each": precisions(rows)}, weights, pd.factorize(predictions["group"])[0])["each"]
+    group = pd.factorize(predictions["group"])[0]
+    weights = intervals.bootstrap_weights(group.max() + 1, n_samples, seed)
+    samples = _drawn(lambda rows: {"each": precisions(rows)}, weights, group)["each"]
+    sizes = pd.DataFrame(truth).groupby(group).sum().to_numpy()
     table = pd.DataFrame({"label": decisions.class_columns(predictions), "recordings": truth.sum(axis=0)})
+    table["sources"] = (sizes > 0).sum(axis=0)
     table["average_precision"] = precisions(np.ones((1, len(truth))))[0]
-    groups_with_class = [predictions.loc[with_class, "group"].nunique() for with_class in truth.T]
-    low, high = bounds(table["average_precision"].to_numpy(), samples, np.array(groups_with_class))
+    low, high = intervals.bounds(table["average_precision"], samples, sizes)
     table["average_precision_low"], table["average_precision_high"] = low, high
     hits = (truth & said).sum(axis=0)
     table["precision"] = hits / np.maximum(said.sum(axis=0), 1)
     table["recall"] = hits / np.maximum(truth.sum(axis=0), 1)
     table["f1"] = 2 * hits / np.maximum(truth.sum(axis=0) + said.sum(axis=0), 1)
     return table.sort_values("average_precision", ignore_index=True)
+
+
+# --- two sides, paired -------------------------------------------------------------------------------------
+
+
+def draws(predictions, config):
+    """How often each group counts: [1 + samples, groups]. First each once, then the draws of the bootstrap."""
+    n_groups = predictions["group"].nunique()
+    drawn = intervals.bootstrap_weights(n_groups, config.evaluate.bootstrap_samples, config.seed)
+    return np.concatenate([np.ones((1, n_groups), dtype=drawn.dtype), drawn])
+
+
+def score_samples(predictions, weights, metric, k=3):
+    """A metric by name where group g counts weights[:, g] times: float [samples].
+
+    Args: predictions table, groups numbered in the order of their first rows; weights [samples, groups]; metric such as
+        the first of the headline; k of map_at_k.
+    """
+    score = partial(_one_score, metric, k, *_arrays(predictions))
+    return _drawn(score, weights, pd.factorize(predictions["group"])[0])[metric]
+
+
+def paired_change(reference, toggled, config):
+    """The change of the score with its 95 % interval, from the same draws of whole groups for both sides.
+
+    Args: reference, toggled lists of tables of predictions, one per seed; config. The metric is the first of the usual
+    headline. Returns a dict: reference, toggled, change, change_low, change_high, seeds_sd. Raises StageError where the
+    recordings of the two sides differ.
+    """
+    _require_same_recordings([*reference, *toggled], "the two sides were not tested on the same recordings")
+    metric, weights = HEADLINE[config.data.multilabel][0], draws(reference[0], config)
+    before = np.stack([score_samples(table, weights, metric) for table in reference])
+    after = np.stack([score_samples(table, weights, metric) for table in toggled])
+    change = after - before
+    found = intervals.difference(change.mean(axis=0), group_sizes(reference[0]))
+    spread = change[:, 0].std(ddof=1) if len(change) > 1 else 0.0
+    means = {"reference": before[:, 0].mean(), "toggled": after[:, 0].mean(), "seeds_sd": spread}
+    means = {name: round(float(value), 5) for name, value in means.items()}
+    return {**means, "change": found["value"], "change_low": found["low"], "change_high": found["high"]}
+
+
+def group_sizes(predictions):
+    """Recordings of each group, numbered in the order of their first rows: int [groups]."""
+    return np.bincount(pd.factorize(predictions["group"])[0])
+
+
+def _require_same_recordings(tables, message):
+    names = [table["recording_id"].tolist() for table in tables]
+    artifacts.require(all(name == names[0] for name in names), message)
+
+
+# --- in words ----------------------------------------------------------------------------------------------
 
 
 def percent(entry):
@@ -224,6 +265,16 @@ def percent(entry):
     '93.1 % (90.0–95.4)'
     """
     return f"{100 * entry['value']:.1f} % ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
+
+
+def points(value, low, high):
+    """A difference of two scores with its interval, in points.
+
+    >>> points(-0.0499, -0.0921, -0.0001)
+    '-5.0 (-9.2 to +0.0)'
+    """
+    signed = [f"{round(100 * number, 1) + 0.0:+.1f}" for number in (value, low, high)]  # + 0.0: no negative zero
+    return "{} ({} to {})".format(*signed)
 
 
 def in_words(metric):
@@ -238,11 +289,14 @@ def in_words(metric):
 def metrics(predictions, clip_predictions, protocol, config):
     """What metrics.json holds: protocol, counts, each headline metric per recording with its interval; clips second."""
     several, first, clips = config.data.multilabel, headline(config), scores_of(clip_predictions, config)
+    classes, n_groups = decisions.class_columns(predictions), int(predictions["group"].nunique())
+    answers = targets.matrix(predictions["predicted"], classes).sum(axis=0)
     return {
-        "protocol": protocol,
+        "protocol": f"{protocol} {intervals.few_sources(n_groups)}".strip(),
         "n_recordings": len(predictions),
-        "n_groups": int(predictions["group"].nunique()),
-        "n_classes": len(decisions.class_columns(predictions)),
+        "n_groups": n_groups,
+        "n_classes": len(classes),
+        "never_predicted": [name for name, count in zip(classes, answers, strict=True) if not count],
         "headline": list(first),
         **({"k": config.evaluate.k} if "map_at_k" in first else {}),
         **scores_of(predictions, config),
@@ -260,16 +314,34 @@ def chance(predictions, multilabel=False):
     return {"majority_class_accuracy": round(float(predictions["label"].value_counts(normalize=True).iloc[0]), 5)}
 
 
+def leaderboard(scored, costs, config):
+    """leaderboard.csv: a row per model, the best first, with what it scores less than the best.
+
+    The models answered the same recordings, so the difference is paired: its interval comes from the same draws of
+    whole groups for both. Args: scored tables of predictions by the model's name; costs dicts by its name; config.
+    """
+    _require_same_recordings(scored.values(), "the models were not tested on the same recordings")
+    metric, any_table = headline(config)[0], next(iter(scored.values()))
+    weights, sizes = draws(any_table, config), group_sizes(any_table)
+    samples = {name: score_samples(table, weights, metric, config.evaluate.k) for name, table in scored.items()}
+    best, rows = max(samples.values(), key=lambda drawn: drawn[0]), []
+    for name, table in scored.items():
+        paired = _flat(DIFFERENCE, intervals.difference(samples[name] - best, sizes))
+        rows.append(leaderboard_row(name, table, config, **paired, **costs[name]))
+    return pd.DataFrame(rows).sort_values(metric, ascending=False, kind="stable", ignore_index=True)
+
+
 def leaderboard_row(name, predictions, config, **costs):
     """A row of leaderboard.csv: the metrics with their intervals, what decides first, then the model's costs."""
     found, row = scores_of(predictions, config), {"model": name}
     for metric in leaderboard_metrics(config):
-        row |= {
-            metric: found[metric]["value"],
-            f"{metric}_low": found[metric]["low"],
-            f"{metric}_high": found[metric]["high"],
-        }
+        row |= _flat(metric, found[metric])
     return row | costs
+
+
+def _flat(name, entry):
+    """A value with its interval as three columns."""
+    return {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
 
 
 def with_intervals(table):
@@ -281,11 +353,17 @@ def with_intervals(table):
     read = table[[column for column in table if not column.endswith(("_low", "_high"))]].copy()
     for name in [column for column in read if f"{column}_low" in table]:
         columns = table[[name, f"{name}_low", f"{name}_high"]].set_axis(["value", "low", "high"], axis=1)
-        read[name] = [percent(entry) for entry in columns.to_dict("records")]
-    return read
+        write = percent if name != DIFFERENCE else lambda entry: points(**entry)
+        read[name] = [write(entry) for entry in columns.to_dict("records")]
+    return read.rename(columns={DIFFERENCE: f"{DIFFERENCE} to the best, points"})
+
+
+def best_in_words(board, n_groups):
+    """Which models the data cannot tell from the best, and, where there are few, how many sources say so."""
+    tied = ", ".join(board.loc[ties(board), "model"])
+    return f"Not clearly worse than the best: {tied}. {intervals.few_sources(n_groups)}".strip()
 
 
 def ties(board):
-    """Which models of a leaderboard, best first, have an interval that overlaps the best one's: bool [models]."""
-    metric = board.columns[1]
-    return board[f"{metric}_high"].ge(board[f"{metric}_low"].iloc[0])
+    """Which models of a leaderboard the data cannot tell from the best: the paired interval holds 0. Bool [models]."""
+    return board[f"{DIFFERENCE}_high"].ge(0)

@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pandas as pd
 
-from helpers import artifacts, audio, classic, clean, decisions, evaluate, features, folders, scoring, stages, targets
+from helpers import artifacts, audio, classic, clean, decisions, evaluate, features, folders, stages
 from helpers import config as configs
 
 STEPS = {  # the step's setting in the section clean, and its values: off first, then what is tried where it is off
@@ -78,7 +77,7 @@ def measure(used, clips, root, config):
     rows, metric = [], evaluate.HEADLINE[config.data.multilabel][0]
     for (step, name, value), toggled, cost in zip(tried, found[1:], seconds[1:], strict=True):
         current = getattr(config.clean, name)
-        change = paired_change(found[0], toggled, config)
+        change = evaluate.paired_change(found[0], toggled, config)
         said = verdict(current != STEPS[step][1][0], change["change_low"], change["change_high"])
         words = {"step": step, "setting": in_words(name, current), "tried": in_words(name, value), "metric": metric}
         rows.append({**words, **change, "verdict": said, "seconds": cost})
@@ -140,41 +139,7 @@ def predictions(table, config):
     return found
 
 
-# --- the change --------------------------------------------------------------------------------------------
-
-
-def paired_change(reference, toggled, config):
-    """The change of the score with its 95 % interval, from the same draws of whole groups for both sides.
-
-    Args: reference, toggled lists of tables of predictions, one per seed; config. Returns a dict: reference, toggled,
-    change, change_low, change_high, seeds_sd. Raises StageError where the recordings of the two sides differ.
-    """
-    names = [table["recording_id"].tolist() for table in (*reference, *toggled)]
-    artifacts.require(all(name == names[0] for name in names), "the two sides were not tested on the same recordings")
-    n_groups, several = reference[0]["group"].nunique(), config.data.multilabel
-    drawn = evaluate.bootstrap_weights(n_groups, config.evaluate.bootstrap_samples, config.seed)
-    weights = np.concatenate([np.ones((1, n_groups)), drawn])  # the first row is the score itself
-    before, after = (np.stack([score(table, weights, several) for table in side]) for side in (reference, toggled))
-    change = after - before
-    low, high = np.quantile(change[:, 1:].mean(axis=0), [(1 - evaluate.LEVEL) / 2, (1 + evaluate.LEVEL) / 2])
-    spread = change[:, 0].std(ddof=1) if len(change) > 1 else 0.0
-    values = (before[:, 0].mean(), after[:, 0].mean(), change[:, 0].mean(), low, high, spread)
-    names = ("reference", "toggled", "change", "change_low", "change_high", "seeds_sd")
-    return {name: round(float(value), 5) for name, value in zip(names, values, strict=True)}
-
-
-def score(predictions, weights, multilabel=False):
-    """The first headline metric where group g counts weights[:, g] times: float [samples].
-
-    Args: predictions table, groups numbered in the order of their first rows; weights [samples, groups].
-    """
-    group = pd.factorize(predictions["group"])[0]
-    if multilabel:
-        labels = decisions.class_columns(predictions)
-        truth, found = targets.matrix(predictions["label"], labels) > 0, predictions[labels].to_numpy()
-        return scoring.macro(scoring.average_precision, truth, found, weights[:, group])
-    right = predictions["label"].eq(predictions["predicted"])
-    return weights @ np.bincount(group, right) / (weights @ np.bincount(group))
+# --- in words ----------------------------------------------------------------------------------------------
 
 
 def verdict(on, low, high):
@@ -246,14 +211,14 @@ def shown(table):
 
     Args: table of `measure`. Returns a table of text.
     """
-    changes = 100 * table[["change", "change_low", "change_high"]].to_numpy()
+    changes = table[["change", "change_low", "change_high"]].to_numpy()
     return pd.DataFrame(
         {
             "step": table["step"],
             "setting": table["setting"],
             evaluate.in_words(table["metric"].iloc[0]): [f"{100 * value:.1f} %" for value in table["reference"]],
             "tried": table["tried"],
-            "change in points": [f"{value:+.1f} ({low:+.1f} to {high:+.1f})" for value, low, high in changes],
+            "change in points": [evaluate.points(*change) for change in changes],
             "between seeds": [f"±{100 * value:.1f}" for value in table["seeds_sd"]],
             "verdict": table["verdict"],
         }

@@ -24,7 +24,8 @@ import papermill
 import psutil
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import artifacts, boards, config, evaluate, folders, report, stages, train
+from helpers import artifacts, boards, cautions, config, evaluate, folders, report, stages
+from helpers.targets import counted
 
 MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
 
@@ -227,7 +228,7 @@ def _check_finished(stage, settled, folder, executed):
     status = stages.read_run(folder).get("stages", {}).get(stage.name, {}).get("status")
     if skipped or wrong or missing or status != "done":
         raise PipelineError(
-            f"{stage.name} did not finish: {len(skipped)} cells did not run, {len(wrong)} failed, "
+            f"{stage.name} did not finish: {counted(len(skipped), 'cell', 'cells')} did not run, {len(wrong)} failed, "
             f"missing files: {', '.join(missing) or 'none'}, status {status}."
         )
 
@@ -309,15 +310,16 @@ def summary(folder, ran, seconds):
     ]
     if check.get("hidden_test"):
         lines.append(f"  hidden test {_scores(check['hidden_test'], headline)}")
-    history = artifacts.read_json(folder / "history.json")
-    if early := train.still_falling(history, config.Config(**run["config"])):
-        lines.append(f"  training    {early}")
     times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
     lines += [
-        f"  submission  {_short(folder / 'submission.csv')} ({check['rows']} rows, {check['kind']})",
+        f"  submission  {_short(folder / 'submission.csv')} ({counted(check['rows'], 'row', 'rows')}, {check['kind']})",
         f"  report      {_short(folder / 'report.html')}",
         f"  notebooks   {_short(folder / 'notebooks')}",
         f"  seconds     {times}",
+        *(
+            f"  {'CAUTION' if caution.level == 'red' else 'caution'}     {caution.says}"
+            for caution in cautions.of(folder)
+        ),
     ]
     return "\n".join(lines)
 

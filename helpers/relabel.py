@@ -98,7 +98,8 @@ def apply(table, edits, multilabel=False):
     usable = table["split"].eq("train") & table["status"].eq("ok")
     rows = table[usable & table["recording_id"].isin(list(edits))]
     if lost := sorted(set(edits) - set(rows["recording_id"])):
-        message = f"{len(lost)} edits of relabel.csv have no training recording in use: {', '.join(lost[:5])}"
+        edits_lost = targets.counted(len(lost), "edit of relabel.csv has", "edits of relabel.csv have")
+        message = f"{edits_lost} no training recording in use: {', '.join(lost[:5])}"
         warnings.warn(message, stacklevel=2)
     classes, table, changes = targets.classes(table[usable], multilabel), table.copy(), []
     for index, row in rows.iterrows():

@@ -15,6 +15,7 @@ from helpers import (
     ablation,
     artifacts,
     boards,
+    cautions,
     compare,
     decisions,
     evaluate,
@@ -48,7 +49,7 @@ def build(folder):
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"percent": evaluate.percent, "words": evaluate.in_words}
+    environment.filters |= {"percent": evaluate.percent, "words": evaluate.in_words, "points": evaluate.points}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**contents(folder, run))
     artifacts.write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -66,6 +67,8 @@ def contents(folder, run):
     each = targets.by_class(predictions, several).groupby("label").sample(1, random_state=config.seed)
     drawn = predictions[predictions["recording_id"].isin(each["recording_id"].head(12))]
     gap = artifacts.read_json(folder / "leak_gap.json")
+    board = artifacts.read_table(folder / "leaderboard.csv")
+    artifacts.require(evaluate.DIFFERENCE in board, "leaderboard.csv is of an older version: `make run-all` again")
     ranked, measured = artifacts.read_table(folder / "suspects.csv"), ledger.read(folder)
     history = pd.DataFrame(artifacts.read_json(folder / "history.json"))
     worth = ablation.read(folder, config, rows)
@@ -88,7 +91,8 @@ def contents(folder, run):
         "ablation": [] if worth is None else worth.to_dict("records"),
         "ignored": recordings.loc[recordings["status"].eq("ignored"), "reason"].value_counts().to_dict(),
         "shown": evaluate.leaderboard_metrics(config),
-        "leaderboard": artifacts.read_table(folder / "leaderboard.csv").to_dict("records"),
+        "cautions": (found := cautions.of(folder)) and boards.cautions(found).data,
+        "leaderboard": board.assign(tied=evaluate.ties(board)).to_dict("records"),
         "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
         "gap": compare.gap_in_words(gap, evaluate.headline(config)[0]),
         "still_falling": train.still_falling(history, config),

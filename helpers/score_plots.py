@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from helpers import targets
-from helpers.style import BLUE, GREY, INK, ORANGE, RED, grid, shown, styled
+from helpers import evaluate, intervals, targets
+from helpers.style import BLUE, GREY, INK, ORANGE, RED, grid, percent_axis, shown, styled
 
 
 @styled
@@ -33,7 +33,7 @@ def learning_curves(history):
             axis.plot(mean.index, mean, color=colour, linewidth=2.2, label=name)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     right.set(title="Macro average precision" if "precision" in score else "Accuracy", xlabel="epoch", ylim=(0, 1.02))
-    right.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
+    percent_axis(right.yaxis)
     for axis in (left, right):
         grid(axis, "y")
         if axis.get_legend_handles_labels()[0]:
@@ -89,41 +89,45 @@ def score_by_class(table):
     table, metric = table.iloc[::-1], "average_precision" if "average_precision" in table else "recall"
     figure, axis = plt.subplots(figsize=(8, 0.36 * len(table) + 1.1))
     whiskers(axis, table[metric], table[f"{metric}_low"], table[f"{metric}_high"], BLUE)
-    axis.set_yticks(range(len(table)), [f"{row.label} ({row.recordings})" for row in table.itertuples()])
+    few = [f"; {count} sources" if count < intervals.FEW else "" for count in table["sources"]]
+    counts = [f"{label} ({count}" for label, count in zip(table["label"], table["recordings"], strict=True)]
+    axis.set_yticks(range(len(table)), [f"{text}{note})" for text, note in zip(counts, few, strict=True)])
     named = {"recall": ("Recall", "share found"), "average_precision": ("Average precision", "average precision")}
     title, axis_name = named[metric]
     axis.set(title=f"{title} by class (recordings)", xlabel=f"{axis_name}, with its 95 % interval")
     axis.set(xlim=(0, 1.02), ylim=(-0.6, len(table) - 0.4))
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
+    percent_axis(axis.xaxis)
     grid(axis)
     return figure
 
 
 @styled
-def leaderboard(table, title="The models, on the same folds"):
-    """The two first metrics of each model with their 95 % intervals, the best at the top.
+def leaderboard(table, metrics, title="The models, on the same folds"):
+    """Two metrics of each model with their 95 % intervals, the best at the top; beside it what each is behind the best.
 
-    Models whose interval in the first metric overlaps the best one's are drawn full, the others hollow: within the
-    shaded band the data does not say who is better.
+    Models that the data cannot tell from the best, whose paired difference may be 0, are drawn full and marked with =,
+    the others hollow. Args: table of leaderboard.csv; metrics the names of two of its columns; title.
     """
-    first, second = [column.removesuffix("_low") for column in table if column.endswith("_low")][:2]
-    table = table.sort_values(first, kind="stable")
-    best, name_column = table.iloc[-1], table.columns[0]
-    figure, axis = plt.subplots(figsize=(8.6, 0.55 * len(table) + 1.3))
-    axis.axvspan(best[f"{first}_low"], best[f"{first}_high"], color=BLUE, alpha=0.08, linewidth=0)
-    tied = table[f"{first}_high"].ge(best[f"{first}_low"]).to_numpy()
-    for offset, metric, colour in ((0.12, first, BLUE), (-0.12, second, ORANGE)):
-        whiskers(axis, table[metric], table[f"{metric}_low"], table[f"{metric}_high"], colour, offset, tied)
-        axis.plot([], [], "o", color=colour, label=metric.replace("_", " ").replace("f1", "F1"))
-    axis.plot([], [], "o", color=INK, markerfacecolor="white", label="clearly below the best")
-    axis.set_yticks(
-        range(len(table)),
-        [f"{name}  =" if tie and tied.sum() > 1 else name for name, tie in zip(table[name_column], tied, strict=True)],
-    )
-    axis.set(title=title, xlabel="score, with its 95 % interval")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
-    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
-    grid(axis)
+    table = table.sort_values(metrics[0], kind="stable")
+    tied, rows = evaluate.ties(table).to_numpy(), range(len(table))
+    size = (10.4, 0.55 * len(table) + 1.6)
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(5, 3), sharey=True)
+    for offset, metric, colour in zip((0.12, -0.12), metrics, (BLUE, ORANGE), strict=True):
+        whiskers(left, table[metric], table[f"{metric}_low"], table[f"{metric}_high"], colour, offset, tied)
+        left.plot([], [], "o", color=colour, label=evaluate.in_words(metric))
+    left.plot([], [], "o", color=INK, markerfacecolor="white", label="clearly below the best")
+    whiskers(right, *(100 * table[f"difference{end}"] for end in ("", "_low", "_high")), BLUE, full=tied)
+    right.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    several = tied.sum() > 1
+    names = [f"{name}  =" if tie and several else name for name, tie in zip(table["model"], tied, strict=True)]
+    left.set_yticks(rows, names)
+    right.tick_params(left=False)
+    left.set(title=title, xlabel="score, with its 95 % interval")
+    right.set(title="Behind the best, paired", xlabel=f"points of {evaluate.in_words(metrics[0])}")
+    percent_axis(left.xaxis)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    for axis in (left, right):
+        grid(axis)
     return figure
 
 
@@ -149,7 +153,7 @@ def leak_gap(gap, metric):
     axis.set_yticks([0, 1], [names["honest"], names["leaking"]])
     axis.set(title="The same model, two splits", xlabel=f"{metric.replace('_', ' ')}, with its 95 % interval")
     axis.set(ylim=(-0.6, 1.6))
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
+    percent_axis(axis.xaxis)
     grid(axis)
     return figure
 
@@ -183,9 +187,10 @@ def changes(table, title):
     whiskers(axis, table["change"], table["change_low"], table["change_high"], BLUE, full=clear)
     axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
     axis.set_yticks(range(len(table)), [f"{row.step}: {row.setting} → {row.tried}" for row in table.itertuples()])
-    metric = table["metric"].iloc[0].replace("_", " ")
+    metric = evaluate.in_words(table["metric"].iloc[0])
     axis.set(title=title, xlabel=f"change in {metric} where this alone is changed, points")
     axis.set(ylim=(-0.6, len(table) - 0.4))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.1f}")
+    axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{100 * value + 0.0:+.4g}")
     grid(axis)
     return figure

@@ -6,6 +6,8 @@ Rows are recordings; weights [samples, n] say how often each is drawn, so that a
 import numpy as np
 from scipy import sparse
 
+NORMAL = 1.96  # standard errors to either side that hold 95 % of the normal law
+
 
 def scores(hits, true, said):
     """Metrics of one label per row as a flat dict of arrays [...], from counts per class [..., C].
@@ -184,7 +186,17 @@ def exact_match(truth, said, weights):
     >>> exact_match(np.eye(2, dtype=bool), np.array([[True, False], [True, True]]), np.array([[1, 1], [3, 1]])).tolist()
     [0.5, 0.75]
     """
-    return weights @ (truth == said).all(axis=1) / weights.sum(axis=1)
+    right = (truth == said).all(axis=1).astype(float)
+    return weights @ right / weights.sum(axis=1)
+
+
+def macro_f1(truth, said, weights):
+    """Mean over the classes of F1, classes that are neither there nor said left out: [samples].
+
+    Args: truth, said bool [n, C]; weights [samples, n].
+    """
+    hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
+    return scores(hits, true, claimed)["macro_f1"]
 
 
 def tagging_scores(truth, said, scores, weights):
@@ -232,12 +244,14 @@ def _best_threshold(positive, score):
     return float(middle if middle > below else ranked[best])  # between neighbouring numbers there is none
 
 
-def wilson(value, n):
+def wilson(value, n, reach=NORMAL):
     """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low, high).
+
+    Args: value; n; reach, how many standard errors it goes to either side.
 
     >>> [round(float(bound), 3) for bound in wilson(1.0, 10)]
     [0.722, 1.0]
     """
-    z = 1.96
-    centre, half = value + z**2 / (2 * n), z * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    centre = value + reach**2 / (2 * n)
+    half = reach * np.sqrt(value * (1 - value) / n + reach**2 / (4 * n**2))
+    return (centre - half) / (1 + reach**2 / n), (centre + half) / (1 + reach**2 / n)

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers import targets
+from helpers.targets import counted
 
 OFFICIAL = 0.9  # share of the recordings that official folds must cover
 MOVED = 0.05  # at most so many may leave their official fold, to join recordings of the same sound
@@ -115,8 +116,14 @@ def _official_folds(recordings, strata):
         counts = fold[strata.eq(label)].value_counts().reindex(sorted(official.dropna().unique()), fill_value=0)
         fold[members.index] = counts.index[counts.argmin()]
     how = "official folds"
-    how += f"; {moved.sum()} recordings moved to the fold of the same sound" if moved.any() else ""
-    return fold, how + (f"; {dealt.sum()} recordings without one dealt out" if dealt.any() else "")
+    how += (
+        f"; {counted(moved.sum(), 'recording', 'recordings')} moved to the fold of the same sound"
+        if moved.any()
+        else ""
+    )
+    return fold, how + (
+        f"; {counted(dealt.sum(), 'recording', 'recordings')} without one dealt out" if dealt.any() else ""
+    )
 
 
 def rounds(fold_numbers, select, test_folds=None):
@@ -157,4 +164,6 @@ def refuse_crossings(table, where):
     """Raise SplitError where a group has rows in several folds. Args: table with group and fold; where, in words."""
     crossing = table.groupby("group")["fold"].nunique()
     if (crossing := crossing[crossing > 1]).size:
-        raise SplitError(f"{crossing.size} groups cross {where}: {', '.join(crossing.index[:10])}")
+        raise SplitError(
+            f"{counted(crossing.size, 'group crosses', 'groups cross')} {where}: {', '.join(crossing.index[:10])}"
+        )

@@ -109,7 +109,10 @@ STAGES = (
     StageSpec(
         "08_submit",
         "Predict and submit",
-        ("data", "recordings.csv", "waveforms.npy", "waveforms.csv", "features.csv", "models/cnn", "models/{submit}"),
+        (
+            *("data", "recordings.csv", "waveforms.npy", "waveforms.csv", "features.csv", "models/cnn"),
+            *("models/{submit}", "history.json", "shortcuts.json", "leaderboard.csv", "metrics.json"),
+        ),
         ("submission.csv", "submission_check.json"),
         ("data", "audio", "features", "model", "compare", "evaluate", "submit"),
     ),

@@ -64,6 +64,12 @@ def styled(function):
     return draw
 
 
+def percent_axis(axis):
+    """Shares as per cents along an axis (axes.xaxis or axes.yaxis), ticks where their texts say."""
+    axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6) + 0.0:g} %")
+
+
 def grid(axis, which="x"):
     axis.grid(axis=which, color="#E3E7EB", linewidth=0.8)
     axis.set_axisbelow(True)

@@ -13,6 +13,7 @@ import pandas as pd
 from helpers import artifacts, audio, contract, decisions, folders, sources, tables, targets
 from helpers import config as configs
 from helpers.contract import SubmissionError
+from helpers.targets import counted
 
 
 def prior(labels, classes):
@@ -110,11 +111,11 @@ def problems(table, asked):
 def _wrong_ids(ids, expected):
     found = []
     if repeated := ids[ids.duplicated()].unique().tolist():
-        found.append(f"{len(repeated)} ids appear twice: {repeated[:10]}")
+        found.append(f"{counted(len(repeated), 'id appears', 'ids appear')} twice: {repeated[:10]}")
     if missing := expected[~expected.isin(ids)].tolist():
-        found.append(f"{len(missing)} ids are missing: {missing[:10]}")
+        found.append(f"{counted(len(missing), 'id is', 'ids are')} missing: {missing[:10]}")
     if extra := ids[~ids.isin(expected)].unique().tolist():
-        found.append(f"{len(extra)} ids were not asked for: {extra[:10]}")
+        found.append(f"{counted(len(extra), 'id was', 'ids were')} not asked for: {extra[:10]}")
     if not found and (differ := np.flatnonzero(ids.to_numpy() != expected.to_numpy())).size:
         row = int(differ[0])
         found.append(
@@ -127,41 +128,49 @@ def _wrong_labels(cells, asked):
     """What is wrong with a column of labels: one each, up to k, or a set."""
     found, settings = [], asked.settings
     if empty := int(cells.isna().sum()):
-        found.append(f"{empty} labels are missing (NaN)")
+        found.append(f"{counted(empty, 'label is', 'labels are')} missing (NaN)")
     cells = cells.dropna().astype(str)
     parts = cells.map(lambda cell: [cell]) if asked.shape == "label" else cells.str.split(asked.separator, regex=False)
     if asked.shape == "set":
         parts = parts[cells.ne(settings.empty) & cells.ne("")]
         blank = int(cells.eq("").sum()) if settings.empty else 0
-        found += [f"{blank} rows are empty; without any label they say {settings.empty!r}"] * bool(blank)
+        found += [
+            f"{counted(blank, 'row is', 'rows are')} empty; a row without any label says {settings.empty!r}"
+        ] * bool(blank)
     if unknown := sorted({name for row in parts for name in row} - set(asked.classes)):
-        found.append(f"{len(unknown)} labels are not classes of the training data: {unknown[:10]}")
+        found.append(
+            f"{counted(len(unknown), 'label is not a class', 'labels are not classes')} of the training data: "
+            f"{unknown[:10]}"
+        )
     beside = sum(len(row) > 1 and settings.empty in row for row in parts)
     if asked.shape == "set" and settings.empty in asked.classes and beside:
-        found.append(f"{beside} rows say {settings.empty!r} beside a label")
+        found.append(f"{counted(beside, 'row says', 'rows say')} {settings.empty!r} beside a label")
     if twice := sum(len(set(row)) < len(row) for row in parts):
-        found.append(f"{twice} rows name a label twice")
+        found.append(f"{counted(twice, 'row names', 'rows name')} a label twice")
     if asked.shape == "top_k" and (long := sum(len(row) > asked.k for row in parts)):
-        found.append(f"{long} rows have more than {asked.k} labels")
+        found.append(f"{counted(long, 'row has', 'rows have')} more than {asked.k} labels")
     return found
 
 
 def _wrong_flags(table, asked):
     foreign = sorted(set(table.iloc[:, 0].astype(str).str.casefold()) - {"true", "false", "0", "1"})
-    return [f"{len(foreign)} values are neither True nor False: {foreign[:10]}"] if foreign else []
+    return (
+        [f"{counted(len(foreign), 'value is', 'values are')} neither True nor False: {foreign[:10]}"] if foreign else []
+    )
 
 
 def _wrong_probabilities(table, asked):
     found, numbers = [], table.apply(pd.to_numeric, errors="coerce").astype(float)
     if empty := int(numbers.isna().sum().sum()):
-        found.append(f"{empty} probabilities are missing or no numbers")
+        found.append(
+            f"{counted(empty, 'probability is missing or no number', 'probabilities are missing or no numbers')}"
+        )
     if outside := int((numbers.lt(0) | numbers.gt(1)).sum().sum()):
-        found.append(f"{outside} probabilities lie outside 0 to 1")
+        found.append(f"{counted(outside, 'probability lies', 'probabilities lie')} outside 0 to 1")
     sums = numbers.sum(axis=1)
     if asked.sums_to_one and asked.shape == "wide" and not found and (off := int((sums - 1).abs().gt(0.01).sum())):
-        found.append(
-            f"the probabilities of {off} rows do not sum to 1, such as row {int((sums - 1).abs().argmax()) + 2}"
-        )
+        worst = int((sums - 1).abs().argmax()) + 2
+        found.append(f"the probabilities of {counted(off, 'row', 'rows')} do not sum to 1, such as row {worst}")
     return found
 
 

@@ -31,6 +31,15 @@ def join(classes):
     return SEPARATOR.join(sorted(set(classes)))
 
 
+def counted(number, one, many):
+    """A number with its noun, and verb where there is one.
+
+    >>> counted(1, "id is", "ids are"), counted(0, "id is", "ids are")
+    ('1 id is', '0 ids are')
+    """
+    return f"{number} {one if number == 1 else many}"
+
+
 def union(labels):
     """All the classes of several labels, as one label.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import soundfile
@@ -128,6 +129,15 @@ def test_a_run_shows_its_classes_and_asks_for_a_recording(tiny):
 def test_a_run_shows_its_held_out_score_with_the_interval(tiny):
     artifacts.write_json(tiny / "metrics.json", {"accuracy": {"value": 0.855, "low": 0.804, "high": 0.899}})
     assert "**85.5%** of held-out recordings right (95% interval 80.4% to 89.9%)" in said(start())
+
+
+def test_a_run_that_should_not_be_used_as_it_is_says_why(tiny):
+    board = {"model": ["svm", "cnn"], "accuracy": [0.9, 0.3], "accuracy_low": [0.8, 0.2], "accuracy_high": [1.0, 0.4]}
+    behind = {"difference": [0, -0.6], "difference_low": [0, -0.7], "difference_high": [0, -0.5]}
+    artifacts.write_table(tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}))
+    assert "clearly below svm" in start().error[0].value
+    artifacts.write_table(tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}).assign(difference_high=0.0))
+    assert not start().error
 
 
 @pytest.mark.parametrize(("setting", "mark"), [("synthetic", "synthetic data"), ("fast", "smoke run")])

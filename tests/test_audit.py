@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tables import small_config
 
-from helpers import artifacts, audio, audit, audit_plots, evaluate, metadata, sources, split
+from helpers import artifacts, audio, audit, audit_plots, evaluate, intervals, metadata, sources, split
 
 CLASSES = ("bell", "dog", "rain", "wind")
 
@@ -139,7 +139,7 @@ def test_only_a_spectrum_that_breaks_off_counts_as_a_format():
 
 
 def test_facts_of_the_sound_may_differ_by_class_and_formats_may_not():
-    rows, folds = innocent()
+    rows, folds = innocent(320)
     many_dogs = rows["label"].eq("dog") & folds["group"].astype(int).mod(5).gt(0)
     for column, value, alarm in (("rms_db", rows["rms_db"] - 40, []), ("sample_rate", 8000, ["sample_rate"])):
         found = audit.shortcuts(rows.assign(**{column: rows[column].mask(many_dogs, value)}), folds, n_samples=200)
@@ -246,10 +246,37 @@ def test_the_area_is_scikit_learns_and_its_interval_the_bootstraps():
     area, influence = audit.auc_influence(positive, score)
     assert area == pytest.approx(roc_auc_score(positive, score)) and influence.sum() == pytest.approx(0)
     table = pd.DataFrame({"label": np.where(positive, "yes", "no"), "yes": score, "group": group})
-    weights = evaluate.bootstrap_weights(100, 2000, seed=0)
+    weights = intervals.bootstrap_weights(100, 2000, seed=0)
     expected = evaluate.auc_interval(table, ["yes"], weights)
-    found = evaluate.interval(area, area + weights @ np.bincount(group, influence), 100)
+    found = intervals.interval(area, area + weights @ np.bincount(group, influence), np.bincount(group))
     assert [found["low"], found["high"]] == pytest.approx([expected["low"], expected["high"]], abs=0.005)
+
+
+def test_only_recordings_of_one_fold_are_ranked_against_each_other():
+    rng = np.random.default_rng(1)
+    score, positive, fold = rng.normal(size=90).round(1), rng.uniform(size=90) < 0.4, np.arange(90) % 3
+    area, influence = audit.auc_influence(positive, score, fold)
+    parts = [(score[fold == number], positive[fold == number]) for number in range(3)]
+    pairs = [truth.sum() * (~truth).sum() for _, truth in parts]
+    areas = [roc_auc_score(truth, answers) for answers, truth in parts]
+    assert area == pytest.approx(np.average(areas, weights=pairs)) and influence.sum() == pytest.approx(0)
+    shifted = score + 10 * fold
+    assert audit.auc_influence(positive, shifted, fold)[0] == pytest.approx(area)
+    assert audit.auc_influence(positive, np.where(positive, 1, 0), positive) == (0.5, pytest.approx(np.zeros(90)))
+
+
+def test_what_pure_noise_tells_centres_on_chance():
+    """Also where classes are unequally shared out to the folds: pooled over folds it lay below."""
+    areas = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        fold = rng.integers(0, 4, 80)
+        truth = rng.uniform(size=(80, 1)) < np.array([0.15, 0.3, 0.5, 0.7])[fold][:, None]
+        strata, limits = truth[:, 0], audit.SIDE_LIMITS
+        rows = pd.DataFrame({"group": np.arange(80)})
+        exam = audit._exam("", rows, truth, ["yes"], strata, fold, limits, seed, 2)
+        areas.append(audit._ask(pd.DataFrame({"noise": rng.normal(size=80)}), exam)["value"].iloc[0])
+    assert abs(np.mean(areas) - 0.5) < 2.5 * np.std(areas) / np.sqrt(len(areas))
 
 
 def test_no_recording_is_asked_by_a_forest_that_has_seen_its_group():

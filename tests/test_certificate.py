@@ -343,7 +343,7 @@ def test_the_command_says_that_nothing_crosses(run, capsys):
         (
             "mine",
             PLANTED["a duplicate in another fold"][0],
-            "mine: 1 contradictions\n  the same sound as r4 lies in folds 1, 2",
+            "mine: 1 contradiction\n  the same sound as r4 lies in folds 1, 2",
         ),
         ("mine", lambda run: (run / "split_certificate.json").unlink(), "run 02_clean.ipynb"),
         ("other", lambda run: None, "There is no run 'other' yet. Runs: mine"),

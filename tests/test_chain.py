@@ -17,7 +17,7 @@ import soundfile
 from competitions import ALL
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-from helpers import artifacts, audio, boards, certificate, pipeline, report, sources, stages, submit
+from helpers import artifacts, audio, boards, certificate, evaluate, pipeline, report, sources, stages, submit
 
 TINY = "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12 model.channels=[4,4,8,8] evaluate.worst=2"
 
@@ -86,6 +86,39 @@ def test_the_report_stands_alone(demo):
     assert "Smoke run" in page and "Synthetic data" in page and "still falling" not in page
     assert "http://" not in page and "https://" not in page and str(demo) not in page
     assert page.count("<audio") >= 10
+
+
+def test_models_are_compared_with_the_best_on_the_same_recordings(demo):
+    """As counted anew from the models' own answers: recordings that only one of the two gets right."""
+    board = artifacts.read_table(demo / "leaderboard.csv").set_index("model")
+    clips = artifacts.read_table(demo / "waveforms.csv").set_index("clip_id")
+    right = {}
+    for name in board.index:
+        answers = artifacts.read_table(demo / "models" / name / "out_of_fold.csv").set_index("clip_id")
+        means = answers.drop(columns="fold").groupby(clips["recording_id"]).mean()
+        labels = clips.groupby("recording_id")["label"].first()[means.index]
+        right[name] = means.idxmax(axis=1).eq(labels)
+    best, tied = board.index[0], evaluate.ties(board)
+    for name, row in board.iterrows():
+        lost, won = (right[best] & ~right[name]).sum(), (right[name] & ~right[best]).sum()
+        assert row["difference"] == pytest.approx((won - lost) / len(right[best]), abs=1e-4)
+        assert row["difference_low"] <= row["difference"] <= min(row["difference_high"], 0)
+        assert tied[name] == (row["difference_high"] >= 0)
+    page, first = (demo / "report.html").read_text(encoding="utf-8"), f"<td>{best}{' =' * bool(tied[best])}</td>"
+    assert "behind the best, points" in page and first in page and "-0.0" not in page and "(-0" not in page
+
+
+def test_a_hopeless_run_says_so_wherever_it_is_read(demo):
+    """Trained for one epoch, the network is far below the models on the feature table."""
+    board = artifacts.read_table(demo / "leaderboard.csv").set_index("model")
+    best = board.index[0]
+    assert best != "cnn" and board.loc["cnn", "difference_high"] < 0
+    words = f"SET=submit.model={best} submits that one."
+    for name in ("report.html", "notebooks/07_evaluate.ipynb", "notebooks/08_submit.ipynb"):
+        text = (demo / name).read_text(encoding="utf-8")
+        assert words in text and "caution red" in text, name
+    lines = pipeline.summary(demo, [], 0).splitlines()
+    assert any("CAUTION" in line and words in line for line in lines[-6:])
 
 
 # --- what the pages say ------------------------------------------------------------------------------------

@@ -370,8 +370,8 @@ def test_a_header_is_the_samples_whatever_the_config_says():
 @pytest.mark.parametrize(
     "columns, said",
     [
-        (["dog", "cow"], "1 classes without a column (cat), 1 columns that are no class (cow)"),
-        (["cat", "dog", "cow"], "0 classes without a column (), 1 columns that are no class (cow)"),
+        (["dog", "cow"], "1 class without a column (cat), 1 column that is no class (cow)"),
+        (["cat", "dog", "cow"], "0 classes without a column (), 1 column that is no class (cow)"),
         (["Cat", "Dog"], "2 classes without a column (cat, dog), 2 columns that are no class (Cat, Dog)"),
     ],
 )
@@ -408,8 +408,8 @@ def test_both_are_named_with_counts_and_neither_is_called_wrong():
 
 
 def test_two_files_for_one_id_are_refused():
-    assert "1 ids name several files: a.wav" in refusal(files("s/a.wav", "t/a.wav"), sample(["a.wav"]))
-    assert "1 ids name several files: 5" in refusal(TWO, id="5")
+    assert "1 id names several files: a.wav" in refusal(files("s/a.wav", "t/a.wav"), sample(["a.wav"]))
+    assert "1 id names several files: 5" in refusal(TWO, id="5")
 
 
 def test_the_files_decide_where_they_are_said_to():
@@ -435,7 +435,7 @@ def test_a_hidden_test_set_may_be_asked_for_no_row():
 
 def test_where_a_test_set_may_be_hidden_a_part_of_it_is_still_refused():
     said = refusal(files("a.wav"), sample(AB), data={"allow_empty_test": True})
-    assert "1 ids of the sample have no file (b.wav)" in said
+    assert "1 id of the sample has no file (b.wav)" in said
 
 
 ROWS = "row_id,audio_id,seconds\na_5,a,5\na_10,a,10\nb,b,\n"
@@ -444,7 +444,7 @@ ROWS = "row_id,audio_id,seconds\na_5,a,5\na_10,a,10\nb,b,\n"
 def test_rows_of_a_table_whose_files_are_not_there_are_refused(tmp_path):
     (tmp_path / "test.csv").write_text(ROWS)
     said = refusal(files("t/a.wav"), sample(["a_5", "a_10", "b"]), root=tmp_path, rows_csv="test.csv")
-    assert "1 rows of test.csv name files that are not there (b)" in said
+    assert "1 row of test.csv: the file is not there (b)" in said
 
 
 def test_rows_of_a_table_whose_files_are_not_there_are_refused_without_a_sample_too(tmp_path):
@@ -467,7 +467,7 @@ def test_the_table_that_lists_the_rows_is_compared_with_the_sample(tmp_path):
         10,
         5,
     ]
-    assert "1 ids of the sample have no file (c)" in refusal(
+    assert "1 id of the sample has no file (c)" in refusal(
         both, sample(["b", "a_10", "a_5", "c"]), root=tmp_path, rows_csv="test.csv"
     )
 
@@ -480,7 +480,7 @@ no_windows = partial(refusal, windows=5.0, id="{stem}_{end}")
 
 def test_windows_that_do_not_match_are_explained_by_a_files_length():
     said = no_windows(files("t/a.ogg", "t/b.ogg", seconds=[7.3, 5.0]), sample(["a_5", "b_5"]))
-    assert "1 windows have no row in the sample (a_10)" in said
+    assert "1 window has no row in the sample (a_10)" in said
     assert "a.ogg lasts 7.3 s: 2 rows for windows of 5 s" in said
 
 
@@ -491,7 +491,7 @@ def test_the_file_that_explains_is_one_whose_windows_differ():
 
 def test_a_file_that_is_too_short_is_not_called_missing():
     said = no_windows(files("t/a.ogg", seconds=7.0), sample(["a_5", "a_10", "a_15"]))
-    assert "1 ids of the sample have no file (a_15)" in said and "shorter" in said
+    assert "1 id of the sample has no file (a_15)" in said and "shorter" in said
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ def test_a_file_that_is_too_short_is_not_called_missing():
 )
 def test_a_file_of_unknown_length_may_stand_first_where_windows_do_not_match(unknown):
     table = files("t/a.ogg", "t/b.ogg").assign(duration_seconds=pd.Series([unknown, 10.0], dtype=object))
-    assert "1 windows have no row in the sample (b_10)" in no_windows(table, sample(["a_5", "b_5"]))
+    assert "1 window has no row in the sample (b_10)" in no_windows(table, sample(["a_5", "b_5"]))
 
 
 def test_a_test_file_that_cannot_be_decoded_keeps_its_rows():
@@ -513,7 +513,7 @@ def test_a_test_file_that_cannot_be_decoded_keeps_its_rows():
 
 
 def test_a_file_without_a_row_in_the_sample_is_refused_even_if_it_cannot_be_decoded():
-    assert "1 windows have no row in the sample" in no_windows(
+    assert "1 window has no row in the sample" in no_windows(
         files("t/a.ogg", "t/b.ogg", seconds=[np.nan, 5.0]), sample(["b_5"])
     )
 
@@ -521,7 +521,7 @@ def test_a_file_without_a_row_in_the_sample_is_refused_even_if_it_cannot_be_deco
 def test_classes_that_a_long_sample_leaves_out_are_named_and_no_row_of_another_is_lost():
     asked = draw(TWO, sample(["b_dog", "a_dog"], "0"), ["cat", "dog", "owl"], shape="long")
     assert asked.rows["label"].tolist() == ["dog", "dog"] and asked.notes == ("2 classes are not asked for: cat, owl.",)
-    assert "1 files have no row in the sample (b_dog)" in refusal(TWO, sample(["a_dog"], "0"), shape="long")
+    assert "1 file has no row in the sample (b_dog)" in refusal(TWO, sample(["a_dog"], "0"), shape="long")
 
 
 # --- without a test set ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from sklearn import metrics as reference
 from tables import prediction_rows, small_config, tagging_rows
 
-from helpers import artifacts, decisions, evaluate, scoring, targets
+from helpers import artifacts, decisions, evaluate, intervals, scoring, targets
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 CLASSES = ("a", "b", "c")
@@ -114,9 +114,9 @@ def width(interval):
 
 
 def test_bootstrap_samples_draw_as_many_groups_as_there_are():
-    weights = evaluate.bootstrap_weights(7, 50, seed=1)
+    weights = intervals.bootstrap_weights(7, 50, seed=1)
     assert weights.shape == (50, 7) and (weights.sum(axis=1) == 7).all()
-    np.testing.assert_array_equal(weights, evaluate.bootstrap_weights(7, 50, seed=1))
+    np.testing.assert_array_equal(weights, intervals.bootstrap_weights(7, 50, seed=1))
     assert weights.std() > 0
 
 
@@ -326,12 +326,73 @@ def test_over_seeds_is_the_mean_and_spread_of_what_each_seeds_networks_score_alo
     assert found == {"metric": "accuracy", "mean": 0.75, "sd": round(0.5 / np.sqrt(2), 5), "seeds": 2}
 
 
-def test_models_whose_interval_reaches_the_best_ones_tie_with_it():
-    bounds = pd.DataFrame({"low": [0.7, 0.6, 0.4, 0.1], "high": [0.9, 0.85, 0.7, 0.69]})
-    board = pd.DataFrame({"model": list("abcd"), "accuracy": 0.5, "accuracy_low": bounds["low"]})
-    board = board.assign(accuracy_high=bounds["high"], macro_f1=0.5, macro_f1_low=0.9, macro_f1_high=0.9)
-    assert evaluate.ties(board).tolist() == [True, True, True, False]  # they touch, they overlap; the last does not
-    assert evaluate.ties(board.rename(columns={"model": "balance"}))[0]
+def two_models(n_groups=40, takes=5, seed=0):
+    """Two models on the same recordings: b makes a's mistakes and some of its own; sources differ in difficulty."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_groups), takes)
+    true = rng.choice(CLASSES, len(groups))
+    right = rng.uniform(size=len(groups)) < np.clip(rng.normal(0.8, 0.25, n_groups), 0, 1)[groups]
+    worse = right & (rng.uniform(size=len(groups)) < 0.93)
+    wrong = np.roll(CLASSES, 1)[np.searchsorted(CLASSES, true)]
+    return {
+        name: prediction_rows(true, np.where(hit, true, wrong), groups) for name, hit in (("a", right), ("b", worse))
+    }
+
+
+def test_a_model_is_compared_with_the_best_on_the_same_recordings():
+    """Their own intervals overlap by far, and yet one is clearly better: it is right wherever the other is."""
+    board = evaluate.leaderboard(two_models(), {"a": {}, "b": {}}, small_config())
+    assert board["model"].tolist() == ["a", "b"] and board["accuracy_high"][1] > board["accuracy_low"][0] + 0.05
+    assert evaluate.ties(board).tolist() == [True, False]
+    assert board["difference"][1] == pytest.approx(board["accuracy"][1] - board["accuracy"][0], abs=1e-5)
+    assert board["difference_low"][1] < board["difference"][1] < board["difference_high"][1] < 0
+    best = board.loc[0, ["difference", "difference_low", "difference_high"]]
+    assert (best == 0).all() and ",-0.0," not in board.to_csv()
+    assert evaluate.best_in_words(board, 40) == "Not clearly worse than the best: a."
+    assert evaluate.best_in_words(board, 4).startswith("Not clearly worse than the best: a. Four sources only:")
+    assert evaluate.with_intervals(board).iloc[0, -1] == "+0.0 (+0.0 to +0.0)"
+
+
+def test_models_that_err_on_different_recordings_tie():
+    truth = list("ab" * 40)
+    said = [np.where(np.arange(80) % 8 == turn, "c", truth) for turn in (0, 1)]
+    tables = {name: prediction_rows(truth, answers) for name, answers in zip(("m", "n"), said, strict=True)}
+    board = evaluate.leaderboard(tables, {"m": {}, "n": {}}, small_config())
+    assert evaluate.ties(board).all() and board["difference"].tolist() == [0, 0]
+    assert board["difference_low"][1] < 0 < board["difference_high"][1]
+    with pytest.raises(artifacts.StageError, match="the same recordings"):
+        evaluate.leaderboard({**tables, "o": tables["m"][:-1]}, {name: {} for name in "mno"}, small_config())
+
+
+def test_few_sources_are_named_and_their_interval_is_wide():
+    """Four speakers, of whom one is hardly understood: an accuracy of 75 % may lie anywhere."""
+    right = np.repeat([0.95, 0.9, 0.85, 0.3], 40) > np.tile(np.arange(40) / 40, 4)
+    found = accuracy_interval(right, np.repeat(list("pqrs"), 40))
+    assert found["low"] < 0.35 and found["high"] > 0.92
+    rows = prediction_rows(["a"] * 160, np.where(right, "a", "b"), np.repeat(list("pqrs"), 40))
+    config = small_config()
+    assert "Four sources only" in evaluate.metrics(rows, rows, evaluate.protocol(4, config), config)["protocol"]
+    many = rows.assign(group=np.arange(160))
+    assert "only" not in evaluate.metrics(many, many, evaluate.protocol(4, config), config)["protocol"]
+
+
+def test_the_interval_of_a_class_with_three_sources_is_wider_than_that_of_one_with_thirty():
+    label = ["a"] * 60 + ["b"] * 60
+    said = np.where(np.arange(120) % 5 == 0, "c", label)
+    said[:10] = "c"
+    groups = [*(np.arange(60) // 20), *(100 + np.arange(60) // 2)]
+    table = evaluate.per_class(prediction_rows(label, said, groups)).set_index("label")
+    width = table["recall_high"] - table["recall_low"]
+    assert table["sources"].to_dict() == {"a": 3, "b": 30, "c": 0} and width["a"] > 3 * width["b"]
+    assert table.loc["a", "recall_low"] < 0.35
+
+
+def test_a_score_of_zero_has_no_negative_zero():
+    table = prediction_rows("a" * 30 + "b" * 30, "b" * 30 + "a" * 30, np.arange(60) // 2, classes=("a", "b"))
+    found = evaluate.metrics(table, table, "", small_config())
+    assert found["accuracy"]["value"] == found["accuracy"]["low"] == 0
+    assert "-0" not in str(found) and "-0" not in evaluate.per_class(table, 100).to_csv()
+    assert evaluate.percent(found["accuracy"]).startswith("0.0 % (0.0")
 
 
 # --- several labels per recording --------------------------------------------------------------------------
@@ -499,7 +560,10 @@ def test_the_competitions_metric_stands_first_everywhere(metric, several, tmp_pa
     row = evaluate.leaderboard_row("cnn", predictions, config, parameters=3)
     assert list(row)[1:4] == [metric, f"{metric}_low", f"{metric}_high"] and list(row)[-1] == "parameters"
     assert set(evaluate.LEADERBOARD[several]) <= set(row) and row[metric] == found[metric]["value"]
-    board = pd.DataFrame([row, {**row, "model": "other", f"{metric}_high": row[f"{metric}_low"] - 0.01}])
+    least = predictions[list(CLASSES)].idxmin(axis=1)
+    wrong = predictions.assign(predicted=least, **{name: 1 - predictions[name] for name in CLASSES})
+    board = evaluate.leaderboard({"bad": wrong, "good": predictions}, {"bad": {}, "good": {}}, config)
+    assert board["model"].tolist() == ["good", "bad"] and board["difference"][1] < 0
     assert evaluate.ties(board).tolist() == [True, False]
 
 

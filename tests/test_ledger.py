@@ -7,7 +7,7 @@ from signals import write_wav
 from sklearn.metrics import average_precision_score
 from tables import prediction_rows, small_config, tagging_rows
 
-from helpers import artifacts, audio, clean, features, ledger, sources, stages, targets
+from helpers import artifacts, audio, clean, evaluate, features, ledger, sources, stages, targets
 
 RATE = 8000
 
@@ -42,17 +42,24 @@ def answers(groups, right):
 
 
 def test_the_interval_is_that_of_a_case_worked_by_hand():
-    """Of the two groups one or the other is drawn twice a quarter of the time each: change 1/2, 0; else 1/3."""
-    before, after = answers("ppq", (0, 0, 1)), answers("ppq", (1, 0, 1))
-    found = ledger.paired_change([before], [after], small_config())
-    expected = {"reference": 1 / 3, "toggled": 2 / 3, "change": 1 / 3, "change_low": 0, "change_high": 0.5}
-    assert found == pytest.approx({**expected, "seeds_sd": 0}, abs=1e-5)
+    """Eight groups of two recordings; four gain one half, so the draws' mean has the variance 1/16 / 8.
+
+    Of so few groups that is too little by 8/7, and 95 % reach 2.365 standard errors: Student's t of seven.
+    """
+    groups, before = np.repeat(list("pqrstuvw"), 2), np.tile((0, 1), 8)
+    after = np.where(np.arange(16) < 8, 1, before)
+    found = evaluate.paired_change([answers(groups, before)], [answers(groups, after)], small_config())
+    reach = 2.365 * np.sqrt(1 / 16 / 7)
+    expected = {"reference": 0.5, "toggled": 0.75, "change": 0.25}
+    assert found == pytest.approx(
+        {**expected, "change_low": 0.25 - reach, "change_high": 0.25 + reach, "seeds_sd": 0}, abs=0.02
+    )
 
 
 def test_scores_are_means_over_the_seeds():
     before = [answers("pqrs", right) for right in ((0, 0, 1, 1), (0, 1, 1, 1))]
     after = [answers("pqrs", right) for right in ((1, 1, 1, 1), (0, 1, 1, 1))]
-    found = ledger.paired_change(before, after, small_config())
+    found = evaluate.paired_change(before, after, small_config())
     assert (found["reference"], found["toggled"], found["change"]) == (0.625, 0.875, 0.25)
     assert found["seeds_sd"] == pytest.approx(np.std([0.5, 0], ddof=1), abs=1e-5)
 
@@ -61,7 +68,7 @@ def test_both_sides_see_the_same_draw():
     """Where each group gains half of its recordings, every draw does, though the groups' scores lie far apart."""
     groups, before = np.repeat(list("pqrs"), 2), (0, 0, 1, 0, 0, 0, 1, 0)
     after = (0, 1, 1, 1, 1, 0, 1, 1)
-    found = ledger.paired_change([answers(groups, before)], [answers(groups, after)], small_config())
+    found = evaluate.paired_change([answers(groups, before)], [answers(groups, after)], small_config())
     assert (found["change_low"], found["change"], found["change_high"]) == (0.5, 0.5, 0.5)
 
 
@@ -74,7 +81,7 @@ def test_the_change_back_is_the_same_with_the_other_sign(several):
         after = before.assign(a=rng.uniform(size=60), b=targets.matrix(before["label"], ["b"])[:, 0])
     else:
         before, after = (answers(groups, rng.uniform(size=60) < share) for share in (0.5, 0.7))
-    there, back = ledger.paired_change([before], [after], config), ledger.paired_change([after], [before], config)
+    there, back = evaluate.paired_change([before], [after], config), evaluate.paired_change([after], [before], config)
     assert there["change_low"] < there["change"] < there["change_high"]
     turned = [-there[name] for name in ("change", "change_high", "change_low")]
     assert [back[name] for name in ("change", "change_low", "change_high")] == pytest.approx(
@@ -85,7 +92,7 @@ def test_the_change_back_is_the_same_with_the_other_sign(several):
 def test_other_recordings_are_refused():
     one, other = answers("pq", (1, 1)), answers("pq", (1, 1)).assign(recording_id=["r0", "r7"])
     with pytest.raises(artifacts.StageError, match="the same recordings"):
-        ledger.paired_change([one], [other], small_config())
+        evaluate.paired_change([one], [other], small_config())
 
 
 def test_a_group_that_counts_twice_is_there_twice():
@@ -96,11 +103,11 @@ def test_a_group_that_counts_twice_is_there_twice():
         average_precision_score(targets.matrix(rows["label"], list("abc")), rows[list("abc")])
         for rows in (table, twice)
     ]
-    np.testing.assert_allclose(ledger.score(table, weights, multilabel=True), expected, rtol=1e-9)
+    np.testing.assert_allclose(evaluate.score_samples(table, weights, "macro_average_precision"), expected, rtol=1e-9)
     single = answers(np.arange(60) % 6, np.arange(60) % 7 == 0)
     repeated = pd.concat([single[single["group"] != 1], single[single["group"] == 0]])
     shares = [rows["label"].eq(rows["predicted"]).mean() for rows in (single, repeated)]
-    np.testing.assert_allclose(ledger.score(single, weights), shares)
+    np.testing.assert_allclose(evaluate.score_samples(single, weights, "accuracy"), shares)
 
 
 @pytest.mark.parametrize("on", [True, False])

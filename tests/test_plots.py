@@ -30,9 +30,8 @@ RECORDINGS = pd.DataFrame(
 HISTORY = pd.DataFrame({"fold": [1, 1, 2], "epoch": [1, 2, 1], "train_loss": [2.0, 1.0, 2.0], "learning_rate": 0.01})
 CHOSEN = HISTORY.assign(validation_loss=[2.0, 1.5, 1.9], validation_accuracy=[0.2, 0.5, 0.3])
 SAID = {"cnn": "abcabb", "svm": "aacabb"}
-BOARD = pd.DataFrame(
-    [evaluate.leaderboard_row(name, prediction_rows("abcabc", said), small_config()) for name, said in SAID.items()]
-)
+ANSWERS = {name: prediction_rows("abcabc", said) for name, said in SAID.items()}
+BOARD = evaluate.leaderboard(ANSWERS, {name: {} for name in SAID}, small_config())
 SEVERAL = small_config(data={"multilabel": True})
 LEDGER = pd.DataFrame(
     {"step": ["trim", "denoise"], "setting": ["50 dB", "off"], "tried": ["off", "on"], "metric": "accuracy"}
@@ -68,7 +67,7 @@ def drawn(name, files):
         "confusion": lambda: score_plots.confusion(counts, list("abc")),
         "roc_curves": lambda: score_plots.roc_curves(scored, list("abc")),
         "score_by_class": lambda: score_plots.score_by_class(evaluate.per_class(scored, 50)),
-        "leaderboard": lambda: score_plots.leaderboard(BOARD),
+        "leaderboard": lambda: score_plots.leaderboard(BOARD, ("accuracy", "macro_f1")),
         "leak_gap": lambda: score_plots.leak_gap(
             {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)}, "accuracy"
         ),
@@ -117,8 +116,9 @@ def test_figures_of_several_labels_are_drawn_and_say_what_they_score():
     predictions, labels = tagging_rows(), list("abc")
     by_class = score_plots.score_by_class(evaluate.per_class(predictions, 50, multilabel=True)).axes[0]
     assert by_class.get_title(loc="left").startswith("Average precision by class")
-    board = score_plots.leaderboard(pd.DataFrame([evaluate.leaderboard_row("cnn", predictions, SEVERAL)])).axes[0]
-    legend = [text.get_text() for text in board.get_legend().get_texts()]
+    table = evaluate.leaderboard({"cnn": predictions}, {"cnn": {}}, SEVERAL)
+    board = score_plots.leaderboard(table, ("macro_average_precision", "lwlrap"))
+    legend = [text.get_text() for text in board.legends[0].get_texts()]
     assert legend == ["macro average precision", "lwlrap", "clearly below the best"]
     assert len(score_plots.roc_curves(predictions, labels).axes[0].lines) == 4  # a class each, and chance
     assert score_plots.confusion(decisions.confusion(predictions, multilabel=True), labels).axes
@@ -126,12 +126,26 @@ def test_figures_of_several_labels_are_drawn_and_say_what_they_score():
 
 
 def test_a_leaderboard_marks_what_cannot_be_told_apart_and_has_the_best_at_the_top():
-    bounds = {"accuracy": [0.5, 0.9, 0.85], "accuracy_low": [0.4, 0.8, 0.7], "accuracy_high": [0.6, 1.0, 0.95]}
-    board = pd.DataFrame({"model": ["svm", "cnn", "gru"], **bounds}).assign(f1=0.5, f1_low=0.4, f1_high=0.6)
-    axis = score_plots.leaderboard(board).axes[0]
+    """By the paired difference, not by whether two intervals overlap: those of svm and cnn do."""
+    scores = {"accuracy": [0.8, 0.9, 0.85], "accuracy_low": 0.7, "accuracy_high": 0.95, "f1": 0.5, "f1_low": 0.4}
+    behind = {"difference": [-0.1, 0, -0.05], "difference_low": [-0.15, 0, -0.12], "difference_high": [-0.05, 0, 0.02]}
+    board = pd.DataFrame({"model": ["svm", "cnn", "gru"], **scores, **behind}).assign(f1_high=0.6)
+    axis, paired = score_plots.leaderboard(board, ("accuracy", "f1")).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["svm", "gru  =", "cnn  ="]
-    alone = score_plots.leaderboard(board[board["model"].ne("gru")]).axes[0]
+    assert [line.get_xdata()[0] for line in paired.lines[:9:3]] == pytest.approx([-10, -5, 0])
+    alone = score_plots.leaderboard(board[board["model"].ne("gru")], ("accuracy", "f1")).axes[0]
     assert [text.get_text() for text in alone.get_yticklabels()] == ["svm", "cnn"]
+
+
+@pytest.mark.parametrize("score", [0.78, 0.9, 0.999])
+@pytest.mark.parametrize("reach", [0.002, 0.03, 0.07, 0.3])
+def test_the_text_of_a_tick_is_its_position(score, reach):
+    low, high = max(score - reach, 0), min(score + reach, 1)
+    gap = {name: {"accuracy": {"value": score, "low": low, "high": high}} for name in ("honest", "leaking")}
+    axis = score_plots.leak_gap(gap, "accuracy").axes[0]
+    texts = [text.get_text().removesuffix(" %") for text in axis.get_xticklabels()]
+    assert len(texts) > 1
+    np.testing.assert_allclose([float(text) for text in texts], 100 * axis.get_xticks(), atol=1e-6)
 
 
 def test_the_leak_gap_shows_both_scores_with_their_intervals():

@@ -167,7 +167,7 @@ def test_a_duplicate_in_another_fold_moves_to_where_most_of_its_group_lies():
     expected = table["official_fold"].tolist()
     expected[9] = 1
     assert fold.tolist() == expected and fold.dtype == "Int64"
-    assert how == "official folds; 1 recordings moved to the fold of the same sound"
+    assert how == "official folds; 1 recording moved to the fold of the same sound"
 
 
 @pytest.mark.parametrize(("moving", "refused"), [(2, False), (3, True)])

@@ -340,9 +340,9 @@ def test_other_columns_are_named_with_those_asked_for(shape, change):
 
 
 ROWS = {
-    "missing": (lambda table: table.drop(index=1), r"1 ids are missing: \['{b}'\]"),
-    "extra": (lambda table: pd.concat([table, table[:1].replace(table.iat[0, 0], "x")]), r"1 ids were not asked"),
-    "twice": (lambda table: pd.concat([table, table[:1]]), r"1 ids appear twice: \['{a}'\]"),
+    "missing": (lambda table: table.drop(index=1), r"1 id is missing: \['{b}'\]"),
+    "extra": (lambda table: pd.concat([table, table[:1].replace(table.iat[0, 0], "x")]), r"1 id was not asked"),
+    "twice": (lambda table: pd.concat([table, table[:1]]), r"1 id appears twice: \['{a}'\]"),
     "another order": (lambda table: table[::-1].reset_index(drop=True), r"another order: row 2 is '{c}', asked.*'{a}'"),
 }
 
@@ -377,8 +377,8 @@ def test_the_row_that_stands_elsewhere_is_named_whatever_the_tables_index_is(ind
     assert "row 2 is 'c', asked for is 'a'" in submit.problems(table, SHAPES["label"])[0]
 
 
-NAN, NO_CLASS = "1 labels are missing", "1 labels are not classes of the training data: "
-NO_NUMBER, OUTSIDE = "1 probabilities are missing or no numbers", "1 probabilities lie outside 0 to 1"
+NAN, NO_CLASS = "1 label is missing", "1 label is not a class of the training data: "
+NO_NUMBER, OUTSIDE = "1 probability is missing or no number", "1 probability lies outside 0 to 1"
 VALUES = [
     ("label", None, NAN),
     ("label", np.nan, NAN),
@@ -393,12 +393,12 @@ VALUES = [
     ("top_k", "cat,dog", NO_CLASS + "['cat,dog']"),
     ("top_k", "cat ", NO_CLASS + "['']"),
     ("top_k", "cat bird", NO_CLASS + "['bird']"),
-    ("top_k", "cat cat", "1 rows name a label twice"),
-    ("top_k", "cat dog cow", "1 rows have more than 2 labels"),
+    ("top_k", "cat cat", "1 row names a label twice"),
+    ("top_k", "cat dog cow", "1 row has more than 2 labels"),
     ("set", None, NAN),
-    ("set", "", "1 rows are empty; without any label they say 'nocall'"),
+    ("set", "", "1 row is empty; a row without any label says 'nocall'"),
     ("set", "cat bird", NO_CLASS + "['bird']"),
-    ("set", "dog cat dog", "1 rows name a label twice"),
+    ("set", "dog cat dog", "1 row names a label twice"),
     ("set", "nocall cat", NO_CLASS + "['nocall']"),
     ("set", "cat nocall", NO_CLASS + "['nocall']"),
     ("set", "NOCALL", NO_CLASS + "['NOCALL']"),
@@ -409,8 +409,8 @@ VALUES = [
     *((shape, text, NO_NUMBER) for shape in ("binary", "long") for text in ("0,5", "50%", "True", "0x1", "1/2", "٠")),
     *((shape, text, OUTSIDE) for shape in ("wide", "binary", "long") for text in ("inf", "-inf", "-0.1", "1.1")),
     ("binary", "1.000001", OUTSIDE),
-    ("wide", "0.5", "the probabilities of 1 rows do not sum to 1, such as row 4"),
-    *(("boolean", text, "1 values are neither True nor False") for text in ("yes", "T", "0.7", "1.0", "", None)),
+    ("wide", "0.5", "the probabilities of 1 row do not sum to 1, such as row 4"),
+    *(("boolean", text, "1 value is neither True nor False") for text in ("yes", "T", "0.7", "1.0", "", None)),
 ]
 
 
@@ -602,7 +602,7 @@ def test_nothing_is_written_if_anything_is_wrong(tmp_path, shape):
     assert list(tmp_path.iterdir()) == []
     submit.write(right(shape), path, asked)
     before = path.read_bytes()
-    with pytest.raises(SubmissionError, match="1 ids are missing"):
+    with pytest.raises(SubmissionError, match="1 id is missing"):
         submit.write(right(shape)[1:], path, asked)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["submission.csv"]
 
@@ -697,7 +697,7 @@ def test_the_problems_are_listed_on_the_error_stream(quest, tmp_path, capsys):
     said = capsys.readouterr()
     assert "mine.csv would be refused:\n- " in said.err and said.err.count("\n- ") == 3 and "as asked" not in said.out
     assert (
-        "1 ids are missing: ['audio_000.wav']" in said.err and "not classes of the training data: ['Siren']" in said.err
+        "1 id is missing: ['audio_000.wav']" in said.err and "not classes of the training data: ['Siren']" in said.err
     )
 
 
@@ -763,7 +763,7 @@ def test_a_sample_that_does_not_fit_the_files_is_no_problem_of_the_file(tmp_path
     root = ALL["frequency_quest"](tmp_path / "quest").folder
     (root / "test" / "test" / "audio_000.wav").unlink()
     assert check(root, submission(root), tmp_path) == 2
-    assert "1 ids of the sample have no file (audio_000.wav)" in capsys.readouterr().err
+    assert "1 id of the sample has no file (audio_000.wav)" in capsys.readouterr().err
 
 
 def test_single_settings_and_presets_may_be_given(quest, tmp_path, capsys):
