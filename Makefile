@@ -27,6 +27,7 @@ SET ?=
 FAST ?=
 FORCE ?=
 FILE ?=
+OUT ?=
 
 # Words from the command line become options only where they were given.
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
@@ -66,9 +67,9 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 app: $(READY)  ## upload or record a sound and see what a run hears in it: make app RUN=demo
 	@EARSHOT_RUN="$(RUN)" $(BIN)/python -m streamlit run app/streamlit_app.py
 
-predict: $(READY)  ## classify one recording: make predict FILE=x.wav RUN=demo
+predict: $(READY)  ## what is heard in a recording, and when: make predict FILE=x.wav RUN=demo OUT=folder
 	@test -n "$(FILE)" || { echo 'Which recording? make predict FILE=x.wav RUN=demo'; exit 2; }
-	@$(BIN)/python -m helpers.predict "$(FILE)" --run "$(or $(RUN),demo)"
+	@$(BIN)/python -m helpers.predict "$(FILE)" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)")
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
 	@$(BIN)/python -m helpers.certificate --run "$(or $(RUN),demo)"

@@ -62,30 +62,37 @@ def bars(overall, counted, limits=None):
     return alt.layer(*layers).properties(height=26 * len(table) + 30)
 
 
-def timeline(windows, labels):
-    """A row per class, a column per window, the darker the more probable; pauses stay white."""
+def timeline(heard, labels):
+    """A row per class along the time of the file, the darker the more probable; where there is no sound it stays white.
+
+    Args: heard hearing.Hearing; labels the classes shown.
+    """
     import altair as alt
+    import numpy as np
 
     from helpers.style import BLUE
 
-    table = windows.melt(["start_seconds", "end_seconds"], labels, "label", "probability")
-    table["window"] = [f"{clock(a)} to {clock(b)}" for a, b in zip(table.start_seconds, table.end_seconds, strict=True)]
-    seconds = windows["end_seconds"].max()
+    spans, found = heard.course()
+    table = spans.loc[np.repeat(spans.index, len(labels))].reset_index(drop=True)
+    table["label"] = np.tile(list(labels), len(spans))
+    table["probability"] = found[list(labels)].to_numpy().ravel()
+    table["heard"] = [f"{clock(a)} to {clock(b)}" for a, b in zip(table.onset, table.offset, strict=True)]
+    seconds = heard.heard.windows["end_seconds"].max()
     long = seconds >= 120
     minutes = {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"} if long else {}
     scale, colours = alt.Scale(nice=False, domain=[0, seconds]), alt.Scale(domain=[0, 1], range=[PALER, BLUE])
-    chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(windows) <= 60 else 0)
+    chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(spans) <= 60 else 0)
     return chart.encode(
         x=alt.X(
-            "start_seconds:Q",
+            "onset:Q",
             title="minutes" if long else "seconds",
             axis=alt.Axis(grid=False, values=ticks(seconds), **minutes),
             scale=scale,
         ),
-        x2="end_seconds:Q",
+        x2="offset:Q",
         y=alt.Y("label:N", sort=list(labels), title=None, axis=alt.Axis(**LABELS)),
         color=alt.Color("probability:Q", scale=colours, legend=None),
-        tooltip=["label:N", "window:N", alt.Tooltip("probability:Q", format=".1%")],
+        tooltip=["label:N", "heard:N", alt.Tooltip("probability:Q", format=".1%")],
     ).properties(height=24 * len(labels) + 60)
 
 

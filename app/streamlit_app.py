@@ -138,12 +138,12 @@ def main():
     left, right = st.columns([9, 11], gap="large")
     with left:
         run = choose_run(names)
-        data = choose_sound(run) if run else None
+        name, data = choose_sound(run) if run else ("", None)
     with right:
         bundle = networks(run) if run else None
         scored = listen(run, bundle, data) if bundle and data is not None else None
         if scored:
-            show_answer(scored, bundle)
+            show_answer(scored, bundle, name)
         elif bundle and data is None:
             welcome(run)
     with left:
@@ -203,7 +203,7 @@ def measured(name, score):
 
 
 def choose_sound(run):
-    """Bytes of the recording that was uploaded, recorded or chosen; None if there is none yet."""
+    """Name and bytes of the recording that was uploaded, recorded or chosen; None for bytes if there is none yet."""
     source, settings = st.radio("Sound", [UPLOAD, RECORD, EXAMPLE], horizontal=True, key="source"), run.config.audio
     if source == EXAMPLE:
         return choose_example(run.folder)
@@ -213,19 +213,19 @@ def choose_sound(run):
     else:
         rate = listening.recorder_rate(settings.sample_rate)
         file = st.audio_input(f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone")
-    return None if file is None else file.getvalue()
+    return ("", None) if file is None else (Path(file.name).stem, file.getvalue())
 
 
 def choose_example(folder):
-    """Bytes of one of the run's own clips; None if it kept none."""
+    """Name and bytes of one of the run's own clips; None for bytes if it kept none."""
     clips = examples(folder / "clips")
     if not clips:
         st.info("This run kept no clips. Upload a recording instead.")
-        return None
+        return "", None
     name = st.selectbox("One of the run's own clips", clips, key="example")
     if clips[name].parts[-3] == "train":
         st.caption("Most of the networks were trained on this clip: a right answer here proves little.")
-    return clips[name].read_bytes()
+    return clips[name].stem, clips[name].read_bytes()
 
 
 def examples(folder, unseen=5):
@@ -251,7 +251,7 @@ def welcome(run):
     st.subheader("Ready", anchor=False)
     seconds = run.config.audio.clip_seconds
     who = "One network listens" if run.networks == 1 else f"{run.networks} networks listen"
-    st.markdown(f"{who} in windows of {seconds:g} s; the answers are averaged.")
+    st.markdown(f"{who} from the first second to the last, in windows of {seconds:g} s, each half over the one before.")
     st.caption("Upload a recording, record one, or try an example.")
 
 
@@ -268,19 +268,20 @@ def listen(run, bundle, data):
         return None
 
 
-def show_answer(scored, bundle):
+def show_answer(scored, bundle, name):
     """What was heard: the answer, the probability of each class, and with several windows the course over time."""
-    overall = scored.windows[bundle.labels].mean().sort_values(ascending=False)
-    counted = listening.heard(overall, bundle)
-    unsure = "" if bundle.multilabel else listening.doubt(scored.windows[bundle.labels])
+    overall, windows = scored.heard.overall, scored.heard.by_window().dropna()
+    counted = listening.counted(overall, bundle)
+    unsure = "" if bundle.multilabel else listening.doubt(overall, windows)
     st.subheader(headline(overall[counted], unsure), anchor=False)
     st.altair_chart(charts.bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
     note = "Each class has a probability of its own; the mark is its threshold. " if bundle.multilabel else ""
     st.caption(f"{note}The model knows only its own classes and answers with them, whatever it hears.")
-    if len(scored.windows) > 1:
-        show_windows(scored.windows, overall, bundle)
+    if len(scored.heard.heard.windows) > 1:
+        show_course(scored.heard)
     else:
         st.caption(f"One window: longer recordings are heard in windows of {bundle.config.audio.clip_seconds:g} s.")
+    offer_files(scored.heard, name)
 
 
 def headline(found, doubt=""):
@@ -308,16 +309,34 @@ def show_sound(scored, config):
     st.caption(scored.facts)
 
 
-def show_windows(windows, overall, bundle):
-    """The course over time, and the numbers behind it."""
+def show_course(heard):
+    """The course over time, in the time of the file, and the numbers behind it."""
     st.subheader("Over time", anchor=False)
-    often = ", ".join(f"{plain(name)} in {count}" for name, count in listening.tally(windows, bundle).head(5).items())
-    st.markdown(f"Of {len(windows)} windows: {often or 'none of the classes in any'}")
-    top = windows[bundle.labels].max().nlargest(SHOWN_CLASSES).index
-    st.altair_chart(charts.timeline(windows, [name for name in overall.index if name in top]))
-    st.caption("The darker, the more probable. Pauses stay white: nothing is scored there.")
+    events, windows = heard.events(), heard.windows()
+    silent = int(heard.by_window().isna().all(axis=1).sum())
+    quiet = f", {silent} without sound, of which nothing is said" if silent else ""
+    st.markdown(f"{len(windows)} windows{quiet}: {tally(heard) or 'none of the classes in any'}")
+    top = heard.course()[1].max().nlargest(SHOWN_CLASSES).index
+    st.altair_chart(charts.timeline(heard, [name for name in heard.overall.index if name in top]))
+    st.caption("The darker, the more probable. Where there is no sound it stays white.")
+    with st.expander(f"{len(events)} events: what was heard from when to when (seconds)"):
+        st.dataframe(events.round(2), hide_index=True)
     with st.expander(f"All {len(windows)} windows as a table"):
         st.dataframe(windows.round(4), hide_index=True)
+
+
+def tally(heard, most=5):
+    """In how many windows each class was heard, the most frequent first, in words."""
+    counts = heard.said().sum().sort_values(ascending=False, kind="stable").head(most)
+    return ", ".join(f"{plain(name)} in {count}" for name, count in counts[counts > 0].items())
+
+
+def offer_files(heard, name):
+    """The three files of `make predict FILE=… OUT=…`, to download."""
+    titles = {"windows.csv": "Windows (CSV)", "events.csv": "Events (CSV)", "labels.txt": "Audacity labels"}
+    files = heard.files()
+    for column, (ending, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
+        column.download_button(title, files[ending], f"{name}.{ending}", on_click="ignore", key=ending)
 
 
 if __name__ == "__main__":

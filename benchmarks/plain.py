@@ -97,14 +97,42 @@ def prepare(work, config):
     return made
 
 
+def windows(path, config):
+    """A whole file in windows, half over each other, the last one at its end: (clips, seconds of sound in each).
+
+    Of each window its silent edges are cut, the rest is brought to the file's peak and filled up. For files without
+    digital silence inside; frames are counted from librosa's RMS.
+    """
+    rate, rules = config.audio.sample_rate, config.clean
+    waveform, _ = librosa.load(path, sr=rate)
+    waveform = waveform - waveform.mean()
+    frame, keep = round(clean.FRAME_SECONDS * rate), round(0.05 * rate)
+    rms = librosa.feature.rms(y=waveform, frame_length=frame, hop_length=frame // 4)[0]
+    loud = np.flatnonzero(rms > rms.max() * 10 ** (-rules.trim_db / 20)) * (frame // 4)
+    peak = np.abs(waveform[max(0, loud[0] - keep) : loud[-1] + frame // 4 + keep]).max()
+    size, clips, seconds = round(config.audio.clip_seconds * rate), [], []
+    starts = list(range(0, max(1, len(waveform) - size + 1), size // 2))
+    rest = len(waveform) - size - starts[-1]
+    for start in [*starts, *([starts[-1] + rest] if rest > rules.min_seconds * rate else [])]:
+        heard = loud[(loud >= start) & (loud < start + size)]
+        if len(heard) * (frame // 4) >= rules.min_seconds * rate:
+            first, last = max(start, heard[0] - keep), min(start + size, heard[-1] + frame // 4 + keep)
+            piece = waveform[first:last] / peak * rules.peak
+            looped = config.audio.short_clips == "loop"
+            clips.append(np.resize(piece, size) if looped else librosa.util.fix_length(piece, size=size))
+            seconds.append(len(piece) / rate)
+    return clips, seconds
+
+
 @torch.no_grad()
 def score(paths, model, config):
-    """Class probabilities [files, C]: each clip of each file on its own through the network."""
+    """Class probabilities [files, C]: each window of each file on its own through the network, counted by its sound."""
     found = []
     for path in paths:
-        mels = [log_mel(clip, config) for clip in cut(cleaned(path, config), config)]
-        inputs = [model.standardise(torch.from_numpy(mel)[None]) for mel in mels]
-        found.append(torch.cat([model.network(x).softmax(dim=1) for x in inputs]).mean(dim=0).numpy())
+        clips, seconds = windows(path, config)
+        inputs = [model.standardise(torch.from_numpy(log_mel(clip, config))[None]) for clip in clips]
+        each = torch.cat([model.network(x).softmax(dim=1) for x in inputs]).numpy()
+        found.append(np.average(each, axis=0, weights=seconds))
     return np.stack(found)
 
 

@@ -51,6 +51,7 @@ scoring      metrics as plain arithmetic on arrays
 intervals    how far a score, or the difference of two, may be off
 decisions    from probabilities to answers: recordings, thresholds, mistakes
 evaluate     metrics as flat dicts, with an interval on every number
+hearing      a whole file: its windows, its events, the files that hold them
 predict      the bundle: waveform in, probabilities out
 compare      every model by name: trained on the same folds, predicted alike
 ledger       what each cleaning step is worth, paired and with an interval

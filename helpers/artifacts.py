@@ -55,6 +55,7 @@ SCHEMAS = {
         **dict.fromkeys(("official_fold", "sample_rate", "channels", "bit_depth"), WHOLE),
         **dict.fromkeys(("duration_seconds", "peak", "rms_db", "silence_fraction", "clipped_fraction"), NUMBER),
         **dict.fromkeys(("dc_offset", "leading_silence_seconds", "noise_floor_db", "bandwidth_hz"), NUMBER),
+        "loudest_db": NUMBER,
         **dict.fromkeys(("status", "reason", "flags"), TEXT),
     },
     "clips.csv": {

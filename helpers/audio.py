@@ -155,6 +155,7 @@ def measure(decoded):
         "bit_depth": decoded.bit_depth,
         "peak": round(peak, 6),
         "rms_db": round(level_db(sound), 2),
+        "loudest_db": round(level_db(levels.max(keepdims=True)), 2),
         "silence_fraction": round(float(np.mean(levels < 10 ** (SILENCE_DB / 20))), 4),
         "clipped_fraction": round(clipped, 5),
         "dc_offset": round(offset, 5),

@@ -2,9 +2,13 @@
 
 A recording passes here once: mono, resampled, DC removed, optionally high-passed, silence trimmed, optionally denoised,
 brought to one peak, cut. What breaks a rule is set aside with a code and a reason before any of that.
+
+A recording to learn from is trimmed and cut end to end (`cut`). One to be answered for is heard from
+its first sample to its last, in the time of its file (`whole`), as what training would have made of it.
 """
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +29,9 @@ SLACK_SECONDS = 1e-3  # a rest so short is rounding, and no window
 VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen
 VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
 SHOWN_SECONDS = 30.0  # no longer recording is shown as an example, if there are others
+KEEP_SECONDS = 0.05  # left on either side of a sound when its edges are cut
+APART = 0.5  # of a window: a pause so long divides a file
+BLOCK = 1 << 12  # frames whose levels are taken at a time
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
 
 
@@ -45,10 +52,9 @@ def judge(recordings, config, pairs=None):
     """
     table = recordings.copy()
     table["code"] = table["reason"].where(table["status"].eq("quarantined"), "").str.partition(":")[0]
-    rules = config.clean
-    too_short, silent = table["duration_seconds"] < rules.min_seconds, table["rms_db"] < rules.silence_db
-    _set_aside(table, too_short, "TOO_SHORT", f"shorter than {rules.min_seconds:g} s")
-    _set_aside(table, silent, "SILENT", f"never louder than {rules.silence_db:g} dBFS")
+    judged = broken_rules(table["duration_seconds"], table["loudest_db"], config.clean)
+    for code, reason, broken in judged:
+        _set_aside(table, broken, code, reason)
     others = rivals(table, pairs)
     reasons = "the same sound lies under another label: " + others + "; listen and keep one"
     _set_aside(table, others.ne(""), "DUP_LABEL_CONFLICT", reasons)
@@ -57,6 +63,38 @@ def judge(recordings, config, pairs=None):
     table.loc[table["status"].eq("ok"), "status"] = "used"
     check_enough(table, config.data.max_bad_fraction)
     return _flag_near(table, pairs)
+
+
+def broken_rules(duration_seconds, loudest_db, rules):
+    """What may be used, and what may not: a list of (code, reason, whether the rule is broken).
+
+    Args: duration_seconds, loudest_db of a recording (the level of its loudest 20 ms), or a Series
+        of each; rules the config's Clean section.
+
+    >>> from helpers.settings import Clean
+    >>> [code for code, _, broken in broken_rules(3.0, -90.0, Clean()) if broken]
+    ['SILENT']
+    """
+    short, silent = duration_seconds < rules.min_seconds, loudest_db < rules.silence_db
+    return [
+        ("TOO_SHORT", f"shorter than {rules.min_seconds:g} s", short),
+        ("SILENT", f"never louder than {rules.silence_db:g} dBFS", silent),
+    ]
+
+
+def require_usable(decoded, rules):
+    """Refuse a decoded recording that 02 would set aside.
+
+    Raises AudioIssue with the rule's code and reason.
+    """
+    seconds = len(decoded.waveform) / decoded.sample_rate
+    mono = audio.to_mono(decoded.waveform)[0]
+    sound = mono - mono.mean(dtype=np.float64).astype(np.float32)
+    loudest_db = audio.level_db(audio.frame_levels(sound, decoded.sample_rate).max(keepdims=True))
+    facts = f"it lasts {seconds:.3g} s and reaches {loudest_db:.0f} dBFS"
+    for code, reason, broken in broken_rules(seconds, loudest_db, rules):
+        if broken:
+            raise audio.AudioIssue(code, f"{reason}: {facts}")
 
 
 def _set_aside(table, broken, code, reason):
@@ -250,7 +288,7 @@ def high_pass(waveform, sample_rate, cutoff_hz):
     return scipy.signal.sosfiltfilt(sections, waveform.astype(np.float64), padlen=max(0, edge)).astype(np.float32)
 
 
-def trim(waveform, sample_rate, top_db, keep_seconds=0.05):
+def trim(waveform, sample_rate, top_db, keep_seconds=KEEP_SECONDS):
     """Cut the edges that stay `top_db` below the loudest frame, keeping a little on each side.
 
     A recording of which next to nothing would be left (a click in near silence) is returned whole.
@@ -263,16 +301,24 @@ def edges(
     waveform: np.ndarray,
     sample_rate: int,
     top_db: float,
-    keep_seconds: float = 0.05,
+    keep_seconds: float = KEEP_SECONDS,
 ) -> tuple[int, int]:
     """First sample that `trim` keeps, and the first one behind those that it keeps."""
-    frame = max(4, round(FRAME_SECONDS * sample_rate))
-    options = {"frame_length": frame, "hop_length": frame // 4}
-    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, **options)
+    frame, hop = frame_size(sample_rate)
+    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, frame_length=frame, hop_length=hop)
     if stop - start < audio.CLICK_SECONDS * sample_rate:
         return 0, len(waveform)
     keep = round(keep_seconds * sample_rate)
     return max(0, start - keep), min(len(waveform), stop + keep)
+
+
+def frame_size(sample_rate):
+    """The frames whose levels say where there is sound: their length, and from one to the next.
+
+    Returns (samples, samples).
+    """
+    frame = max(4, round(FRAME_SECONDS * sample_rate))
+    return frame, frame // 4
 
 
 def denoise(waveform, sample_rate):
@@ -316,10 +362,13 @@ def normalise(waveform, peak=0.99, max_gain_db=np.inf):
     >>> normalise(np.array([0.0, -0.5], dtype=np.float32)).tolist()
     [0.0, -0.9900000095367432]
     """
+    return (waveform * gain(waveform, peak, max_gain_db)).astype(np.float32)
+
+
+def gain(waveform, peak=0.99, max_gain_db=np.inf):
+    """The factor that brings a waveform to the given peak, at most `max_gain_db`; 0 for silence."""
     loudest = float(np.abs(waveform).max(initial=0))
-    if loudest <= 1e-9:
-        return np.zeros_like(waveform, dtype=np.float32)
-    return (waveform * min(peak / loudest, 10 ** (max_gain_db / 20))).astype(np.float32)
+    return min(peak / loudest, 10 ** (max_gain_db / 20)) if loudest > 1e-9 else 0.0
 
 
 def starts(n_samples, clip_samples, min_last_fraction):
@@ -374,6 +423,180 @@ def load_clean(path, config, whole=False):
     return clean(audio.load(path, rate, config.audio.max_seconds), rate, rules)
 
 
+# --- a whole file ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole file as the networks hear it: its windows, and what they hold of its takes.
+
+    A take is what lies between two pauses of half a window or more. To the networks it is what a
+    recording was in training: silent edges cut, one peak of its own. So a quiet sound beside a loud
+    one arrives at the level at which sounds were learned, and a file that lasts no longer than a
+    window is the very clip that training makes of it (but for edges below clean.silence_db, which
+    training keeps where they are within clean.trim_db of the loudest moment).
+
+    waveform: float32 [samples] at the level of the file; nothing is cut off: times are the file's.
+    windows: start_seconds, end_seconds, a row per window from the first sample to the last.
+    pieces: what each window holds of each take: window (its row above), take; its first and last
+        sound, sound_start, sound_end (seconds); start, stop (samples of `waveform`) with a little
+        around them; gain of the take.
+    shortest: seconds; less of a longer take tells nothing by itself.
+    """
+
+    waveform: np.ndarray
+    windows: pd.DataFrame
+    pieces: pd.DataFrame
+    shortest: float
+    settings: object
+
+    @property
+    def valid_seconds(self):
+        """Seconds that each piece holds: what its answer counts for."""
+        return (self.pieces["stop"] - self.pieces["start"]) / self.settings.sample_rate
+
+    @property
+    def edges(self):
+        """Where half windows begin and end (seconds); the last takes what is left of the file."""
+        half = round(self.settings.clip_seconds * self.settings.sample_rate) // 2
+        inner = np.arange(0, max(1, len(self.waveform) - half // 2), half)
+        return np.append(inner, len(self.waveform)) / self.settings.sample_rate
+
+    def clips(self):
+        """The pieces one by one, filled up as in training: float32 [clip_samples] each."""
+        size = round(self.settings.clip_seconds * self.settings.sample_rate)
+        for piece in self.pieces.itertuples():
+            levelled = self.waveform[piece.start : piece.stop] * float(piece.gain)
+            yield fill(levelled, size, self.settings.short_clips)
+
+
+def whole(decoded, config):
+    """A decoded recording from its first sample to its last, cleaned and in windows: a Whole.
+
+    Windows lie half over each other and the last one ends with the file. Those without sound have
+    no piece, and nothing is said of them. Args: decoded of `audio.decode`; config.
+    """
+    rate, rules = config.audio.sample_rate, config.clean
+    mono = audio.to_mono(decoded.waveform)[0]
+    waveform = audio.resample(mono, decoded.sample_rate, rate)
+    waveform = waveform if len(waveform) else mono[:1]
+    *_, (_, before_peak), _ = steps(waveform, rate, rules.model_copy(update={"trim_db": None}))
+    return in_windows(before_peak, config.audio, rules)
+
+
+def in_windows(waveform, settings, rules):
+    """The windows of a waveform that is cleaned but for its edges and its peak: a Whole."""
+    rate = settings.sample_rate
+    size = round(settings.clip_seconds * rate)
+    hop, keep = frame_size(rate)[1], round(KEEP_SECONDS * rate)
+    sound = sound_frames(waveform, rate, rules)
+    found = takes(sound, round(APART * size / hop))
+    shortest = min(round(rules.min_seconds * rate), size // 4)  # less can tell nothing, here as in 02
+    begins = np.array(window_starts(len(waveform), size, shortest))
+    ends = np.append(begins[:-1] + size, len(waveform))
+    windows = pd.DataFrame({"start_seconds": begins / rate, "end_seconds": ends / rate})
+    held = _held(sound, found, begins, ends, hop, shortest // hop)
+    first, last = begins[held["window"]], ends[held["window"]]
+    around = found * hop + (-keep, keep)
+    gains = np.array([_gain(waveform, begin, end, rules) for begin, end in around])
+    pieces = held[["window", "take"]].assign(
+        sound_start=np.maximum(held["first"] * hop, first) / rate,
+        sound_end=np.minimum(held["last"] * hop, last) / rate,
+        start=np.maximum(held["first"] * hop - keep, first),
+        stop=np.minimum(held["last"] * hop + keep, last),
+        gain=gains[held["take"]],
+    )
+    return Whole(waveform, windows, pieces, shortest / rate, settings)
+
+
+def sound_frames(waveform, sample_rate, rules):
+    """Which frames hold sound: louder than rules.silence_db, and within rules.trim_db of the loudest.
+
+    What stays the same for a whole frame is no sound: without DC, a file with loud lopsided sounds
+    has shifted silence. Where a click alone is so loud, it is no measure of the rest (as in `trim`).
+    Args: waveform float32 [samples] at the level of its file; rules the config's Clean section.
+    Returns bool [frames], a frame per hop of `frame_size`.
+    """
+    level, moving = _levels(waveform, *frame_size(sample_rate))
+    sound = moving > 10 ** (rules.silence_db / 20)
+    if rules.trim_db is None:
+        return sound
+    near = sound & (level > level.max() * 10 ** (-rules.trim_db / 20))
+    is_click = near.sum() * frame_size(sample_rate)[1] < audio.CLICK_SECONDS * sample_rate
+    return sound if is_click else near
+
+
+def _levels(waveform, frame, hop):
+    """RMS of centred frames, as librosa.effects.trim takes it, and their deviation from their mean.
+
+    Some frames at a time, whose overlap then takes no memory. Returns float32 [2, frames].
+    """
+    padded = np.pad(waveform, frame // 2)
+    continued = np.pad(waveform, frame // 2, mode="edge")
+    size = {"frame_length": frame, "hop_length": hop}
+    count = 1 + (len(padded) - frame) // hop
+    levels = np.empty((2, count), dtype=np.float32)
+    for first in range(0, count, BLOCK):
+        last = min(first + BLOCK, count)
+        place = slice(first * hop, (last - 1) * hop + frame)
+        levels[0, first:last] = librosa.feature.rms(y=padded[place], center=False, **size)[0]
+        levels[1, first:last] = librosa.util.frame(continued[place], **size).std(axis=0)
+    return levels
+
+
+def takes(sound, pause):
+    """What lies between the pauses of a recording: first frame of each take, and one after its last.
+
+    Args: sound bool [frames]; pause frames without sound that divide. Returns int [takes, 2].
+
+    >>> takes(np.array([0, 1, 0, 1, 0, 0, 0, 1, 1], dtype=bool), pause=3).tolist()
+    [[1, 4], [7, 9]]
+    """
+    frames = np.flatnonzero(sound)
+    ends = np.flatnonzero(np.diff(frames) > pause)
+    firsts = np.concatenate([frames[:1], frames[ends + 1]])
+    lasts = np.concatenate([frames[ends], frames[-1:]])
+    return np.stack([firsts, lasts + 1], axis=1)
+
+
+def window_starts(n_samples, size, slack=0):
+    """First samples of the windows of a file, half over each other; the last ends with the file.
+
+    A rest of less than `slack` samples gets no window of its own (codecs add some milliseconds).
+
+    >>> window_starts(900, 400), window_starts(805, 400, slack=10), window_starts(30, 400)
+    ([0, 200, 400, 500], [0, 200, 400], [0])
+    """
+    last = max(0, n_samples - size)
+    starts = list(range(0, last + 1, size // 2))
+    return [*starts, last] if last - starts[-1] > slack else starts
+
+
+def _held(sound, found, begins, ends, hop, shortest):
+    """What each window holds of each take: window, take, first frame with sound, one after the last.
+
+    Args: sound bool [frames]; found takes in frames; begins, ends of the windows in samples.
+    Less than `shortest` frames of a longer take are left to the windows that hold more of it.
+    """
+    rows = []
+    for take, (first, last) in enumerate(found):
+        enough = max(1, min(shortest, sound[first:last].sum()))
+        for window in np.flatnonzero((begins < last * hop) & (ends > first * hop)):
+            low = max(first, -(-begins[window] // hop))
+            high = min(last, -(-ends[window] // hop))
+            frames = low + np.flatnonzero(sound[low:high])
+            if len(frames) >= enough:
+                rows.append((window, take, frames[0], frames[-1] + 1))
+    table = pd.DataFrame(rows, columns=["window", "take", "first", "last"], dtype=np.int64)
+    return table.sort_values(["window", "take"], ignore_index=True)
+
+
+def _gain(waveform, begin, end, rules):
+    """What brings a stretch of samples to the peak that training brought recordings to."""
+    raised_db = rules.max_gain_db if rules.normalise else 0
+    return gain(waveform[max(0, begin) : end], rules.peak, raised_db)
+
+
 def quarantine_table(judged):
     """The rows of quarantine.csv: every recording that is set aside, with its reason."""
     return judged[judged["status"].eq("quarantined")].assign(stage=lambda table: stage_of(table["code"]))
@@ -387,7 +610,8 @@ def stage_of(codes):
 def write_clips(judged, root, config, folder):
     """Clean and cut every used recording, write its clips as FLAC below `folder`/<split>/<label>/.
 
-    With audio.test_windows a test recording is not trimmed, and each of its windows is written.
+    A test recording loses nothing: it is heard as a file in use is (`whole`), or with
+    audio.test_windows in all its windows, end to end. Its times are those of the file.
     Args: judged table of `judge`; root data folder; config; folder that is written to.
     Returns a table: clip_id, recording_id, start_seconds, valid_seconds, label, split, path ("clips/…").
     """
@@ -400,10 +624,9 @@ def write_clips(judged, root, config, folder):
 
 
 def _write_recording(row, root, config, folder):
-    whole = config.audio.test_windows and row.split == "test"
-    waveform = load_clean(Path(root) / row.path, config, whole)
     rows = []
-    for number, (start_seconds, valid_seconds, clip) in enumerate(cut(waveform, config.audio, every=whole)):
+    clips = _clips_of(row, Path(root) / row.path, config)
+    for number, (start_seconds, valid_seconds, clip) in enumerate(clips):
         clip_id = f"{row.recording_id}-{number:03d}"
         path = Path(row.split, targets.folder_name(row.label), f"{clip_id}.flac")
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
@@ -412,3 +635,16 @@ def _write_recording(row, root, config, folder):
             (clip_id, row.recording_id, start_seconds, valid_seconds, row.label, row.split, f"clips/{path.as_posix()}")
         )
     return rows
+
+
+def _clips_of(row, path, config):
+    """The clips of a recording as `cut` gives them."""
+    if row.split != "test":
+        return cut(load_clean(path, config), config.audio)
+    if config.audio.test_windows:
+        return cut(load_clean(path, config, whole=True), config.audio, every=True)
+    heard = whole(audio.decode(path, config.audio.max_seconds), config)
+    if heard.pieces.empty:  # what is left of it after the high-pass, say, is silent
+        return cut(load_clean(path, config), config.audio)
+    starts = heard.windows["start_seconds"][heard.pieces["window"]].round(4)
+    return zip(starts, heard.valid_seconds.round(4), heard.clips(), strict=True)

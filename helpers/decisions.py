@@ -11,12 +11,14 @@ import pandas as pd
 from helpers import artifacts, scoring, targets
 
 
-def aggregate(table, by, classes, how="mean", multilabel=False):
+def aggregate(table, by, classes, how="mean", multilabel=False, weights=None):
     """The probabilities of several rows as one: a table of the classes, indexed by what the rows have in common.
 
     Args: table; by its column, such as recording_id; classes its columns of probabilities; how their mean, max, the
         mean of the `top` (highest) third, at least one, or noisy_or: the chance that any row is right, were they
-        independent (Pearl 1988, chapter 4); multilabel: without it, whatever is no mean is scaled to sum to 1.
+        independent (Pearl 1988, chapter 4); multilabel: without it, whatever is no mean is scaled to sum to 1;
+        weights of the rows, a Series such as that of `weigh`; in noisy_or each is a power, in max and top a
+        factor; None: all 1.
 
     >>> clips = pd.DataFrame({"recording_id": ["r", "r", "r"], "a": [0.5, 0.0, 0.4], "b": [0.5, 1.0, 0.6]})
     >>> {how: aggregate(clips, "recording_id", ["a"], how, True).loc["r", "a"].round(2).item()
@@ -25,11 +27,36 @@ def aggregate(table, by, classes, how="mean", multilabel=False):
     """
     probabilities, key = table[list(classes)], table[by]
     join = {"mean": _mean, "max": _highest, "top": _highest_third, "noisy_or": _any_of}[how]
-    found = join(probabilities, key)
+    found = join(probabilities, key) if weights is None else _weighted(join, probabilities, key, weights)
     if multilabel or how == "mean":
         return found
     total = found.sum(axis=1)
     return found.div(total.where(total > 0, 1), axis=0)
+
+
+def weigh(seconds, key, overlapping=True):
+    """How much each window counts in what is said of its recording: as much as it holds.
+
+    Args: seconds of sound in each window, a Series; key what windows of one recording have in common;
+        overlapping: windows lie half over each other, and each of several counts half where they are
+        counted (noisy_or).
+    Returns a Series, 1 for the fullest window of a recording, or one half.
+    """
+    seconds = seconds.clip(lower=1e-3)
+    together = seconds.groupby(key)
+    several = together.transform("size") > 1
+    return seconds / together.transform("max") * np.where(several & overlapping, 0.5, 1.0)
+
+
+def _weighted(join, probabilities, key, weights):
+    if join is _any_of:
+        doubts = np.log1p(-probabilities.clip(0, 1 - 1e-12)).mul(weights, axis=0)
+        return _any_of(-np.expm1(doubts), key)
+    if join is _mean:
+        total = probabilities.mul(weights, axis=0).groupby(key).sum()
+        return total.div(weights.groupby(key).sum(), axis=0)
+    relative = weights / weights.groupby(key).transform("max")
+    return join(probabilities.mul(relative, axis=0), key)
 
 
 def _mean(probabilities, key):

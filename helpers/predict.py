@@ -1,10 +1,11 @@
 """The bundle: a recording in, class probabilities out, through the same code that trained.
 
-From the command line: ``python -m helpers.predict FILE… --run demo`` (or ``make predict FILE=… RUN=demo``).
+From the command line: ``python -m helpers.predict FILE… --run demo --out folder`` (or ``make predict FILE=… RUN=demo
+OUT=folder``). A file is heard from its first sample to its last (`clean.whole`), by whatever way it comes.
 """
 
 import argparse
-import functools
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import artifacts, audio, checkpoints, clean, decisions, features, models, processes
+from helpers import artifacts, audio, checkpoints, clean, features, hearing, models, processes
+from helpers.decoder import Decoded
+
+BATCH = 32  # clips at a time: memory does not grow with a file's length
 
 
 class Bundle:
@@ -56,13 +60,49 @@ class Bundle:
             .numpy()
         )
 
+    def hear(self, source):
+        """What the networks hear in a whole file: a Hearing. Args: source its path, or what `audio.decode` made of it.
+
+        Raises AudioIssue for what 02 would set aside, by the same rules.
+        """
+        return self._heard([self._whole(source)])[0]
+
+    def _whole(self, source):
+        decoded = source
+        if not isinstance(source, Decoded):
+            decoded = audio.decode(source, self.config.audio.max_seconds)
+        clean.require_usable(decoded, self.config.clean)
+        whole = clean.whole(decoded, self.config)
+        if whole.pieces.empty:
+            raise audio.AudioIssue("SILENT", "what is left after cleaning holds no sound")
+        return whole
+
+    def _heard(self, files):
+        """A Hearing of each Whole; the clips of all go through the networks together, BATCH at a time."""
+        clips = itertools.chain.from_iterable(whole.clips() for whole in files)
+        batches = iter(lambda: list(itertools.islice(clips, BATCH)), [])
+        found = np.concatenate([self.predict_clips(np.stack(batch)) for batch in batches])
+        ends = np.cumsum([len(whole.pieces) for whole in files])
+        tables = [pd.DataFrame(part, columns=self.labels) for part in np.split(found, ends[:-1])]
+        how = self.config.model.aggregate
+        return [hearing.Hearing(whole, table, self.thresholds, how) for whole, table in zip(files, tables, strict=True)]
+
     def predict_file(self, path):
         """Class probabilities of a recording: a Series, highest first. Raises AudioIssue for what cannot be used."""
-        windows = self.windows(clean.load_clean(path, self.config)).assign(recording_id=str(path))
-        how, several = self.config.model.aggregate, self.multilabel
-        return (
-            decisions.aggregate(windows, "recording_id", self.labels, how, several).iloc[0].sort_values(ascending=False)
-        )
+        return self.hear(path).overall
+
+    def windows(self, path):
+        """What is said of a recording over time: start, end (seconds), label, probability and a column per class.
+
+        A row per window, half over the one before, from the first sample to the last; where there is no sound, nothing
+        is said. Raises AudioIssue for what cannot be used.
+        """
+        return self.hear(path).windows()
+
+    def events(self, path):
+        """What was heard in a recording from when to when: onset, offset (seconds), label, probability. Raises
+        AudioIssue for what cannot be used."""
+        return self.hear(path).events()
 
     def predict_files(self, paths, batch_size=4):
         """Class probabilities of many recordings: a table with a row per path, in their order, and a column per class.
@@ -72,30 +112,21 @@ class Bundle:
         """
 
         def answer(first):
-            cut = [_clips(path, self.config) for path in paths[first : first + batch_size]]
-            clips, owner = np.concatenate(cut), first + np.repeat(np.arange(len(cut)), [len(clips) for clips in cut])
-            found = [self.predict_clips(clips[start : start + 64]) for start in range(0, len(clips), 64)]
-            return pd.DataFrame(np.concatenate(found), columns=self.labels).assign(file=owner)
+            files = [self._named(path) for path in paths[first : first + batch_size]]
+            return [heard.overall[self.labels] for heard in self._heard(files)]
 
         if not len(paths):
             return pd.DataFrame(columns=self.labels)
         with processes.cpu_threads(1):
-            clips = pd.concat(artifacts.in_threads(answer, range(0, len(paths), batch_size), "predict files"))
-        table = decisions.aggregate(clips, "file", self.labels, self.config.model.aggregate, self.multilabel)
-        return table.set_axis(list(paths))
+            found = list(artifacts.in_threads(answer, range(0, len(paths), batch_size), "predict files"))
+        return pd.DataFrame([row for rows in found for row in rows]).set_axis(list(paths))
 
-    def windows(self, waveform):
-        """Class probabilities over time: a table start_seconds, end_seconds and a column per class, a row per clip.
-
-        Args: waveform cleaned, float32 [samples] at the config's rate (`clean.load_clean`). It is cut as the training
-            recordings were. Raises AudioIssue if it is silent.
-        """
-        if audio.level_db(waveform) <= audio.FLOOR_DB:
-            raise audio.AudioIssue("SILENT", "the recording holds no sound")
-        starts, lengths, clips = zip(*clean.cut(waveform, self.config.audio), strict=True)
-        times = pd.DataFrame({"start_seconds": starts, "end_seconds": np.add(starts, lengths)})
-        batches = [self.predict_clips(np.stack(clips[first : first + 64])) for first in range(0, len(clips), 64)]
-        return pd.concat([times, pd.DataFrame(np.concatenate(batches), columns=self.labels)], axis=1)
+    def _named(self, path):
+        """The Whole of a path; what is wrong with it says its path."""
+        try:
+            return self._whole(path)
+        except audio.AudioIssue as issue:
+            raise audio.AudioIssue(issue.code, f"{path}: {issue.detail}") from None
 
     def predict_packed(self, packed, rows, batch_size=64):
         """Class probabilities of rows of waveforms.csv: a table clip_id and a column per class."""
@@ -104,17 +135,6 @@ class Bundle:
         found = [self.predict_clips(features.unpack(packed[batch])) for batch in batches if len(batch)]
         table = pd.DataFrame(np.concatenate(found) if found else np.zeros((0, len(self.labels))), columns=self.labels)
         return pd.concat([rows[["clip_id"]].reset_index(drop=True), table], axis=1)
-
-
-def _clips(path, config):
-    """The clips of a recording, cleaned and cut as the training recordings were: float32 [clips, clip_samples]."""
-    try:
-        waveform = clean.load_clean(path, config)
-        if audio.level_db(waveform) <= audio.FLOOR_DB:
-            raise audio.AudioIssue("SILENT", "the recording holds no sound")
-    except audio.AudioIssue as issue:
-        raise audio.AudioIssue(issue.code, f"{path}: {issue.detail}") from None
-    return np.stack([clip for *_, clip in clean.cut(waveform, config.audio)])
 
 
 def costs(model, packed, history):
@@ -150,30 +170,43 @@ def main(arguments=None):
         default=3,
         help="classes shown per file (default: 3); with several labels per recording all that reach their thresholds",
     )
+    parser.add_argument(
+        "--out", help="folder for <stem>.windows.csv, <stem>.events.csv and <stem>.labels.txt (Audacity) of each file"
+    )
     options = parser.parse_args(arguments)
     try:
         bundle = Bundle(artifacts.existing_run(options.run))
-    except (artifacts.StageError, ValueError, ImportError) as error:
+        if options.out:
+            Path(options.out).mkdir(parents=True, exist_ok=True)
+    except (artifacts.StageError, ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     failed = 0
+
+    def answer(file):
+        return _answer(bundle, options, *file)
+
     with processes.cpu_threads(1):
-        answer = functools.partial(_answer, bundle, options.top)
-        for line, usable in artifacts.in_threads(answer, options.files):
+        files = list(zip(options.files, hearing.stems(options.files), strict=True))
+        for line, usable in artifacts.in_threads(answer, files):
             print(line, file=sys.stdout if usable else sys.stderr, flush=True)
             failed |= not usable
     return int(failed)
 
 
-def _answer(bundle, top, path):
-    """What the command line says of a file, and whether it could be used."""
+def _answer(bundle, options, path, stem):
+    """What the command line says of a file, and whether it could be used; its answers are written where asked."""
     try:
-        found = bundle.predict_file(path)
+        heard = bundle.hear(path)
+        if options.out:
+            heard.write(options.out, stem)
     except (audio.AudioIssue, OSError) as error:
         return f"{path}: {error}", False
-    best = found[found >= bundle.thresholds[found.index]] if bundle.multilabel else found.head(top)
+    overall = heard.overall
+    best = overall[overall >= bundle.thresholds[overall.index]] if bundle.multilabel else overall.head(options.top)
     said = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
-    return f"{path}: {said or 'none of the classes'}", True
+    written = f" -> {Path(options.out) / stem}.*" if options.out else ""
+    return f"{path}: {said or 'none of the classes'}{written}", True
 
 
 if __name__ == "__main__":

@@ -22,18 +22,23 @@ def prior(labels, classes):
 
 
 def row_probabilities(asked, clip_probabilities, clips, class_shares, config):
-    """Probabilities of every row of a contract: a window's are its clip's, a recording's its clips' together.
+    """Probabilities of every row of a contract: a window's are its clip's, a recording's its clips' together, each
+    counted by the sound that it holds.
 
-    Args: asked Contract; clip_probabilities with clip_id and a column per class; clips with clip_id, recording_id and
-        start_seconds; class_shares of `prior`, said of what cannot be heard; config. Returns a table like asked.rows:
-        the classes, and `heard` bool.
+    Args: asked Contract; clip_probabilities with clip_id and a column per class; clips with clip_id, recording_id,
+        start_seconds and valid_seconds; class_shares of `prior`, said of what cannot be heard; config.
+    Returns a table like asked.rows: the classes, and `heard` bool.
     """
     classes, rows, how = sorted(class_shares.index), asked.rows, config.model.aggregate
-    joined = clip_probabilities.merge(clips[["clip_id", "recording_id", "start_seconds"]], on="clip_id")
-    joined["window"] = (joined["start_seconds"] / config.audio.clip_seconds).round().astype(int)
-    whole = decisions.aggregate(joined, "recording_id", classes, how, config.data.multilabel)
+    clip_probabilities = clip_probabilities[clip_probabilities["clip_id"].isin(clips["clip_id"])]
+    facts = clips.set_index("clip_id").loc[clip_probabilities["clip_id"]].reset_index()
+    recording = facts["recording_id"]
+    weights = decisions.weigh(facts["valid_seconds"], recording, not config.audio.test_windows)
+    clip_probabilities = clip_probabilities[classes].reset_index(drop=True).assign(recording_id=recording)
+    several = config.data.multilabel
+    whole = decisions.aggregate(clip_probabilities, "recording_id", classes, how, several, weights)
     whole = whole.reindex(rows["recording_id"])
-    windows = joined.set_index(["recording_id", "window"])[classes]
+    windows = _end_to_end(clip_probabilities, facts["start_seconds"] / config.audio.clip_seconds)[classes]
     number = (rows["end_seconds"] / config.audio.clip_seconds).round().fillna(0).astype(int) - 1
     single = windows.reindex(pd.MultiIndex.from_arrays([rows["recording_id"], number]))
     of_window = rows["end_seconds"].notna().to_numpy()[:, None]
@@ -42,12 +47,35 @@ def row_probabilities(asked, clip_probabilities, clips, class_shares, config):
     return found.fillna(class_shares).assign(heard=heard)
 
 
+def _end_to_end(clip_probabilities, place):
+    """Windows that lie end to end, by recording and number. Args: place where each begins, counted in windows."""
+    number = place.round().astype(int)
+    index = pd.MultiIndex.from_arrays([clip_probabilities["recording_id"], number])
+    windows = clip_probabilities.set_axis(index)[((place - number).abs() < 1e-3).to_numpy()]
+    return windows[~windows.index.duplicated()]
+
+
 def out_of_fold(recordings, predictions):
     """Where there is no test set: the training recordings with their out-of-fold probabilities, in one order."""
     classes = [column for column in predictions if column not in artifacts.IDENTITY]
     table = recordings[recordings["recording_id"].isin(predictions["recording_id"])].reset_index(drop=True)
     probabilities = predictions.set_index("recording_id").loc[table["recording_id"], classes].reset_index(drop=True)
     return table, probabilities.assign(heard=True)
+
+
+def unlearned(recordings, rows, predictions):
+    """A recording to show an answer for that no network has learned from: the last test recording, or where there is
+    none the last training recording with its answer out of fold.
+
+    Args: recordings; rows of waveforms.csv; predictions out of fold, a row per recording.
+    Returns (path, whose answer it is in words, class probabilities, highest first; None for a test recording).
+    """
+    paths, test = recordings.set_index("recording_id")["path"], rows[rows["split"].eq("test")]
+    if len(test):
+        return paths[test["recording_id"].iloc[-1]], "a test recording, whose label no network has learned", None
+    last = predictions.iloc[-1]
+    answer = last[decisions.class_columns(predictions)].astype(float).sort_values(ascending=False)
+    return paths[last["recording_id"]], "a training recording, by the networks that have not learned from it", answer
 
 
 def build(asked, probabilities, thresholds=None):

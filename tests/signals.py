@@ -202,7 +202,7 @@ DAMAGES = {
 
 def recordings_table(*rows):
     """A table as in recordings.csv: a sound, usable training recording per dict, but for what the dict says."""
-    usual = {"label": "dog", "split": "train", "status": "ok", "rms_db": -20.0, "duration_seconds": 1.0}
+    usual = {"label": "dog", "split": "train", "status": "ok", "loudest_db": -20.0, "duration_seconds": 1.0}
     columns = artifacts.SCHEMAS["recordings.csv"]
     table = pd.DataFrame(
         [

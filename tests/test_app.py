@@ -325,11 +325,34 @@ def test_no_place_of_this_machine_is_named(tiny):
 def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
     app = upload(start(), "long.flac", encoded(sound(130.25, 8000), 8000, format="FLAC"))
     assert not app.exception
-    table, (spec, cells) = app.dataframe[0].value, charts(app)[1]
-    expected = predict.Bundle(tiny).windows(app.session_state["scored"][1].waveform)
-    assert len(table) == len(expected) == 261 and len(cells) == 261 * len(LABELS)
+    table, (spec, cells) = app.dataframe[1].value, charts(app)[1]
+    (tiny / "long.flac").write_bytes(encoded(sound(130.25, 8000), 8000, format="FLAC"))
+    expected = predict.Bundle(tiny).windows(tiny / "long.flac")
+    assert len(table) == len(expected) == 521 and len(cells) % len(LABELS) == 0
     np.testing.assert_allclose(table[LABELS], expected[LABELS], atol=1e-4)
-    assert spec["encoding"]["x"]["title"] == "minutes" and "261 windows" in said(app)
+    assert (cells["onset"].min(), cells["offset"].max()) == (0, 130.25)
+    assert spec["encoding"]["x"]["title"] == "minutes" and "521 windows" in said(app)
+
+
+def test_times_are_those_of_the_file_and_where_there_is_no_sound_it_stays_white(tiny):
+    waveform = np.concatenate(
+        [np.zeros(20 * 8000), sound(1.0, 8000), np.zeros(14 * 8000), sound(2.0, 8000), np.zeros(800)]
+    )
+    app = upload(start(), "day.one.wav", encoded(waveform, 8000))
+    assert_answered(app)
+    _, cells = charts(app)[1]
+    starts = cells["onset"].drop_duplicates()
+    assert starts.between(19.95, 21).sum() >= 1 and starts.between(34.95, 37).sum() >= 2
+    assert (starts.between(19.95, 21.05) | starts.between(34.95, 37.05)).all()
+    events, windows = (frame.value for frame in app.dataframe)
+    assert events["onset"].min() == pytest.approx(20, abs=0.05) and events["offset"].max() == pytest.approx(
+        37, abs=0.05
+    )
+    silent = windows["label"].eq("")
+    assert windows["end"].iloc[-1] == pytest.approx(37.1) and windows.loc[silent, LABELS].isna().all(axis=None)
+    assert f"{silent.sum()} without sound" in said(app)
+    buttons = [element.proto for element in app.get("download_button")]
+    assert [button.label for button in buttons] == ["Windows (CSV)", "Events (CSV)", "Audacity labels"]
 
 
 def test_the_minutes_of_a_long_recording_are_seen_and_heard_one_at_a_time(tiny):
@@ -347,9 +370,9 @@ def test_a_recording_of_about_a_minute_is_shown(tiny, seconds):
 
 
 def test_a_recording_of_one_window_has_no_timeline(tiny):
-    app = upload(start(), "short.wav", encoded(sound(0.6)))
+    app = upload(start(), "short.wav", encoded(sound(0.5)))
     assert_answered(app)
-    assert len(charts(app)) == 1 and not app.dataframe and "One window" in said(app)
+    assert len(charts(app)) == 1 and not app.dataframe and "One window" in said(app) and app.get("download_button")
 
 
 # --- several labels at once --------------------------------------------------------------------------------

@@ -292,12 +292,21 @@ def test_a_second_run_on_the_same_folder_is_refused(demo):
         pytest.fail("two runs hold the same folder")
 
 
-def test_a_recording_is_classified_from_the_command_line(demo, home):
+def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
     recordings = artifacts.read_table(demo / "recordings.csv")
     path = home / "data" / "demo-60" / recordings.loc[recordings["status"].eq("ok"), "path"].iloc[0]
-    command = [sys.executable, "-m", "helpers.predict", str(path), "--run", demo.name]
+    command = [sys.executable, "-m", "helpers.predict", str(path), "--run", demo.name, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
+    endings = ("events.csv", "labels.txt", "windows.csv")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"{path.stem}.{ending}" for ending in endings]
+
+
+def test_08_shows_a_recording_that_no_network_learned_from(demo):
+    page = (demo / "notebooks" / "08_submit.ipynb").read_text(encoding="utf-8")
+    path = re.search(r"([^\"]+): a test recording, whose label no network has learned", page)[1]
+    recordings = artifacts.read_table(demo / "recordings.csv").set_index("path")
+    assert recordings.loc[path, "split"] == "test"
 
 
 # --- several labels per recording --------------------------------------------------------------------------

@@ -213,13 +213,13 @@ def judged(*rows, **data):
     ("row", "status", "code"),
     [
         ({}, "used", ""),
-        ({"rms_db": -79.9}, "used", ""),
-        ({"rms_db": -80.1}, "quarantined", "SILENT"),
+        ({"loudest_db": -79.9}, "used", ""),
+        ({"loudest_db": -80.1}, "quarantined", "SILENT"),
         ({"duration_seconds": 0.1}, "used", ""),
         ({"duration_seconds": 0.09}, "quarantined", "TOO_SHORT"),
-        ({"status": "ignored", "reason": "hidden", "rms_db": None}, "ignored", ""),
-        ({"status": "quarantined", "reason": "TRUNCATED: half", "rms_db": None}, "quarantined", "TRUNCATED"),
-        ({"split": "test", "label": "", "rms_db": -100}, "quarantined", "SILENT"),
+        ({"status": "ignored", "reason": "hidden", "loudest_db": None}, "ignored", ""),
+        ({"status": "quarantined", "reason": "TRUNCATED: half", "loudest_db": None}, "quarantined", "TRUNCATED"),
+        ({"split": "test", "label": "", "loudest_db": -100}, "quarantined", "SILENT"),
     ],
 )
 def test_a_recording_is_judged_by_the_rules_and_says_why(row, status, code):
@@ -249,14 +249,14 @@ def test_a_conflict_with_an_unusable_recording_is_none():
 
 
 def test_judging_leaves_its_input_alone():
-    table = recordings_table({}, {"label": "cat", "rms_db": -20.0})
+    table = recordings_table({}, {"label": "cat", "loudest_db": -20.0})
     before = table.copy()
     clean.judge(table, settings_module.Config())
     assert table.equals(before)
 
 
 def test_too_many_bad_recordings_stop_the_run_with_a_count_by_reason():
-    bad = [{"rms_db": -100}] * 2 + [{"status": "quarantined", "reason": "TRUNCATED: half"}] * 3
+    bad = [{"loudest_db": -100}] * 2 + [{"status": "quarantined", "reason": "TRUNCATED: half"}] * 3
     assert judged(*bad, max_bad_fraction=0.2)["status"].eq("quarantined").all()  # 5 of 25
     with pytest.raises(clean.TooManyBad) as stop:
         judged(*bad, max_bad_fraction=0.19)
@@ -268,11 +268,11 @@ def test_too_many_bad_recordings_stop_the_run_with_a_count_by_reason():
 
 def test_ignored_files_are_not_held_against_the_rest():
     ignored = [{"status": "ignored", "reason": "hidden", "label": ""}] * 100
-    assert judged({"rms_db": -100}, *ignored, max_bad_fraction=0.05)["code"].iloc[0] == "SILENT"
+    assert judged({"loudest_db": -100}, *ignored, max_bad_fraction=0.05)["code"].iloc[0] == "SILENT"
 
 
 def test_the_quarantine_table_lists_exactly_what_is_set_aside(tmp_path):
-    table = judged({}, {"rms_db": -100}, {"status": "quarantined", "reason": "NONFINITE: 1"}, {"status": "ignored"})
+    table = judged({}, {"loudest_db": -100}, {"status": "quarantined", "reason": "NONFINITE: 1"}, {"status": "ignored"})
     quarantine = clean.quarantine_table(table)
     assert quarantine[["recording_id", "stage", "code"]].to_numpy().tolist() == [
         ["r1", "02_clean", "SILENT"],
@@ -335,7 +335,7 @@ def test_clips_are_the_same_every_time(tmp_path, explored):
 def test_one_sample_is_too_short(tmp_path):
     write_wav(tmp_path / "x.wav", tone()[1:2])
     facts = audio.measure(audio.decode(tmp_path / "x.wav"))
-    assert judged({name: facts[name] for name in ("rms_db", "duration_seconds")})["code"].iloc[0] == "TOO_SHORT"
+    assert judged({name: facts[name] for name in ("loudest_db", "duration_seconds")})["code"].iloc[0] == "TOO_SHORT"
 
 
 def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():

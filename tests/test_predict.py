@@ -66,10 +66,11 @@ def test_of_many_files_the_one_that_cannot_be_used_is_named(run, recording, tmp_
         predict.Bundle(run).predict_files([recording, tmp_path / "broken.wav"])
 
 
-def test_a_file_is_the_mean_of_its_clips_over_folds_and_views(run, recording):
+def test_a_file_is_the_mean_of_its_windows_over_folds_and_views(run, recording):
     config = small_config()
-    clips = np.stack([clip for _, _, clip in clean.cut(clean.load_clean(recording, config), config.audio)])
-    assert clips.shape == (2, 4000)
+    whole = clean.whole(audio.decode(recording), config)
+    clips = np.stack(list(whole.clips()))
+    assert clips.shape == (4, 4000) and whole.windows["end_seconds"].iloc[-1] == pytest.approx(1.2, abs=1e-3)
     rows = []
     for fold in (1, 2):
         model, _ = checkpoints.load(run / "models" / "cnn" / f"fold{fold}", config)
@@ -160,11 +161,13 @@ def test_a_bundle_that_learned_from_images_hears_recordings(run, recording):
 
 def test_windows_cover_a_recording_and_average_to_what_is_said_of_it(run, recording):
     bundle = predict.Bundle(run)
-    table = bundle.windows(clean.load_clean(recording, bundle.config))
-    assert list(table) == ["start_seconds", "end_seconds", *LABELS]
-    assert table["start_seconds"].tolist() == [0, 0.5] and table["end_seconds"].tolist() == [0.5, 1.0]
+    table = bundle.windows(recording)
+    assert list(table) == ["start", "end", "label", "probability", *LABELS]
+    np.testing.assert_allclose(table["start"], [0, 0.25, 0.5, 0.7], atol=1e-3)
+    np.testing.assert_allclose(table["end"], [0.5, 0.75, 1.0, 1.2], atol=1e-3)
     found = bundle.predict_file(recording)
-    np.testing.assert_allclose(table[LABELS].mean(), found[LABELS], rtol=1e-5)
+    np.testing.assert_allclose(table[LABELS].mean(), found[LABELS], rtol=1e-4)
+    assert table["label"].tolist() == table[LABELS].idxmax(axis=1).tolist()
 
 
 # --- costs -------------------------------------------------------------------------------------------------

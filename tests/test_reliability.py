@@ -372,7 +372,7 @@ def verdict(waveform, **more):
     """What the rules say of a recording that lies among sound ones."""
     facts = facts_of(waveform)
     others = [{"label": label} for label in ("dog", "cat") for _ in range(5)]
-    mine = {name: facts[name] for name in ("rms_db", "duration_seconds", "flags")} | more
+    mine = {name: facts[name] for name in ("loudest_db", "duration_seconds", "flags")} | more
     return clean.judge(recordings_table(mine, *others), settings_module.Config()).iloc[0]
 
 
@@ -748,7 +748,7 @@ def test_50_a_copy_of_what_contradicts_itself_goes_with_it():
 
 
 def test_50_an_unusable_twin_is_none():
-    table = judged_pairs(["dog", "cat", "dog"], [("r0", "r1"), ("r0", "r2"), ("r0", "gone")], r1={"rms_db": -100.0})
+    table = judged_pairs(["dog", "cat", "dog"], [("r0", "r1"), ("r0", "r2"), ("r0", "gone")], r1={"loudest_db": -100.0})
     assert table["code"].tolist() == ["", "SILENT", ""]
     assert table["flags"].tolist() == ["DUP_NEAR", "", "DUP_NEAR"]
 

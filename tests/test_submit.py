@@ -75,6 +75,7 @@ CLIPS = pd.DataFrame(
         "clip_id": ["a-0", "a-1", "c-0", "x-0"],
         "recording_id": ["r0", "r0", "r2", "elsewhere"],
         "start_seconds": [0.0, 5.0, 0.0, 0.0],
+        "valid_seconds": 5.0,
     }
 )
 SAID = pd.DataFrame({"clip_id": ["c-0", "a-0", "a-1", "x-0"], "dog": [0.9, 0.2, 0.6, 0.0], "cat": [0.1, 0.8, 0.4, 1.0]})
@@ -252,7 +253,8 @@ def test_a_label_stays_with_its_file_in_any_order(order, said):
     paths = [f"{n}.wav" for n in range(8)]
     asked, clips = draw(paths, sample(*order)), [f"r{n}-0" for n in range(8)]
     spoken = certain(*said).drop(columns="heard").assign(clip_id=clips)
-    cut = pd.DataFrame({"clip_id": clips, "recording_id": [f"r{n}" for n in range(8)], "start_seconds": 0.0})
+    cut = pd.DataFrame({"clip_id": clips, "recording_id": [f"r{n}" for n in range(8)]})
+    cut = cut.assign(start_seconds=0.0, valid_seconds=4.0)
     found = submit.row_probabilities(asked, spoken, cut, pd.Series(0.5, LABELS), Config())
     table = submit.build(asked, found)
     assert table["id"].tolist() == order and submit.problems(table, asked) == []
