@@ -90,7 +90,8 @@ def _spread(samples, sizes):
     groups = (sizes > 0).sum(axis=0)
     worth = sizes.sum(axis=0) ** 2 / np.maximum((sizes**2).sum(axis=0), 1)
     reach = student.ppf((1 + LEVEL) / 2, np.maximum(worth - 1, 1))
-    return np.sqrt(variance * groups / np.maximum(groups - 1, 1)), reach, groups
+    missed = worth / np.maximum(worth - 1, worth / 2)  # draws of n groups vary by (n - 1) / n too little
+    return np.sqrt(variance * np.where(groups > 1, missed, 1)), reach, groups
 
 
 def _rounded(number):

@@ -116,14 +116,11 @@ def _official_folds(recordings, strata):
         counts = fold[strata.eq(label)].value_counts().reindex(sorted(official.dropna().unique()), fill_value=0)
         fold[members.index] = counts.index[counts.argmin()]
     how = "official folds"
-    how += (
-        f"; {counted(moved.sum(), 'recording', 'recordings')} moved to the fold of the same sound"
-        if moved.any()
-        else ""
-    )
-    return fold, how + (
-        f"; {counted(dealt.sum(), 'recording', 'recordings')} without one dealt out" if dealt.any() else ""
-    )
+    if moved.any():
+        how += f"; {counted(moved.sum(), 'recording', 'recordings')} moved to the fold of the same sound"
+    if dealt.any():
+        how += f"; {counted(dealt.sum(), 'recording', 'recordings')} without one dealt out"
+    return fold, how
 
 
 def rounds(fold_numbers, select, test_folds=None):
@@ -164,6 +161,5 @@ def refuse_crossings(table, where):
     """Raise SplitError where a group has rows in several folds. Args: table with group and fold; where, in words."""
     crossing = table.groupby("group")["fold"].nunique()
     if (crossing := crossing[crossing > 1]).size:
-        raise SplitError(
-            f"{counted(crossing.size, 'group crosses', 'groups cross')} {where}: {', '.join(crossing.index[:10])}"
-        )
+        groups = counted(crossing.size, "group crosses", "groups cross")
+        raise SplitError(f"{groups} {where}: {', '.join(crossing.index[:10])}")

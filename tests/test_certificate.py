@@ -40,7 +40,7 @@ def test_a_certificate_counts_what_there_is():
 
 
 def test_a_group_across_folds_gets_no_certificate():
-    with pytest.raises(SplitError, match="1 groups cross the folds: g1"):
+    with pytest.raises(SplitError, match="1 group crosses the folds: g1"):
         certificate.state(clips_of([*SOUND, ("r7", "dog", "g1", 2, "train")]), "dealt", "by source")
 
 
