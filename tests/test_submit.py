@@ -137,6 +137,31 @@ def test_the_order_of_clips_and_of_their_probabilities_means_nothing(first, seco
     pd.testing.assert_frame_equal(shuffled, found_for(*asked))
 
 
+def test_a_window_counts_by_the_sound_that_it_holds():
+    sliver = CLIPS.assign(valid_seconds=[5.0, 0.1, 5.0, 5.0])
+    np.testing.assert_allclose(found_for(("r0", None), clips=sliver)["cat"], (5 * 0.8 + 0.1 * 0.4) / 5.1)
+    found = found_for(("r0", None), clips=sliver, how="max", multilabel=True)
+    np.testing.assert_allclose(found[["cat", "dog"]], [[0.8, 0.2]])
+
+
+def test_windows_half_over_each_other_are_no_rows_of_windows_end_to_end():
+    between = CLIPS.assign(start_seconds=[2.5, 5.0, 0.0, 0.0])
+    found = found_for(("r0", 5), ("r0", 10), clips=between)
+    assert found["cat"].tolist() == [0.7, 0.4] and found["heard"].tolist() == [False, True]
+
+
+def test_the_recording_that_is_shown_is_one_that_no_network_has_learned_from():
+    recordings = pd.DataFrame({"recording_id": ["x", "y", "z"], "path": ["x.wav", "y.wav", "z.wav"]})
+    rows = pd.DataFrame({"recording_id": ["x", "y"], "split": ["train", "test"]})
+    predictions = pd.DataFrame(
+        {"recording_id": ["z", "x"], "fold": 1, "label": "cat", "cat": [0.2, 0.9], "dog": [0.8, 0.1]}
+    )
+    path, whose, answer = submit.unlearned(recordings, rows, predictions)
+    assert path == "y.wav" and "test recording" in whose and answer is None
+    path, whose, answer = submit.unlearned(recordings, rows[:1], predictions)
+    assert path == "x.wav" and "not learned" in whose and answer.to_dict() == {"cat": 0.9, "dog": 0.1}
+
+
 def test_where_nothing_was_heard_every_row_gets_the_prior():
     found = found_for(("r0", 5), ("r0", None), said=SAID[:0], clips=CLIPS[:0])
     assert found["cat"].tolist() == [0.7, 0.7] and not found["heard"].any()
