@@ -175,18 +175,6 @@ def image_wall(paths, titles, columns=8):
 
 
 @styled
-def pixel_wall(images, columns=8):
-    """Images as the network takes them, float [H, W] with low frequencies first, in rows, without names."""
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.4 * columns, 1.45 * rows), squeeze=False)
-    for axis, image in zip(axes.flat, images, strict=False):
-        axis.imshow(image, origin="lower", cmap="magma", vmin=0, vmax=1)
-    for axis in axes.flat:
-        axis.axis("off")
-    return figure
-
-
-@styled
 def feature_spread(table, columns):
     """A box per class for each of some feature columns: which features tell the classes apart?"""
     train = table[table["split"].eq("train") & table["parent_id"].eq("")]

@@ -61,7 +61,8 @@ def drawn(name, files):
         "waveform_and_mel": lambda: plots.waveform_and_mel(tone(440), small_config(), seconds=1.0),
         "image_wall": lambda: plots.image_wall(files, list("abc"), columns=2),
         "feature_spread": lambda: plots.feature_spread(feature_rows(), ["mfcc_01_mean", "rms_std"]),
-        "pixel_wall": lambda: plots.pixel_wall(np.linspace(0, 1, 3 * 64).reshape(3, 8, 8), columns=2),
+        "cleaning_step": lambda: plots.cleaning_step(tone(440), small_config(), 1.0, kept=(0.1, 0.4)),
+        "network_input": lambda: plots.network_input(np.linspace(0, 1, 64).reshape(8, 8), 0.5),
         "correlations": lambda: plots.correlations(feature_rows(), ["mfcc_01_mean", "mfcc_02_mean", "rms_std"]),
         "learning_curves": lambda: score_plots.learning_curves(CHOSEN),
         "confusion": lambda: score_plots.confusion(counts, list("abc")),
@@ -94,10 +95,20 @@ def test_every_figure_is_drawn_closed_and_leaves_the_settings_alone(name, files)
 
 
 def test_a_figure_says_what_it_shows_and_in_which_unit(files):
-    for name in set(FIGURES) - {"image_wall", "pixel_wall", "waveform_and_mel"}:
+    on_cards = {"waveform_and_mel", "cleaning_step", "network_input"}  # which have a title
+    for name in set(FIGURES) - on_cards - {"image_wall"}:
         assert any(axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, files).axes), name
     for axis in drawn("recording_facts", files).axes:
         assert axis.get_xlabel()
+
+
+def test_what_is_cut_is_shaded_and_nothing_else():
+    shaded = plots.cleaning_step(tone(440), small_config(), 1.0, kept=(0.1, 0.4)).axes[0].patches
+    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in shaded] == [
+        (0, pytest.approx(0.1)),
+        (pytest.approx(0.4), pytest.approx(0.5)),
+    ]
+    assert not plots.cleaning_step(tone(440), small_config(), 1.0).axes[0].patches
 
 
 def test_curves_without_validation_show_the_training_alone():
