@@ -394,7 +394,7 @@ def test_a_users_folder_works_the_same_way(home, tmp_path, monkeypatch, capsys):
     notebook = (folder / "notebooks" / "05_train_cnn.ipynb").read_text(encoding="utf-8")
     report = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
     for page in (capsys.readouterr().out, notebook.replace('\\"', '"'), report):
-        assert "still falling after 2 epochs" in page and 'SET="train.epochs=4"' in page
+        assert "still falling in the last epoch (2)" in page and 'SET="train.epochs=4"' in page
 
 
 def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, capsys):

@@ -126,7 +126,7 @@ def test_a_training_whose_loss_was_still_falling_is_said_with_what_to_set(curves
     epochs = len(curves[0])
     config = small_config(train={"epochs": epochs})
     said = train.still_falling(records(*curves), config)
-    assert f'SET="train.epochs={2 * epochs}"' in said and f"after {epochs} epochs" in said
+    assert f'SET="train.epochs={2 * epochs}"' in said and f"the last epoch ({epochs})" in said
     assert said == train.still_falling(pd.DataFrame(records(*curves)), config)
 
 
