@@ -311,9 +311,9 @@ def still_falling(history, config):
         return ""
     percent = 100 * max(0, np.mean([learned[-1] for learned in whole]))
     return (
-        f"The training loss was still falling in the last epoch ({epochs}): {percent:.0f} % learned of "
-        f'what the altered clips can teach. Train longer: SET="train.epochs={2 * epochs}", '
-        "twice the time of 05."
+        f"The training loss was still falling in the last epoch ({epochs}): {percent:.0f} % "
+        f"learned of what the altered clips can teach. "
+        f'Train longer: SET="train.epochs={2 * epochs}", twice the time of 05.'
     )
 
 
