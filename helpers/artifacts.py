@@ -31,11 +31,16 @@ class DamagedFile(StageError):
         super().__init__(f"{path} {problem}. {_remedy(Path(path).absolute())}")
 
 
+MEASURED = {"cleaning_ledger.csv": "ablate", "ablation.csv": "ablation", "ablation": "ablation"}  # not by run-all
+
+
 def _remedy(path):
     runs = (home() / "outputs").absolute()
     if not path.is_relative_to(runs):
         return "Copy it anew, or delete what it belongs to and call again."
-    run = path.relative_to(runs).parts[0]
+    run, name = (*path.relative_to(runs).parts, "")[:2]
+    if name in MEASURED:
+        return f"Delete it; `make {MEASURED[name]} RUN={run}` measures it again."
     return f"`make run-all RUN={run}`, with the PRESET and DATA of that run, makes it again."
 
 
@@ -164,6 +169,8 @@ def _is_gone(process):
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:  # somebody else's
+        return False
 
 
 def write_text(path, text):

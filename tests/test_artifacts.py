@@ -182,6 +182,9 @@ def test_what_is_missing_is_said_to_be_with_the_run_that_makes_it_again(tmp_path
     for read, name in ((artifacts.read_json, "a.json"), (artifacts.read_table, "clips.csv")):
         with pytest.raises(artifacts.DamagedFile, match=rf"{name} is missing.*make run-all RUN=mine"):
             read(tmp_path / "outputs" / "mine" / "deep" / name)
+    for name, command in (("cleaning_ledger.csv", "ablate"), ("ablation/1/out_of_fold.csv", "ablation")):
+        with pytest.raises(artifacts.DamagedFile, match=f"Delete it; `make {command} RUN=mine`"):
+            artifacts.read_table(tmp_path / "outputs" / "mine" / name)
 
 
 # --- digests -----------------------------------------------------------------------------------------------
