@@ -15,9 +15,8 @@ PYTHON_LOWEST = $(shell python3.12 -c 'import sys; print(sys.executable)' 2>/dev
     || { version=$$(pyenv latest 3.12 2>/dev/null) && echo "$$(pyenv prefix $$version)/bin/python"; } \
     || echo $(PYTHON))
 
-# What tells most of versions: the whole series in its notebooks, tables, models, training, decoding, figures.
-VERSIONED = $(patsubst %,tests/test_%.py,chain artifacts audio boards classic contract environment label_table optimise \
-                                         plots predict tables train)
+# What tells most of versions: the whole series in its notebooks, tables, decoders, models, formats, figures.
+VERSIONED = $(patsubst %,tests/test_%.py,chain artifacts audio classic environment label_table optimise plots predict)
 
 PRESET ?=
 DATA ?=
