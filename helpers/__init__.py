@@ -27,7 +27,9 @@ decoder      the one decoder gate: looked at before decoded, checked after
 audio        recordings as arrays: load, survey, measure, resample, write
 duplicates   the same sound found again: re-encoded, shifted, shortened
 clean        quality rules, trim, denoise, normalise, cut into clips
+metadata     what is known of recordings without hearing them, as numbers
 split        groups, folds, rounds of cross-validation
+name_groups  groups that names propose, with their evidence
 certificate  the proof that no group crosses the folds
 augment      offline copies of the training clips
 processes    one process or several that train together, and their CPU threads
@@ -56,7 +58,6 @@ predict      the bundle: waveform in, probabilities out
 compare      every model by name: trained on the same folds, predicted alike
 ledger       what each cleaning step is worth, paired and with an interval
 ablation     what each ingredient of the recipe is worth, likewise
-metadata     what is known of recordings without hearing them, as numbers
 audit        shortcuts: what can be told of the class, or of the test side, without listening
 suspects     labels in doubt, ranked from out-of-fold probabilities
 cautions     what should worry whoever reads a run's scores

@@ -47,7 +47,10 @@ COLUMNS = {
     "leading_silence_seconds": ("sound", "trim the edges, clean.trim_db, and shift the clips: train.shift"),
     "noise_floor_db": ("sound", "mix in noise: gaussian_noise in augment.transforms"),
 }
-OF_A_NAME = "let no model see a name, and read off it no order and no split"
+OF_A_NAME = (
+    "no model sees a name, but what it stands for may be heard: a device, a person, a place, a day, an order of "
+    "recording; record every class under each, or let it form groups (data.name_pattern)"
+)
 OF_SEVERAL = "one by one they may look harmless; record, cut and encode all classes alike"
 
 
@@ -73,7 +76,8 @@ def shortcuts(recordings, folds, seed=0, multilabel=False, n_samples=1000):
         a fold are not asked); seed; multilabel several labels per recording; n_samples of the bootstrap.
     Returns a dict ready for JSON: asks, says (sentences); score {value, low, high} of all columns together; chance;
         verdict "ok" or "suspicious"; kinds and columns (flagged first, then by AUC), lists of {"column", "kind", "auc",
-        "low", "high", "flagged", "says"} with, of the class told best, "class", "class_auc", "class_low", "class_high".
+        "low", "high", "flagged", "says"} with, of the class told best, "class", "class_auc", "class_low", "class_high";
+        class_in_names, the places of names that tell the class itself, which are not asked.
     Raises ValueError where there are fewer than two classes or two folds.
     """
     rows = _joined(recordings, folds, "inner").dropna(subset="fold").assign(split="train")
@@ -84,7 +88,10 @@ def shortcuts(recordings, folds, seed=0, multilabel=False, n_samples=1000):
     strata = targets.rarest(rows["label"]) if multilabel else rows["label"]
     names = np.array(labels)[asked].tolist()
     exam = _exam("the class", rows, truth[:, asked], names, strata, rows["fold"], CLASS_LIMITS, seed, n_samples)
-    return _audit(pd.concat([metadata.file_facts(rows), metadata.name_facts(rows["path"])], axis=1), exam)
+    names, places = (read(rows["path"], rows["label"]) for read in (metadata.name_facts, metadata.class_in_names))
+    found = _audit(pd.concat([metadata.file_facts(rows), names], axis=1), exam)
+    harmless = f" The class stands in the file names ({', '.join(places)}), which is harmless: no model sees a name."
+    return found | {"class_in_names": places, "says": found["says"] + harmless * bool(places)}
 
 
 def adversarial(recordings, folds, seed=0, n_samples=1000, n_folds=5):

@@ -7,15 +7,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from helpers import artifacts, split, targets
+import pandas as pd
+
+from helpers import artifacts, name_groups, split, targets
 from helpers.targets import counted
 
 
-def state(clips, how, how_groups, formed=None):
+def state(clips, how, how_groups, formed=None, proposals=None):
     """What split_certificate.json says: that no group crosses the folds, and which lie in train and test.
 
     Args: clips table with group, fold, split, label, recording_id; how the folds and the groups came about, in words;
-        formed table of `ties`, or None. Raises SplitError if a group crosses.
+        formed table of `ties`, or None; proposals of `name_groups`, or None. Raises SplitError if a group crosses.
     """
     train = clips[clips["split"].eq("train")]
     split.refuse_crossings(train, "the folds")
@@ -26,12 +28,18 @@ def state(clips, how, how_groups, formed=None):
         "folds": {str(fold): _fold_counts(part) for fold, part in train.groupby("fold")},
         "how_folds": how,
         "how_groups": how_groups,
+        "name_groups": [] if proposals is None else _evidence(proposals),
         "n_groups": int(sizes.size),
         "largest_group_recordings": int(sizes.max()),
         "groups": {group: sorted(part["recording_id"].unique()) for group, part in train.groupby("group")},
         "formed_by": {} if formed is None else _formed_by(clips, formed),
         "groups_also_in_test": sorted(shared),
     }
+
+
+def _evidence(proposals):
+    """Proposals as JSON holds them: rounded, None where nothing was heard."""
+    return proposals.round(4).astype(object).where(proposals.notna(), None).to_dict("records")
 
 
 def _formed_by(clips, formed):
@@ -42,19 +50,26 @@ def _formed_by(clips, formed):
     return {name: sorted(part["tie"].unique()) for name, part in binding.groupby("group")}
 
 
-def how_grouped(recordings, pairs=None):
-    """In words, how the groups were formed: said in the certificate and in the report."""
-    told = bool(recordings["source"].ne("").any())
+def how_grouped(recordings, pairs=None, proposals=None):
+    """In words, how the groups were formed: said in the certificate and in the report.
+
+    Args: recordings with source and together, as they were found; pairs of `duplicates.find`, or None; proposals of
+        `name_groups.propose`, or None.
+    """
+    proposed = "" if proposals is None else name_groups.used(proposals)
+    named = bool(recordings["source"].ne("").any()) and not proposed
     keys = {tie.partition("=")[0] for row in recordings.get("together", []) for tie in targets.split(row)}
-    said = ["recordings of one source (told by the file name)"] * told
+    said = [f"recordings with the same {proposed} ({name_groups.in_words(proposals.iloc[0])})"] if proposed else []
+    said += ["recordings of one source (told by the file name)"] * named
     said += [f"recordings with the same {' or '.join(sorted(keys))} (told by the table)"] * bool(keys)
     said += ["recordings with the same samples"]
     said += ["recordings of the same sound"] * (pairs is not None)
-    if told or keys:
+    if proposed or named or keys:
         return f"{', '.join(said)}, united"
+    hint = "" if proposals is None else name_groups.left_out(proposals)
     return (
         f"nothing tells who was recorded together, so each recording counts as its own source; {', '.join(said)} are "
-        "united. Where several recordings come from one source, the scores are too good (see data.name_pattern)"
+        f"united. Where several recordings come from one source, the scores are too good (see data.name_pattern){hint}"
     )
 
 
@@ -84,6 +99,8 @@ def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "featur
     clips, recordings = (artifacts.read_table(folder / name) for name in ("clips.csv", "recordings.csv"))
     train = clips[clips["split"].eq("train")].drop_duplicates("recording_id").set_index("recording_id")
     recordings = recordings[recordings["recording_id"].isin(clips["recording_id"])]
+    proposals = pd.DataFrame(stated.get("name_groups", []), columns=list(name_groups.COLUMNS))
+    recordings = name_groups.unite(recordings, name_groups.used(proposals))
     formed = split.ties(recordings, artifacts.read_table(folder / "duplicates.csv"))
     places = formed[formed["recording_id"].isin(train.index)]
     places = places.assign(fold=places["recording_id"].map(train["fold"]))
@@ -104,7 +121,7 @@ def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "featur
     ]
     found += [f"group {group} is not in the certificate" for group in actual.keys() - numbers.keys()]
     if not found:
-        anew = state(clips, stated["how_folds"], stated["how_groups"], formed)
+        anew = state(clips, stated["how_folds"], stated["how_groups"], formed, proposals)
         found += [f"the certificate states another {key}" for key in anew if anew[key] != stated.get(key)]
     return found + ([f"the certificate states {stated['crossings']} crossings"] if stated["crossings"] else [])
 

@@ -10,7 +10,7 @@ import re
 import string
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from helpers.fields import Count, Pairs, Positive, Probability, Section, Whole
 from helpers.recipe import BACKBONE, Model, Train
@@ -19,6 +19,8 @@ COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|plain_cnn|resnet|lstm|gru|cnn1d|soft
 Compared = Annotated[str, Field(pattern=COMPARED)]
 SHAPES = {"plain_cnn": ("cnn", (32, 64, 128, 256)), "resnet": ("resnet", Model().channels)}  # of compared networks
 ENSEMBLES = ("soft_vote", "stacking")
+# YAML reads off as false.
+NameGroups = Annotated[Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)]
 Metric = Literal["auto", "accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap"]
 
 
@@ -105,6 +107,7 @@ class Split(Section):
     folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
     test_folds: Count | None = None  # so many folds are tested; 1: a single split; None: each fold once
     near_duplicates: bool = True  # the same sound, re-encoded, resampled, shifted or shortened, stays together
+    name_groups: NameGroups = "auto"  # recordings whose names propose that they were recorded together stay so; off: no
 
 
 class Transform(Section):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from competitions import ALL, FORMATS, HEADERS, birdcall_2020, birdclef_2021, birdclef_2024, birdclef_2025
 
-from helpers import decoder
+from helpers import audio, decoder, name_groups, sources
+from helpers import config as configs
 
 each = pytest.mark.parametrize("name", ALL)
 LAYOUTS = {  # a path, or a pattern, of each kind of file
@@ -130,3 +131,14 @@ def test_a_hidden_test_set_has_no_recording_and_three_rows(tmp_path, write):
         path for path in recordings(competition.folder) if path.parent.name in ("test_audio", "test_soundscapes")
     ]
     assert len(pd.read_csv(competition.sample)) == 3 and not competition.truth
+
+
+@each
+def test_names_propose_no_groups_beside_those_of_the_layout(written, name):
+    folder = written[name].folder
+    data = configs.load(data=str(folder)).data
+    found = sources.find(folder, data)
+    if name in ("freesound_2018", "freesound_2019", "rainforest_2021"):  # nothing else tells who belongs together
+        found = audio.survey(folder, found)
+    usable = found[found["status"].eq("ok")].reset_index(drop=True)
+    assert name_groups.used(name_groups.propose(usable, data)) == ""
