@@ -25,6 +25,7 @@ SEED ?=
 SET ?=
 FAST ?=
 FORCE ?=
+UNTIL ?=
 FILE ?=
 OUT ?=
 
@@ -32,20 +33,23 @@ OUT ?=
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
           $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
 
-.PHONY: bench help run-all test test-lowest lint format lab app predict verify check-submission ablate ablation train report lock clean
+.PHONY: bench help run-all test test-layouts test-lowest lint format lab app predict verify check-submission ablate ablation train report lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 	@echo
-	@echo '  run-all takes PRESET=name or file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1'
+	@echo '  run-all takes PRESET=name or file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1  UNTIL=02_clean'
 	@echo '  and single settings: SET="train.epochs=20 clean.denoise=true"'
 	@echo '  PYTHON=python3.12 chooses the interpreter (3.11 to 3.13).'
 
 run-all: $(READY)  ## the whole series, from recordings to submission.csv; starts again where something changed
-	@$(BIN)/python -m helpers.pipeline $(OPTIONS)
+	@$(BIN)/python -m helpers.pipeline $(OPTIONS) $(if $(UNTIL),--until $(UNTIL))
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-layouts: $(READY)  ## the whole chain on every layout of data that is recognised (ten minutes or so)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m layouts tests/test_given.py
 
 test-lowest: $(LOWEST_READY)  ## the series, and what depends on versions, on the lowest versions that requirements.txt allows
 	@OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(VERSIONED)

@@ -45,6 +45,9 @@ FAST = {
 def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None):
     """Read a preset, apply what the caller changed, validate.
 
+    Where neither preset nor settings say where the labels stand, they are read from the table that names the
+    recordings of the data folder, if there is one (`layouts.by_table`).
+
     Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is recognised as, by
         `layouts.recognise`, else ``folder``; without data ``demo``); data folder of recordings or None; seed int or
         None (the preset's); fast bool; settings as text, ``"train.epochs=20 clean.denoise=true"``; knobs
@@ -54,19 +57,25 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
     >>> load("demo", settings="train.epochs=3").train.epochs
     3
     """
-    tree, pairs = _read_preset(preset or "demo") if preset or not data else _recognised(data), _parse_settings(settings)
+    pairs = _parse_settings(settings)
+    turned = {key: value for key, value in (knobs or {}).items() if value is not None}
+    given = {**turned, **pairs}
+    named = given.get("data.root")
+    data = data or (named if isinstance(named, str) else None)
+    fast = given.pop("fast", False) or fast
+    tree = _begin(preset, data)
     preset = tree["preset"]
-    fast = bool(fast or pairs.pop("fast", False) or tree.get("fast"))
+    fast = bool(fast or tree.get("fast"))
     if fast:
         tree = _merge(tree, FAST)
-    turned = {key: value for key, value in (knobs or {}).items() if value is not None}
-    for key, value in {**turned, **pairs}.items():
+    for key, value in given.items():
         _set(tree, key, value)
     if data:
         _refuse_odd_bytes(str(data))
         _set(tree, "data.root", str(Path(data).expanduser()))
     if seed is not None:
         tree["seed"] = seed
+    _read_by_table(tree)
     _settle(tree)
     try:
         return Config.model_validate({**tree, "fast": fast})
@@ -74,14 +83,37 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
         raise ConfigError(_explain(error, preset)) from None
 
 
-def _recognised(data):
-    """The preset that a data folder is recognised as belonging to, or `folder` with the keys of its table."""
+def _begin(preset, data):
+    """The preset that is named, else the one that a data folder is recognised as, `folder` or `demo`."""
+    if preset or not data:
+        return _read_preset(preset or "demo")
     marks = {name: tuple(_read_preset(name).get("layout", ())) for name in presets()}
-    name, keys, says = layouts.recognise(Path(data).expanduser(), marks)
-    tree = {**_read_preset(name or "folder"), "recognised": says}
+    name, says = layouts.recognise(Path(data).expanduser(), marks)
+    return {**_read_preset(name or "folder"), "recognised": says}
+
+
+def _read_by_table(tree):
+    """Where nothing is said of where the labels stand, let the table say it that names the recordings.
+
+    So a folder is read the same way whether its preset was named or not. Keys that are set stay.
+    """
+    data = tree.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("root"), str) or _says_labels(tree):
+        return
+    keys, says = layouts.by_table(Path(data["root"]).expanduser(), data)
     for key, value in keys.items():
-        _set(tree, key, value)
-    return tree
+        if key.removeprefix("data.") not in data:
+            _set(tree, key, value)
+    if says:
+        tree["recognised"] = "; ".join(filter(None, (says, tree.get("recognised"))))
+
+
+def _says_labels(tree):
+    """Whether a preset says itself where the labels stand: a table, the names, a known layout."""
+    data = tree["data"]
+    by_name = "(?P<label>" in str(data.get("name_pattern"))
+    told = by_name or data.get("labels_csv") or data.get("label_pattern") or tree.get("layout")
+    return bool(told or data.get("source", "folder") != "folder")
 
 
 def _refuse_odd_bytes(name):

@@ -41,7 +41,7 @@ def find_sample(root):
     if not found:
         return None
     try:
-        sample = tables.read(found[0])
+        sample = tables.read(found[0], delimiter=",")
     except tables.SourceError as error:
         raise SubmissionError(str(error)) from None
     if sample.shape[1] < 2:

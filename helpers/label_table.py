@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from pathlib import PurePosixPath
+from collections import Counter
 
 import pandas as pd
 
@@ -75,6 +75,7 @@ def match(root, recordings, tested, data):
     Raises SourceError where no id is a recording's, or one is several recordings'.
     """
     facts, where = read(root, data), ", ".join(data.tables)
+    facts = facts.rename(index=below(facts.index, recordings))
     keys = {path: id_of(path, facts.index, whole=path in tested and not data.split_column) for path in recordings}
     keys = pd.Series(keys, dtype=object).dropna()
     if keys.empty:
@@ -98,6 +99,7 @@ def segments(root, recordings, data):
     """
     table, where = gather(root, data), ", ".join(data.tables)
     ids = tables.column(table, data.id_column or table.columns[0], where).map(tables.spelling)
+    ids = ids.replace(below(set(ids), recordings["path"]))
     listed = set(ids)
     known = {id_of(path, listed): identity for identity, path in recordings[["recording_id", "path"]].to_numpy()}
     times = [
@@ -125,14 +127,38 @@ def label_clips(clips, events):
     return clips.assign(label=labels)[kept].reset_index(drop=True)
 
 
+def below(ids, recordings):
+    """The paths of recordings for ids written otherwise: from further up, or in the manner of Windows.
+
+    >>> below(["set/a/1.wav", "2.wav"], ["a/1.wav", "a/2.wav"])
+    {'set/a/1.wav': 'a/1.wav'}
+    """
+    paths = {end for path in recordings for end in tables.with_and_without(tables.spelling(path))}
+    fitting = {}
+    for name in ids:
+        ends = [end for end in tables.places(name) if end in paths]
+        if ends and name not in paths:
+            fitting[name] = ends[0]
+    counts = Counter(fitting.values())
+    return {name: end for name, end in fitting.items() if counts[end] == 1 and end not in ids}
+
+
+def asked_for(root, recordings, data):
+    """Those of the recordings' paths that data.test_csv names, in whichever column names the most."""
+    table = tables.read(root / data.test_csv, data.test_csv)
+    columns = [{end for text in table[name] for end in tables.places(text)} for name in table]
+    return max(([path for path in recordings if id_of(path, ids)] for ids in columns), key=len)
+
+
 def id_of(path, ids, whole=False):
     """The id under which a table lists a file; None where it does not.
 
-    Its path; unless the `whole` of it is asked for, the end of the path, the name, the name without extension.
+    Its path; unless the `whole` of it is asked for, the end of the path, the name; each of them
+    also without extension.
     """
-    place = PurePosixPath(tables.spelling(path))
-    ends = ["/".join(place.parts[start:]) for start in range(len(place.parts))]
-    return next((key for key in (ends[:1] if whole else [*ends, place.stem]) if key in ids), None)
+    place = tables.spelling(path)
+    names = tables.with_and_without(place) if whole else tables.spellings(place)
+    return next((key for key in names if key in ids), None)
 
 
 def _labels(table, id_column, data, where):

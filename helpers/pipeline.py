@@ -58,9 +58,11 @@ class LiveLine:
         self.stream.flush()
 
 
-def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False):
+def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False, until=None):
     """Run every stage that is not up to date, then write the report.
 
+    Args: as of `config.load`; run its name; force runs what is up to date, too; until the name of
+        the last stage to run, None: all, and the report.
     Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError or PipelineError.
     """
     started = time.monotonic()
@@ -78,9 +80,14 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
             print(problem, flush=True)
         if force:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training, too, begins again
-        parameters = {"preset": preset or settled.preset, "data": data, "run": folder.name, "seed": seed}
+        parameters = {"preset": preset, "data": data, "run": folder.name, "seed": seed}
         parameters |= {"fast": fast, "settings": settings}
-        ran = [stage.name for stage in stages.STAGES if run_stage(stage, settled, folder, root, parameters, force)]
+        last = stages.STAGES.index(stages.spec(until)) if until else len(stages.STAGES)
+        wanted = stages.STAGES[: last + 1]
+        ran = [stage.name for stage in wanted if run_stage(stage, settled, folder, root, parameters, force)]
+        if until:
+            print(f"Stopped after {until}, as asked for. Executed notebooks: {_short(folder / 'notebooks')}")
+            return folder, ran
         if not (folder / "report.html").is_file():
             report.build(folder)
     print(summary(folder, ran, time.monotonic() - started))
@@ -344,6 +351,8 @@ def main(arguments=None):
         prog="python -m helpers.pipeline", description="Run the notebooks in order; resume where needed."
     )
     config.add_options(parser)
+    names = [stage.name for stage in stages.STAGES]
+    parser.add_argument("--until", choices=names, help="the last stage to run; no report is written")
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     options = parser.parse_args(arguments)
     again = "The next call starts again at the stage that was running."

@@ -32,7 +32,8 @@ class Data(Section):
     )
     root: str | None = None  # folder of recordings; None: as `source` says
     multilabel: bool = False  # several labels per recording
-    labels_csv: str | tuple[str, ...] | None = None  # table of labels below the data folder; None: class folders.
+    labels_csv: str | tuple[str, ...] | None = None  # table of labels below the data folder; None: class folders,
+    # or the one table that names the recordings of the folder that is given (layouts.by_table).
     # Several tables with the same columns follow each other; others are joined on the columns that they share.
     id_column: str | None = None  # its column with the file's name; None: the first one
     label_column: str | None = None  # its column of labels; None: the first other, or all where 0 or 1
@@ -48,6 +49,7 @@ class Data(Section):
     label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
     name_pattern: str = "auto"  # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
     train_folders: tuple[str, ...] = ()  # only these are learned from, below the data folder; none: all but the test's
+    test_csv: str | None = None  # a table, or the sample submission, that names the test files; None: test_folders say
     test_folders: tuple[str, ...] = ()  # they hold the test set; none: those with a name such as test
     rename: Pairs = ()  # labels that go by another name
     classes: tuple[str, ...] = ()  # the classes; none: all that there are

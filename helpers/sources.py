@@ -11,16 +11,18 @@ import json
 import os
 import re
 import unicodedata
+import warnings
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from helpers import artifacts, grammars, label_table, relabel, tables, targets
+from helpers import artifacts, grammars, label_table, layouts, relabel, tables, targets
 from helpers.layouts import AUDIO_SUFFIXES, TEST_NAMES
 from helpers.tables import SourceError
 
 TRAIN_NAMES = {"train", "training", "train_audio", "audio_train", "train_short_audio", "src_wavs"}
 CONTAINERS = {"audio", "data", "wav", "wavs", "recordings", "clips", "sounds"}
+SOURCES_KEPT = 3  # of a class, where data.max_per_class leaves recordings out
 ELSEWHERE = "lies below none of data.train_folders"
 FOUND = ("recording_id", "path", "label", "split", "source", "together", "official_fold", "status", "reason")
 
@@ -39,9 +41,11 @@ def find(root, data, edits=None):
     files = sorted(_walk(root))
     table = pd.DataFrame([_file(root, path, data) for path in files], columns=[*FOUND[:2], "split", *FOUND[-2:]])
     _refuse_twins(table)
+    table = _tested_by_table(root, table, data) if data.test_csv else table
     table = _name_facts(table.assign(label="", together=""), data)
     table = _labels_of_tables(root, table, data) if data.tables else _labels_of_places(table, data)
     table = _settle_labels(table, data)
+    table = _no_sources_where_they_are_the_classes(table, data)
     if edits:
         table, _ = relabel.apply(table, edits, data.multilabel)
         _refuse_class_twins(set(targets.classes(table[table["status"].eq("ok")], data.multilabel)))
@@ -133,6 +137,13 @@ def _refuse_twins(table):
             f"ID_COLLISION: {len(twins)} recordings have names that differ in case or in the spelling of accents "
             f"alone, such as {' and '.join(map(ascii, pair[:3]))}. Rename or remove one of each."
         )
+
+
+def _tested_by_table(root, table, data):
+    """The table with the recordings that data.test_csv names on the test side."""
+    heard = table.loc[table["status"].ne("ignored"), "path"]
+    table.loc[table["path"].isin(label_table.asked_for(root, heard, data)), "split"] = "test"
+    return table
 
 
 # --- labels ------------------------------------------------------------------------------------------------
@@ -245,6 +256,24 @@ def _settled(label, data):
     return targets.join(names) if data.multilabel else "".join(names)
 
 
+def _no_sources_where_they_are_the_classes(table, data):
+    """Sources that a known grammar reads bind nothing where every class has a single one: no class could be tested.
+
+    So it is where the speakers are the classes, or where one speaker says everything.
+    """
+    train = table[table["status"].eq("ok") & table["split"].eq("train") & table["source"].ne("")]
+    per_class = targets.by_class(train, data.multilabel).groupby("label")["source"].agg(["size", "nunique"])
+    single = len(per_class) > 1 and per_class["nunique"].max() == 1 and per_class["size"].max() > 1
+    if not single or data.name_pattern != "auto" or table["official_fold"].notna().any():
+        return table
+    warnings.warn(
+        f"Every class has one source by the file names (such as {train['source'].iloc[0]!r}): names do not bind "
+        "recordings together here, and scores hold for these sources alone.",
+        stacklevel=2,
+    )
+    return table.assign(source="")
+
+
 def _refuse_class_twins(classes):
     """Stop where two classes differ in case or in spaces alone: most likely they are one."""
     spelled = pd.Series({name: " ".join(name.casefold().split()) for name in sorted(classes)}, dtype=object)
@@ -271,26 +300,43 @@ def _refuse_names(classes):
 def _thin_out(table, max_per_class, multilabel):
     """Leave out all but a few training recordings of each class, in the order of hashed sources.
 
-    The test side is never thinned: every test file needs its row in the submission.
+    The same sources are kept in every class, three of them where there are as many, so that the few that are
+    left can still be dealt into folds. The test side is never thinned: every test file needs its row in the submission.
     """
     ok = table[table["status"].eq("ok") & table["split"].eq("train")]
-    order = ok.assign(_group=ok["source"].where(ok["source"].ne(""), ok["recording_id"]).map(recording_id))
-    order = order.assign(label=targets.rarest(order["label"])) if multilabel else order
-    order = order.sort_values(["_group", "path"]).groupby("label").cumcount()
+    source = ok["source"].where(ok["source"].ne(""), ok["together"])
+    source = source.where(source.ne(""), ok["recording_id"]).map(recording_id)
+    label = targets.rarest(ok["label"]) if multilabel else ok["label"]
+    ok = ok.assign(_group=source, label=label).sort_values(["_group", "path"])
+    turn = ok.groupby(["label", "_group"]).cumcount() // max(1, max_per_class // SOURCES_KEPT)
+    order = ok.assign(_turn=turn).sort_values(["_turn", "_group", "path"]).groupby("label").cumcount()
     surplus = order[order >= max_per_class].index
     table.loc[surplus, ["status", "reason"]] = "ignored", f"left out: data.max_per_class is {max_per_class}"
     return table
 
 
+def _hint(root):
+    """How a table below the folder may hold the labels, or why it cannot be read; "" where there is none."""
+    names = layouts.label_tables(root)
+    if not names:
+        return ""
+    try:
+        columns = ", ".join(tables.read(Path(root) / names[0], names[0]))
+    except SourceError as error:
+        return f" {error}"
+    return (
+        f" If the labels are in a table, name it and its columns: data.labels_csv={names[0]} "
+        f"data.id_column=… data.label_column=… (it has {columns})."
+    )
+
+
 def _check_classes(table, root, multilabel):
     train = table[table["status"].eq("ok") & table["split"].eq("train")]
     if train.empty:
-        tables = [path for path in table["path"] if path.lower().endswith(".csv")]
-        hint = f" If the labels are in a table, name it: data.labels_csv={tables[0]}." if tables else ""
         raise SourceError(
             f"No labelled audio was found below {root}: {len(table)} files, none of them a recording in a class "
             f"folder. Expected <folder>/<class>/<recording>, at any depth; audio is {' '.join(sorted(AUDIO_SUFFIXES))}"
-            + hint
+            + _hint(root)
         )
     classes = targets.classes(train, multilabel)
     _refuse_names(classes)

@@ -73,17 +73,37 @@ def folds(recordings, n_folds, seed, multilabel=False):
 
     Args: recordings of the training side with label, group, official_fold; with several labels per recording the
         rarest of them is what is stratified by. Returns (Series of Int64, how: str).
-    Raises SplitError when a group crosses official folds or a class has fewer than two groups.
+    A class of one source lies in one fold: the networks of the other folds learn it, none that knows it is tested.
+    Raises SplitError when a group crosses official folds or fewer than two classes have two groups.
     """
     strata = targets.rarest(recordings["label"]) if multilabel else recordings["label"]
     per_class = targets.by_class(recordings, multilabel).groupby("label")["group"].nunique()
-    if lonely := per_class.index[per_class < 2].tolist():
+    lonely = per_class.index[per_class < 2].tolist()
+    if len(per_class) - len(lonely) < 2:
         raise SplitError(
-            f"A class needs recordings from at least two sources to be trained and tested honestly; "
-            f"only one was found for: {', '.join(lonely)}. Add recordings, or leave the class out: data.exclude."
+            "At least two classes need recordings from two sources or more to be trained and tested honestly; "
+            f"only one was found for: {_some(lonely)}. Add recordings, leave the class out (data.exclude), "
+            "or say what a source is (data.name_pattern, data.group_columns)."
         )
     if recordings["official_fold"].notna().mean() >= OFFICIAL:
-        return _official_folds(recordings, strata)
+        fold, how = _official_folds(recordings, strata)
+    else:
+        fold, how = _dealt_folds(recordings, strata, per_class, n_folds, seed, multilabel)
+    if lonely:
+        how += (
+            f"; with one source only, never tested by a network that has heard the class (their recall here says "
+            f"nothing, macro scores are too low): {_some(lonely)}"
+        )
+    return fold, how
+
+
+def _some(names):
+    """Up to ten names, and how many more there are."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _dealt_folds(recordings, strata, per_class, n_folds, seed, multilabel):
+    """Folds dealt out by group: as many as asked for, or as the best-provided class has groups."""
     n_folds = max(2, min(n_folds, int(per_class.max()), int(strata.value_counts().max())))
     how = f"{n_folds} folds, stratified by label and grouped by source (seed {seed})"
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
@@ -93,8 +113,9 @@ def folds(recordings, n_folds, seed, multilabel=False):
         for number, (_, members) in enumerate(splitter.split(recordings, strata, recordings["group"]), 1):
             fold.iloc[members] = number
     spread = targets.by_class(recordings.assign(fold=fold), multilabel).groupby("label")["fold"].nunique()
-    if scarce := spread.index[spread < n_folds].tolist():
-        how += f"; with few sources, some folds lack {', '.join(scarce)}"
+    few = spread.lt(n_folds) & per_class.reindex(spread.index).gt(1)
+    if scarce := spread.index[few].tolist():
+        how += f"; with few sources, some folds lack {_some(scarce)}"
     return fold, how
 
 

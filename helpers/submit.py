@@ -238,7 +238,7 @@ def check_file(path, config, root, recordings):
     if test.empty and sample is None:
         raise SubmissionError(f"There is neither a test folder nor a sample submission below {root}.")
     asked = contract.draw_up(root, test, classes, config, sample)
-    table = tables.read(path, exact=True)
+    table = tables.read(path, exact=True, delimiter=",")
     return problems(table, asked), oddities(table, asked, sample), asked
 
 

@@ -273,7 +273,25 @@ def test_a_preset_that_is_named_is_taken_whatever_lies_in_the_folder(freesound):
     for preset in ("folder", "demo", "birdclef_2024"):
         loaded = config.load(preset, data=freesound)
         assert loaded == config.load(preset, settings=f"data.root={freesound}")
-    assert config.load("folder", data=freesound).data.labels_csv is None
+        assert loaded.preset == preset
+    assert config.load("demo", data=freesound).data.labels_csv is None
+
+
+@pytest.mark.parametrize("preset", [None, "folder", "many_models", "own.yaml"])
+def test_a_table_is_read_whether_the_preset_is_named_or_not(tabled, preset):
+    (tabled / "own.yaml").write_text("train: {epochs: 3}\n")
+    named = str(tabled / preset) if preset == "own.yaml" else preset
+    loaded = config.load(named, data=tabled)
+    assert (loaded.data.labels_csv, loaded.data.id_column) == ("labels.csv", "file")
+    assert loaded.recognised.startswith("table labels.csv: ")
+    assert loaded == config.load(named, settings=f"data.root={tabled}")
+
+
+def test_a_table_that_is_named_is_taken_alone(tabled):
+    (tabled / "other.csv").write_text("x,y\n0.wav,a\n1.wav,b\n")
+    for preset in (None, "folder"):
+        loaded = config.load(preset, tabled, settings="data.labels_csv=other.csv")
+        assert (loaded.data.labels_csv, loaded.data.id_column, loaded.recognised) == ("other.csv", None, "")
 
 
 def test_what_a_table_says_are_the_keys_of_a_folder(tabled):

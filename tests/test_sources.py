@@ -694,8 +694,26 @@ def test_max_per_class_limits_the_training_side_and_accounts_for_every_file(tmp_
     assert kept.groupby(train["label"]).sum().to_dict() == dict.fromkeys(("dog", "cat"), min(limit, 8))
     assert table.loc[table["split"].eq("test"), "status"].eq("ok").all()
     assert artifacts.account(table)["found"] == 2 * len(TAKES)
-    cut_through = kept.groupby([train["label"], train["source"]]).nunique().gt(1)
-    assert cut_through.groupby("label").sum().max() <= 1
+    sources = train[kept].groupby("label")["source"].agg(set)
+    there = train.groupby("label")["source"].nunique()
+    assert sources.map(len).ge(there.clip(upper=min(3, limit))).all()
+
+
+def test_max_per_class_leaves_the_same_sources_in_every_class(tmp_path):
+    takes = [
+        f"{digit}/{digit}_{who}_{take}.wav" for digit in "01" for who in ("ann", "bo", "cy", "di") for take in range(20)
+    ]
+    found = find(plant(tmp_path, *takes), max_per_class=8)
+    kept = found[found["status"].eq("ok")]
+    counts = kept.groupby(["label", "source"]).size().unstack()
+    assert counts.sum(axis=1).eq(8).all() and counts.shape == (2, 4) and counts.notna().all(axis=None)
+
+
+def test_sources_that_are_the_classes_bind_nothing_and_it_is_said(tmp_path):
+    plant(tmp_path, *(f"{who}/{who}_00{take}.wav" for who in ("p225", "p226") for take in range(1, 5)))
+    with pytest.warns(UserWarning, match="Every class has one source by the file names"):
+        found = find(tmp_path)
+    assert found["source"].eq("").all() and found["label"].nunique() == 2
 
 
 # --- ESC-50 ------------------------------------------------------------------------------------------------

@@ -224,6 +224,16 @@ def test_a_class_from_a_single_source_is_refused_by_its_name(official):
         split.folds(training_table({"cow": [5], "dog": [1, 1], "bird": [1]}, official), 2, seed=0)
 
 
+@pytest.mark.parametrize("official", [None, [1, 2] * 4 + [1] * 3])
+def test_a_class_of_one_source_lies_in_one_fold_and_is_said_to(official):
+    table = training_table({"dog": [1] * 4, "cat": [1] * 4, "cow": [3]})
+    if official:
+        table["official_fold"] = pd.array(official, dtype="Int64")
+    fold, how = split.folds(table, 2, seed=0)
+    assert fold[table["label"].eq("cow")].nunique() == 1 and set(fold) == {1, 2}
+    assert "never tested by a network that has heard the class" in how and how.endswith(": cow")
+
+
 def test_a_class_with_fewer_sources_than_folds_is_named():
     _, how = split.folds(training_table({"dog": [1] * 6, "cat": [2] * 3, "cow": [1] * 5}), 5, seed=0)
     assert how.endswith("some folds lack cat")

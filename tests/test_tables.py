@@ -83,6 +83,25 @@ def test_a_line_that_says_nothing_is_no_row(tmp_path, line):
     assert cells(tmp_path, f"f,l\na,x\n{line}\nb,y\n") == [["f", "l"], ["a", "x"], ["b", "y"]]
 
 
+SEPARATED = {
+    "semicolons and decimal commas": ("f;l;t\na;x;1,5\n", ";", [["f", "l", "t"], ["a", "x", "1,5"]]),
+    "tabs": ("f\tl\na\tx\n", "\t", [["f", "l"], ["a", "x"]]),
+    "bars": ("f|l\na|x\n", "|", [["f", "l"], ["a", "x"]]),
+    "commas come first": ("f,l\na,x;y|z\n", ",", [["f", "l"], ["a", "x;y|z"]]),
+}
+
+
+@pytest.mark.parametrize("marks", SEPARATED)
+def test_the_header_tells_what_separates_the_columns(tmp_path, marks):
+    text, delimiter, expected = SEPARATED[marks]
+    assert cells(tmp_path, text) == expected
+    assert tables.header(tmp_path / "t.csv") == expected[0]
+    assert list(tables.read(tmp_path / "t.csv", delimiter=delimiter)) == expected[0]
+    if delimiter != ",":
+        with pytest.raises(SourceError, match=r"columns by \w+, not by commas"):
+            tables.read(tmp_path / "t.csv", delimiter=",")
+
+
 # --- what is refused ---------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -91,10 +110,10 @@ REFUSED = {
     "UTF-16 without a mark": ("f,l\na,x\n".encode("utf-16-le"), r"zero bytes"),
     "cp1252": ("f,l\na,x\nb,Vögel\n".encode("cp1252"), r"not written in UTF-8 \(byte 0xf6 in row 3; perhaps cp1252"),
     "a table cut within a letter": ("f,l\na,ö".encode()[:-1], r"not written in UTF-8 \(byte 0xc3 in row 2"),
-    "semicolons": ("f;l\na;x\n", r"columns by semicolons, not by commas"),
-    "semicolons and decimal commas": ("f;l;t\na;x;1,5\n", r"columns by semicolons, not by commas"),
-    "tabs": ("f\tl\na\tx\n", r"columns by tabs, not by commas"),
-    "bars": ("f|l\na|x\n", r"columns by bars, not by commas"),
+    "a row too long between semicolons": (
+        "f;l\na;x;y\n",
+        r"row 2: 3 values under 2 columns.*semicolons stand in quotes",
+    ),
     "nothing": (b"", r"is empty"),
     "a byte order mark alone": (b"\xef\xbb\xbf", r"is empty"),
     "empty lines": ("\n\r\n\n", r"is empty"),
