@@ -76,8 +76,6 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         clear_leftovers(folder)
-        if problem := stages.mend_run(folder):
-            print(problem, flush=True)
         if force:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training, too, begins again
         parameters = {"preset": preset, "data": data, "run": folder.name, "seed": seed}
@@ -268,8 +266,11 @@ def locked(folder):
 
 
 def clear_leftovers(folder):
-    """Clear away what a killed runner left behind in a run that is locked now: its processes and temporary files."""
+    """Clear away what a killed runner left behind in a run that is locked now: its processes, a damaged record, its
+    temporary files."""
     _end_processes(str(folder))
+    if problem := stages.mend_run(folder):
+        print(problem, flush=True)
     places = (folder, *folder.glob("*/"), *folder.glob("*/*/"), artifacts.home() / "data")
     for path in list(artifacts.leftovers(*places)):
         if path.suffix == ".ipynb":  # the notebook that was under way; it was saved, as checkpoints are, now and then

@@ -37,7 +37,7 @@ class Bundle:
             raise artifacts.StageError(
                 f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
             )
-        artifacts.check_seal(home, "fold*/*", "thresholds.json")
+        artifacts.check_seal(home, "fold*/card.json", "fold*/weights.safetensors", "thresholds.json")
         self.config = checkpoints.read_card(paths[0])["config"]
         loaded = [checkpoints.load(path, self.config, device) for path in paths]
         processes.keep_memory()

@@ -6,6 +6,7 @@ run again is decided from these digests alone (``why_stale``), never from time s
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -276,7 +277,7 @@ def _read_record(path):
 def mend_run(folder):
     """Put a run.json that is damaged or missing right from its copy. Returns what was done in words, "" if nothing.
 
-    Where the copy is damaged too, the record begins anew: every stage runs again, training from its checkpoints.
+    Where the copy is damaged or missing too, the record begins anew: all stages run again, training from checkpoints.
     """
     path, copy = Path(folder) / "run.json", Path(folder) / COPY
     try:
@@ -285,12 +286,12 @@ def mend_run(folder):
         problem = f"{path} is missing"
     except artifacts.DamagedFile:
         problem = f"{path} is damaged"
-    try:
-        artifacts.write_json(path, _read_record(copy))
-        return f"{problem}: put right from its copy."
-    except artifacts.DamagedFile:
-        path.unlink(missing_ok=True)
-        return f"{problem}, and so is its copy: the stages run again, training from its checkpoints if there are any."
+    with contextlib.suppress(artifacts.DamagedFile):
+        if record := _read_record(copy):
+            artifacts.write_json(path, record)
+            return f"{problem}: put right from its copy."
+    path.unlink(missing_ok=True)
+    return f"{problem}, and so is its copy: all stages run again, training from its checkpoints if there are any."
 
 
 def check_outputs(folder):

@@ -206,6 +206,9 @@ def test_processes_and_temporary_files_of_a_killed_runner_are_cleared_away_and_n
     for path in [*theirs, *(Path(str(path).format(number)) for path in places for number in (DEAD, os.getppid()))]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("something")
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / f".05_train_cnn.ipynb.{DEAD}.ipynb").write_text("{}")
+    (folder / "run.json").write_bytes(bytes(50))  # a power cut may take the record too
     left, other = started_for(folder), started_for(folder.with_name("other"))
     try:
         pipeline.clear_leftovers(folder)
