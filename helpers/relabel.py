@@ -51,7 +51,8 @@ def write_relabel(path, ranked, recordings):
         compare_with=fresh["suggested"].replace("", NONE),
         doubt_rank=fresh["rank"],
     ).drop(columns=[*FORMER])
-    header = [*header, *(name for name in COLUMNS if name not in header)]
+    header = [name for name in header if kept or name not in FORMER]
+    header += [name for name in COLUMNS if name not in header]
     _write(path, header, [*kept, *fresh.to_dict("records")], delimiter)
 
 

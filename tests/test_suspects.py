@@ -310,6 +310,14 @@ def test_a_file_of_an_earlier_version_keeps_its_edits_and_loses_its_proposals(tm
     assert (found["suggested"], found["doubt"], found["compare_with"], found["doubt_rank"]) == ("", "", "b", "1")
 
 
+def test_of_a_file_of_an_earlier_version_without_edits_nothing_stays(tmp_path):
+    path = tmp_path / "relabel.csv"
+    old = ["recording_id", "path", "label", "suggested", "doubt", "new_label"]
+    save(path, [old, ["r1", "a/r1.wav", "a", "b", "0.980", ""]])
+    relabel.write_relabel(path, ranking(["r1"]), recordings(["r1"]))
+    assert set(cells(path)[0]) == set(relabel.COLUMNS)
+
+
 def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path):
     path = tmp_path / "relabel.csv"
     for content in (b"", b"name,new_label\nr1,b\n", b'recording_id,new_label\nr1,"b\nr2,c\n', b"\x81\xff\x8d"):
