@@ -65,12 +65,13 @@ def by_table(root, given=None):
     Args: root folder; given the columns that the user has named, {"id_column": …, "label_column": …}.
     """
     recordings, tested, candidates = _files(root)
+    given = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
     names = [set(tables.spellings(path)) for path in recordings]
     asked = {path: _values(Path(root) / path) for path in candidates if _asks(path) and not tested}
     in_classes = len({PurePosixPath(path).parent for path in recordings}) > 1
     readings = {}
     for path in candidates:
-        keys = None if _asks(path) else _reading(Path(root) / path, names, asked, given or {})
+        keys = None if _asks(path) else _reading(Path(root) / path, names, asked, given)
         if keys and (keys["label_column"] or not in_classes):
             readings[path] = keys
     if len(readings) > 1:  # a column called label is surer than the only other one
@@ -281,7 +282,7 @@ def _several(column):
 def _lists(column, several):
     """The labels of each row as lists."""
     separator = several.get("label_separator")
-    return column.str.split(separator) if separator else column.map(lambda text: [text])
+    return column.map(lambda text: [name.strip() for name in text.split(separator)] if separator else [text])
 
 
 def _binds(column, lists):
