@@ -13,7 +13,7 @@ QUICK = (
     "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 augment.copies=0"
     " split.folds=3 compare.models=[mfcc_linear] evaluate.bootstrap_samples=50 evaluate.worst=2 evaluate.suspects=2"
 )
-USUAL = ("table", "several_labels")  # in full with each `make test`; the others by `make test-layouts`
+USUAL = ("table",)  # in full with each `make test`; the others by `make test-layouts`
 
 
 @pytest.fixture
