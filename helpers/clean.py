@@ -499,11 +499,13 @@ def in_windows(waveform, settings, rules):
     first, last = begins[held["window"]], ends[held["window"]]
     around = found * hop + (-keep, keep)
     gains = np.array([_gain(waveform, begin, end, rules) for begin, end in around])
+    start = np.maximum(held["first"] * hop - keep, first)
+    stop = np.minimum(held["last"] * hop + keep, last)
     pieces = held[["window", "take"]].assign(
         sound_start=np.maximum(held["first"] * hop, first) / rate,
         sound_end=np.minimum(held["last"] * hop, last) / rate,
-        start=np.maximum(held["first"] * hop - keep, first),
-        stop=np.minimum(held["last"] * hop + keep, last),
+        start=start,
+        stop=np.minimum(stop, start + size),  # the rest of the file, in its last window, is no more
         gain=gains[held["take"]],
     )
     return Whole(waveform, windows, pieces, shortest / rate, settings)
