@@ -169,14 +169,21 @@ def alikeness(facts, labels, values, seed=0):
     inside = cell + "|" + labels
     if 2 * inside.duplicated(keep=False).sum() >= cell.duplicated(keep=False).sum():
         cell = inside
-    ranks = facts.groupby(labels.to_numpy()).rank(pct=True)
-    ranks = (ranks - ranks.groupby(labels.to_numpy()).transform("mean")).fillna(0.0).to_numpy()
-    between, anew = _between(cell), _dealt_anew(pd.factorize(labels)[0], rng)
+    ranks = _ranks_within(facts, labels.to_numpy())
+    between = _between(cell)
+    anew = _dealt_anew(pd.factorize(labels)[0], rng)
     total = max(np.sum(np.square(ranks)), 1e-12)  # 0 where nothing varies
     share = np.sum(np.square(between @ ranks)) / total
     by_chance = [np.sum(np.square(between @ ranks[next(anew)])) / total for _ in range(PERMUTATIONS)]
+    as_alike = np.sum(np.array(by_chance) >= share - 1e-12)
     beyond = (share - np.mean(by_chance)) / max(1 - np.mean(by_chance), 1e-12)
-    return float(beyond), float((1 + np.sum(np.array(by_chance) >= share - 1e-12)) / (1 + PERMUTATIONS))
+    return float(beyond), float((1 + as_alike) / (1 + PERMUTATIONS))
+
+
+def _ranks_within(facts, labels):
+    """Ranks of facts [n, facts] among those of the same label [n], their mean 0; 0 where a fact is missing."""
+    ranks = facts.groupby(labels).rank(pct=True)
+    return (ranks - ranks.groupby(labels).transform("mean")).fillna(0.0).to_numpy()
 
 
 def _between(cell):
