@@ -62,6 +62,7 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
     given = {**turned, **pairs}
     named = given.get("data.root")
     data = data or (named if isinstance(named, str) else None)
+    _refuse_odd_bytes(str(data))
     fast = given.pop("fast", False) or fast
     tree = _begin(preset, data)
     preset = tree["preset"]
@@ -71,7 +72,6 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
     for key, value in given.items():
         _set(tree, key, value)
     if data:
-        _refuse_odd_bytes(str(data))
         _set(tree, "data.root", str(Path(data).expanduser()))
     if seed is not None:
         tree["seed"] = seed
