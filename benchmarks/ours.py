@@ -90,6 +90,7 @@ def bundle(packed, rows, config, folder, epochs=0):
     model = training.model.eval()
     place = Path(folder) / "models" / config.model.name / "fold1"
     checkpoints.save(model, place, labels(rows, config), config, {"train": [2], "validation": None, "test": 1})
+    artifacts.seal(place.parent)
     return predict.Bundle(folder, config.model.name)
 
 

@@ -1,6 +1,7 @@
 """What the networks hear in a whole file: its answer, its windows, its events, their files."""
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,10 +184,10 @@ def stems(paths):
     """
     places = [Path(path).absolute() for path in paths]
     once = list(dict.fromkeys(places))
-    shared = pd.Series([place.stem.casefold() for place in once]).duplicated(keep=False)
+    sharing = Counter(place.stem.casefold() for place in once)
     names, taken = {}, set()
-    for place, is_shared in zip(once, shared, strict=True):
-        name = place.name if is_shared else place.stem
+    for place in once:
+        name = place.name if sharing[place.stem.casefold()] > 1 else place.stem
         numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         names[place] = next(name for name in numbered if name.casefold() not in taken)
         taken.add(names[place].casefold())

@@ -29,7 +29,7 @@ def row(model, value, behind=(0.0, 0.0, 0.0), reach=0.04):
 def write(folder, table=None, **changed):
     """The files of a good run, of which some are changed. Returns its folder."""
     epochs, folds = np.tile(np.arange(1, 21), 2), np.repeat([1, 2], 20)
-    history = pd.DataFrame({"fold": folds, "epoch": epochs, "train_accuracy": 0.9 - 0.7 / epochs})
+    history = pd.DataFrame({"fold": folds, "epoch": epochs, "learned": 0.9 - 0.7 / epochs})
     files = {
         "run": {"config": small_config(train={"epochs": 20}).model_dump(mode="json")},
         "metrics": {"n_groups": 120, "never_predicted": [], "majority_class_accuracy": 0.4},
@@ -65,8 +65,8 @@ BAD = {
     "verdict": "suspicious",
     "columns": [{"column": "codec", "flagged": True}, {"column": "x", "flagged": 0}],
 }
-SLOW = [{"fold": 1, "epoch": epoch, "train_accuracy": 0.02 * epoch} for epoch in range(1, 21)]
-FLAT = [{"fold": 1, "epoch": epoch, "train_accuracy": 0.5} for epoch in range(1, 21)]
+SLOW = [{"fold": 1, "epoch": epoch, "learned": 0.02 * epoch} for epoch in range(1, 21)]
+FLAT = [{"fold": 1, "epoch": epoch, "learned": 0.5} for epoch in range(1, 21)]
 SPOILT = {
     "another model is better": (
         {"table": [row("svm", 0.9), row("cnn", 0.6, (-0.3, -0.36, -0.24))], "submission_check": {}},
@@ -92,7 +92,10 @@ SPOILT = {
         {"metrics": {**METRICS, "never_predicted": ["dog", "rain"]}},
         ("amber", "The CNN never says dog, rain:"),
     ),
-    "trained too briefly": ({"history": SLOW}, ("amber", r"still falling after 20 epochs.*SET=train\.epochs=40")),
+    "trained too briefly": (
+        {"history": SLOW},
+        ("amber", r'still falling in the last epoch \(20\).*SET="train\.epochs=40"'),
+    ),
     "few sources": ({"metrics": {**METRICS, "n_groups": 4}}, ("amber", "Four sources only:")),
     "a wide interval": (
         {"table": [row("cnn", 0.8, reach=0.15)]},

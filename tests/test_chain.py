@@ -226,7 +226,7 @@ def test_only_an_edited_label_makes_the_labels_anew(demo, home):
     before = edited.read_bytes()
     table.to_csv(edited, index=False)
     assert len(table) and stages.why_stale(first, config, demo, data) is None
-    table.loc[0, "new_label"] = table.loc[0, "suggested"]
+    table.loc[0, "new_label"] = table.loc[0, "compare_with"]
     table.to_csv(edited, index=False)
     assert stages.why_stale(first, config, demo, data) == "input relabel.csv changed"
     edited.write_bytes(before)
@@ -303,8 +303,8 @@ def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
 
 
 def test_08_shows_a_recording_that_no_network_learned_from(demo):
-    page = (demo / "notebooks" / "08_submit.ipynb").read_text(encoding="utf-8")
-    path = re.search(r"([^\"]+): a test recording, whose label no network has learned", page)[1]
+    said = r"^(.+): a test recording, whose label no network has learned"
+    path = re.search(said, page(demo, "08_submit"), re.MULTILINE)[1]
     recordings = artifacts.read_table(demo / "recordings.csv").set_index("path")
     assert recordings.loc[path, "split"] == "test"
 

@@ -25,7 +25,13 @@ def fed(model, training, config):
     step, criterion = one.run_step, one.criterion
     seen, asked = [], []
     one.network.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
-    one.criterion = lambda logits, wanted: (asked.append(wanted.clone()), criterion(logits, wanted))[1]
+
+    def noting(logits, wanted):
+        if logits.requires_grad:  # of the network, not of a loss to compare it with
+            asked.append(wanted.clone())
+        return criterion(logits, wanted)
+
+    one.criterion = noting
 
     def watched(inputs, wanted, pull, *draws):
         noted.append((inputs.clone(), wanted.clone(), perturb.Draws(*draws)))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,7 +163,7 @@ UNSEEN = [
 def test_no_decoder_sees_what_is_not_allowed(tmp_path, monkeypatch, code, content):
     made = content()
     monkeypatch.setattr(soundfile, "SoundFile", lambda *_, **__: pytest.fail("libsndfile opened it"))
-    monkeypatch.setattr(decoder.av, "open", lambda *_, **__: pytest.fail("FFmpeg opened it"))
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("FFmpeg opened it"))
     assert code_of(tmp_path, made) == code
 
 
