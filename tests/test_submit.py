@@ -912,7 +912,7 @@ def test_a_file_of_twenty_thousand_rows_is_checked_within_seconds(tmp_path):
     train = pd.DataFrame({"recording_id": classes, "path": classes, "label": classes, "split": "train", "status": "ok"})
     before = time.process_time()
     wrong, odd, _ = submit.check_file(tmp_path / "mine.csv", Config(), tmp_path, pd.concat([train, tests]))
-    assert (wrong, odd) == ([], []) and time.process_time() - before < 2
+    assert (wrong, odd) == ([], []) and time.process_time() - before < 10
 
 
 def test_a_test_file_that_is_set_aside_keeps_its_row(quest):
