@@ -257,7 +257,7 @@ def _cleaned(example, config):
 def _what_changed(name, before, after, kept, rate):
     """What a step did to a waveform, in numbers; kept (from, to) in seconds of what was trimmed."""
     if name == "DC removed":
-        return f"mean {before.mean():+.3f} → {after.mean() + 0.0:.3f} of full scale"
+        return f"mean {before.mean():+.3f} → {float(after.mean()):z.3f} of full scale"
     if name == "silence trimmed":
         if len(after) == len(before):
             return "nothing to cut"
