@@ -1,4 +1,6 @@
-"""What several test modules share: one CPU thread, clips of two tones."""
+"""What several test modules share: one CPU thread, clips of two tones, a home for whole runs."""
+
+import os
 
 import pytest
 from tables import tone_clips
@@ -17,3 +19,15 @@ def one_thread():
 def clips():
     """Packed waveforms of two tones, and their rows."""
     return tone_clips()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An empty folder that holds data/ and outputs/ of everything in this module."""
+    folder = tmp_path_factory.mktemp("home")
+    before = os.environ.get("EARSHOT_HOME")
+    os.environ["EARSHOT_HOME"] = str(folder)
+    yield folder
+    os.environ.pop("EARSHOT_HOME")
+    if before:
+        os.environ["EARSHOT_HOME"] = before
