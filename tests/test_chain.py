@@ -285,3 +285,9 @@ def test_a_notebooks_metadata_keeps_no_path_of_this_machine(demo):
     for path in (demo / "notebooks").glob("*.ipynb"):
         papermill = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
         assert "input_path" not in papermill and "output_path" not in papermill
+
+
+def test_settings_that_an_earlier_notebook_did_not_have_are_refused(demo):
+    settings = pipeline.config.load(settings=TINY + " features.n_mels=40", fast=True)
+    with pytest.raises(artifacts.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"):
+        stages.begin("05_train_cnn", settings)
