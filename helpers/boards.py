@@ -17,6 +17,11 @@ from helpers import artifacts, audio, clean, features, plots, suspects, targets
 NONE = "<em>None.</em>"
 ABSENT = "<p class='absent'>Not in this run: "  # how a cell that has nothing to show begins
 PAIR_WIDTH = 520  # pixels
+CAUTION = "border-radius:12px;padding:12px 18px;margin:0 0 12px;color:#22303C;font-family:system-ui,sans-serif;"
+LEVELS = {
+    "red": "background:#fdeae4;border:1px solid #D55E00",
+    "amber": "background:#fff6e0;border:1px solid #f0d9a0",
+}
 
 
 def say(text: str) -> None:
@@ -28,13 +33,6 @@ def say(text: str) -> None:
 def absent(why: str) -> HTML:
     """Why a cell has nothing to show here: the runner leaves it out, with the text before."""
     return HTML(f"{ABSENT}{html.escape(why)}</p>")
-
-
-CAUTION = "border-radius:12px;padding:12px 18px;margin:0 0 12px;color:#22303C;font-family:system-ui,sans-serif;"
-LEVELS = {
-    "red": "background:#fdeae4;border:1px solid #D55E00",
-    "amber": "background:#fff6e0;border:1px solid #f0d9a0",
-}
 
 
 def player(waveform, sample_rate):
