@@ -43,7 +43,7 @@ help:  ## this list
 	@echo '  PYTHON=python3.12 chooses the interpreter (3.11 to 3.13).'
 
 run-all: $(READY)  ## the whole series, from recordings to submission.csv; starts again where something changed
-	@$(BIN)/python -m helpers.pipeline $(OPTIONS) $(if $(UNTIL),--until $(UNTIL))
+	@$(BIN)/python -m helpers run-all $(OPTIONS) $(if $(UNTIL),--until $(UNTIL))
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
@@ -72,27 +72,27 @@ app: $(READY)  ## upload or record a sound and see what a run hears in it: make 
 
 predict: $(READY)  ## what is heard in a recording, and when: make predict FILE=x.wav RUN=demo OUT=folder
 	@test -n "$(FILE)" || { echo 'Which recording? make predict FILE=x.wav RUN=demo'; exit 2; }
-	@$(BIN)/python -m helpers.predict "$(FILE)" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/python -m helpers predict "$(FILE)" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)")
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
-	@$(BIN)/python -m helpers.certificate --run "$(or $(RUN),demo)"
+	@$(BIN)/python -m helpers verify --run "$(or $(RUN),demo)"
 
 check-submission: $(READY)  ## check any submission, also one made elsewhere: make check-submission FILE=x.csv DATA=folder
 	@test -n "$(FILE)" || { echo 'Which file? make check-submission FILE=x.csv DATA=folder'; exit 2; }
-	@$(BIN)/python -m helpers.submit "$(FILE)" $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") \
+	@$(BIN)/python -m helpers check "$(FILE)" $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") \
 	    $(if $(SET),--set "$(SET)")
 
 ablate: $(READY)  ## what each cleaning step is worth, with intervals; takes a run's PRESET, DATA and RUN
-	@$(BIN)/python -m helpers.ledger $(filter-out --force,$(OPTIONS))
+	@$(BIN)/python -m helpers ablate $(filter-out --force,$(OPTIONS))
 
 ablation: $(READY)  ## what each ingredient of the recipe is worth, with intervals; a training per row; takes PRESET, DATA, RUN
-	@$(BIN)/python -m helpers.ablation $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m helpers ablation $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
 
 train: $(READY)  ## train a run's network, in several processes with NPROC=2; takes PRESET, DATA, RUN, SET
-	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers.train $(filter-out --force,$(OPTIONS))
+	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers train $(filter-out --force,$(OPTIONS))
 
 report: $(READY)  ## make a run's report.html again: make report RUN=demo
-	@$(BIN)/python -m helpers.report --run "$(or $(RUN),demo)"
+	@$(BIN)/python -m helpers report --run "$(or $(RUN),demo)"
 
 bench: $(READY)  ## speed beside the plain per-file way, and growth with the data: outputs/bench; takes DATA, PRESET
 	@$(BIN)/python -m benchmarks.bench $(if $(DATA),--data "$(DATA)") $(if $(PRESET),--preset "$(PRESET)")

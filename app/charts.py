@@ -28,7 +28,7 @@ def picture(waveform, config, start_seconds=0):
     import matplotlib
 
     matplotlib.use("agg")
-    from helpers import plots
+    from helpers.view import plots
 
     with drawing():
         figure = plots.waveform_and_mel(waveform, config)
@@ -43,7 +43,7 @@ def bars(overall, counted, limits=None):
     """Horizontal bars: the probability of each class, what counts as heard in full colour; limits are thresholds."""
     import altair as alt
 
-    from helpers.style import BLUE, INK, ORANGE
+    from helpers.view.style import BLUE, INK, ORANGE
 
     table = pd.DataFrame({"label": overall.index, "probability": overall.to_numpy()})
     table["heard"] = table["label"].isin(counted)
@@ -70,7 +70,7 @@ def timeline(heard, labels):
     import altair as alt
     import numpy as np
 
-    from helpers.style import BLUE
+    from helpers.view.style import BLUE
 
     spans, found = heard.course()
     table = spans.loc[np.repeat(spans.index, len(labels))].reset_index(drop=True)

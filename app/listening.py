@@ -32,18 +32,19 @@ def recorder_rate(sample_rate):
 
 def score(data, bundle):
     """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be used."""
-    from helpers import audio, clean
+    from helpers.audio import clean, decoder
+    from helpers.base import errors
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording"  # what it is, its first bytes say
         try:
             path.write_bytes(data)
-            decoded = audio.decode(path, bundle.config.audio.max_seconds)
+            decoded = decoder.decode(path, bundle.config.audio.max_seconds)
             heard = bundle.hear(decoded)
             shown = clean.normalise(heard.heard.waveform, bundle.config.clean.peak)
             return Scored(shown, heard, facts(decoded, bundle.config))
         except (MemoryError, OSError):
-            raise audio.AudioIssue("TOO_LARGE", f"a file of {len(data) / 1e6:.0f} MB") from None
+            raise errors.AudioIssue("TOO_LARGE", f"a file of {len(data) / 1e6:.0f} MB") from None
 
 
 def facts(decoded, config):

@@ -15,7 +15,7 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # streamlit puts only the app's folder there
 
 from app import charts, listening
-from helpers import artifacts
+from helpers.base import artifacts
 
 SUFFIXES = ("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "mp4", "aac", "webm", "aif", "aiff", "au")
 SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
@@ -70,7 +70,7 @@ def run_names():
 
 def read_run(folder):
     """The facts about a run, from its cards and scores. Raises one of DAMAGED."""
-    from helpers.settings import Config
+    from helpers.base.settings import Config
 
     cards = sorted(folder.glob("models/cnn/fold*/card.json"))
     card = artifacts.read_json(cards[0])
@@ -96,9 +96,9 @@ def fingerprint(folder):
 @st.cache_resource(max_entries=2, show_spinner=False)
 def load_bundle(folder, prints):
     """The networks of a run, loaded once until its fingerprint changes."""
-    from helpers import predict
+    from helpers.compare import inference
 
-    return predict.Bundle(folder)
+    return inference.Bundle(folder)
 
 
 # --- a sound, scored ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def trust(run):
 
 def read_cautions(folder):
     """What speaks against a run's results so strongly that they should not be used as they are."""
-    from helpers import cautions
+    from helpers.run import cautions
 
     return [caution for caution in cautions.of(folder) if caution.level == "red"]
 
@@ -257,7 +257,7 @@ def welcome(run):
 
 def listen(run, bundle, data):
     """The scored recording; None if it cannot be used, and the page says why and what to do."""
-    from helpers.audio import AudioIssue
+    from helpers.base.errors import AudioIssue
 
     try:
         return scored_once(run, bundle, data)
@@ -302,10 +302,10 @@ def show_sound(scored, config):
         starts = range(0, last + 1, SHOWN_SECONDS)
         start = st.select_slider("Minute to see and hear", starts, format_func=lambda s: f"{s // 60}:00", key="minute")
     piece = scored.waveform[start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate]
-    from helpers import audio
+    from helpers.audio import recording
 
     st.image(charts.picture(piece, config, start), width="stretch")
-    st.audio(audio.encode_mp3(piece, rate), format="audio/mpeg")
+    st.audio(recording.encode_mp3(piece, rate), format="audio/mpeg")
     st.caption(scored.facts)
 
 

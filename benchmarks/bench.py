@@ -22,8 +22,10 @@ import torch
 
 from benchmarks import figure, growth, limits, ours, plain
 from benchmarks.harness import Work, cores, side_by_side, timed
-from helpers import artifacts, audio, decoder, features, folders, sources
-from helpers import config as configs
+from helpers.audio import decoder, features, recording
+from helpers.base import artifacts
+from helpers.data import folders, sources
+from helpers.run import presets
 
 TARGETS = {"prepare": 10, "prepare_denoise": 4, "score_files": 5, "train_epoch": 3}  # so many times as fast
 STEPS = 2  # waveforms of both ways may differ by so many steps of 16 bits
@@ -71,8 +73,8 @@ def agreement(made, packed, rows, config):
     found = {
         "clips_compared": len(seen),
         "clips_of_one_way_only": len(set(made) ^ set(rows["clip_id"])),
-        "waveforms_median_steps": float(np.median(waves)) * audio.STEPS,
-        "waveforms_largest_steps": float(np.max(waves)) * audio.STEPS,
+        "waveforms_median_steps": float(np.median(waves)) * recording.STEPS,
+        "waveforms_largest_steps": float(np.max(waves)) * recording.STEPS,
         "log_mel_median_db": float(np.median(apart)),
         "log_mel_95_percent_db": float(np.percentile(apart, 95)),
         "log_mel_largest_db": float(apart.max()),
@@ -104,7 +106,7 @@ def score_files(work):
         "same": largest <= SCORES * spread,
     }
     gflop = limits.gflop(loaded.models[0], work.prepared[0].shape[1])
-    decoding = timed(lambda: [audio.load(path, config.audio.sample_rate) for path in paths])[0] / len(paths)
+    decoding = timed(lambda: [recording.load(path, config.audio.sample_rate) for path in paths])[0] / len(paths)
     record["limit"] = {
         "gflop_per_clip": gflop,
         "decoding_ms_per_clip": 1000 * decoding,
@@ -278,7 +280,7 @@ def main(arguments=None):
         parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     started, data = time.perf_counter(), options.data and str(Path(options.data).expanduser().resolve())
     demo = "" if data else DEMO.format(count=max(60, round(1.5 * options.files)))
-    config = configs.load(options.preset, data, settings=f"{demo} {options.settings}".strip())
+    config = presets.load(options.preset, data, settings=f"{demo} {options.settings}".strip())
     root, out = folders.locate(config), Path(options.out or artifacts.home() / "outputs" / "bench")
     recordings = ours.usable(root, sources.find(root, config.data), config, options.files)
     sizes = [1, 2, 4, 8, 16] if options.full else [int(size) for size in options.sizes.split(",")]

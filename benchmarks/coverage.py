@@ -3,7 +3,7 @@
 ``python -m benchmarks.coverage`` prints a table in some minutes; ``--rounds 200`` is quicker. In
 each round some groups of unequal size are drawn from a world whose scores are known. A group is
 harder or easier than others as a whole, and in each class anew, so recordings of one group are
-alike. Two models answer the same recordings. What is measured is ``helpers.intervals`` as the
+alike. Two models answer the same recordings. What is measured is ``helpers.metrics.intervals`` as the
 notebooks call it, and in brackets the percentiles of the same draws.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers import intervals, scoring
+from helpers.metrics import intervals, scoring
 
 CLASSES = 5
 EASE = np.array([0.6, 1.0, 1.4, 1.8, 2.4])  # log odds of a right answer, by class

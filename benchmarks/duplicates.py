@@ -28,9 +28,12 @@ from scipy.signal import ShortTimeFFT
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers import artifacts, audio, decoder, duplicates, style
+from helpers.audio import decoder, recording
+from helpers.base import artifacts, errors
+from helpers.splits import duplicates
+from helpers.view import style
 
-SUFFIXES = {suffix for suffixes in audio.SUFFIXES.values() for suffix in suffixes}
+SUFFIXES = {suffix for suffixes in recording.SUFFIXES.values() for suffix in suffixes}
 NOTHING_DB = -60.0  # dBFS; a copy that holds no more has nothing left to be found: it was cut from a pause
 CLIP_SECONDS, CLIP_RATE = 5.0, 16000
 COPIED = 50  # of the growing sets, one clip in so many has a copy
@@ -40,7 +43,7 @@ COPIED = 50  # of the growing sets, one clip in so many has a copy
 
 
 def resampled(waveform, rate, rng, to_rate):
-    return audio.resample(waveform, rate, to_rate), to_rate
+    return recording.resample(waveform, rate, to_rate), to_rate
 
 
 def gained(waveform, rate, rng, gain_db):
@@ -115,7 +118,7 @@ def save(folder, name, waveform, rate, form):
     """Write a waveform in a format of LOSSY, as ogg, or as a WAV of a subtype; returns the path."""
     path = folder / f"{name}.{form if form in (*LOSSY, 'ogg') else 'wav'}"
     if form in LOSSY:
-        path.write_bytes(encoded(audio.resample(waveform, rate, 48000) if form == "opus" else waveform, rate, form))
+        path.write_bytes(encoded(recording.resample(waveform, rate, 48000) if form == "opus" else waveform, rate, form))
     elif form == "ogg":
         soundfile.write(path, waveform, rate, format="OGG", subtype="VORBIS")
     else:
@@ -150,11 +153,11 @@ def plant(path, number, folder, change, form):
     """Write the copy of one recording: (path, whether it holds sound), or None for what cannot be decoded."""
     try:
         decoded = decoder.decode(path)
-    except decoder.AudioIssue:
+    except errors.AudioIssue:
         return None
-    waveform = audio.to_mono(decoded.waveform)[0]
+    waveform = recording.to_mono(decoded.waveform)[0]
     waveform, rate = change(waveform, decoded.sample_rate, np.random.default_rng(number))
-    return save(folder, f"{number:05d}", waveform, rate, form), audio.level_db(waveform) > NOTHING_DB
+    return save(folder, f"{number:05d}", waveform, rate, form), recording.level_db(waveform) > NOTHING_DB
 
 
 def recall(originals, copied, shared, kind, folder):
@@ -191,7 +194,7 @@ def recall(originals, copied, shared, kind, folder):
 
 def resembling(waveform, rng):
     """Another sound of the same kind: played at another speed, its phases drawn anew: float32 [samples]."""
-    stretched = audio.resample(waveform, CLIP_RATE, round(CLIP_RATE * 2 ** rng.uniform(-0.5, 0.5)))
+    stretched = recording.resample(waveform, CLIP_RATE, round(CLIP_RATE * 2 ** rng.uniform(-0.5, 0.5)))
     size = round(CLIP_SECONDS * CLIP_RATE)
     start = int(rng.integers(max(1, len(stretched) - size)))
     piece = np.pad(stretched[start : start + size], (0, max(0, size - len(stretched) + start)))[:size]
@@ -240,7 +243,7 @@ def search(folder, size):
 def growth(originals, sizes, folder):
     """One row of numbers per size."""
     folder.mkdir()
-    sounds = [audio.load(path, CLIP_RATE) for path in originals[:400]]
+    sounds = [recording.load(path, CLIP_RATE) for path in originals[:400]]
     jobs = (joblib.delayed(write_clip)(sounds, number, folder) for number in range(max(sizes)))
     joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
     rows = []

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import artifacts, decisions, evaluate, stages
-from helpers.settings import Config
+from helpers.base import artifacts, errors
+from helpers.base.settings import Config
+from helpers.metrics import decisions, evaluate
+from helpers.run import journal
 
 PROTOCOL = (
     "Official five folds, each tested once by networks that learned from the other four; the last epoch is kept, "
@@ -22,7 +24,7 @@ PROTOCOL = (
 
 def results(folder):
     """The results of a run: (a dict for reading, the probabilities per clip and seed)."""
-    run = stages.read_run(folder)
+    run = journal.read_run(folder)
     config, rows = Config(**run["config"]), artifacts.read_table(folder / "waveforms.csv")
     clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
     several = folder / "models" / "cnn" / "seeds.csv"
@@ -63,7 +65,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         found, table = results(artifacts.existing_run(options.run))
-    except (artifacts.StageError, FileNotFoundError) as error:
+    except (errors.StageError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     target = Path(options.to)

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib import ticker
 
-from helpers import style
+from helpers.view import style
 
 
 @style.styled

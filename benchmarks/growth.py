@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import ours
-from helpers import artifacts, audio, features, images
-from helpers.settings import Config
+from helpers.audio import features, images, recording
+from helpers.base import artifacts
+from helpers.base.settings import Config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ("survey", "clean and cut", "features", "training epoch", "scoring")
@@ -53,7 +54,7 @@ class Place:
 
 
 def survey(place, table, out):
-    audio.survey(place.folder, table.assign(status="ok"), place.config.audio.max_seconds)
+    recording.survey(place.folder, table.assign(status="ok"), place.config.audio.max_seconds)
 
 
 def clean_and_cut(place, table, out):

@@ -18,7 +18,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers import artifacts, classic, config, decisions, folders, pipeline, stages, suspects, train
+from helpers.base import artifacts
+from helpers.compare import classic
+from helpers.data import folders
+from helpers.metrics import decisions, suspects
+from helpers.run import journal, pipeline, presets, stages
+from helpers.training import train
 
 TOP = 0.1  # share of the ranking that a person would listen to
 FIRST = (10, 20, 40)  # doubted labels, of which it is counted how many are wrong
@@ -27,7 +32,7 @@ NEEDED = ("01_explore", "02_clean", "03_augment", "04_features")
 
 def prepare(settled, data, preset):
     """Run the notebooks up to the features, unless they are up to date; returns the run's folder."""
-    folder, root = stages.run_folder(settled, "label-errors"), folders.locate(settled)
+    folder, root = journal.run_folder(settled, "label-errors"), folders.locate(settled)
     folder.mkdir(parents=True, exist_ok=True)
     parameters = {"preset": preset, "data": data, "run": folder.name}
     with pipeline.locked(folder):
@@ -103,7 +108,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     os.environ["EARSHOT_HEADLESS"] = "1"
     data = options.data and str(Path(options.data).expanduser().resolve())
-    settled = config.load(options.preset, data, settings=f"train.epochs={options.epochs}" if options.epochs else "")
+    settled = presets.load(options.preset, data, settings=f"train.epochs={options.epochs}" if options.epochs else "")
     folder = artifacts.existing_run(options.run) if options.run else prepare(settled, data, options.preset)
     names = [*(["cnn"] if options.cnn else []), *options.models.split(",")]
     results = [row for seed in range(options.seeds) for row in measure(seed, names, folder, settled, options.flip)]

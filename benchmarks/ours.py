@@ -6,21 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import (
-    artifacts,
-    audio,
-    batches,
-    checkpoints,
-    clean,
-    features,
-    fit,
-    images,
-    models,
-    predict,
-    processes,
-    targets,
-    train,
-)
+from helpers.audio import features, images, recording, windowing
+from helpers.base import artifacts, targets, work
+from helpers.compare import inference
+from helpers.models import checkpoints, networks
+from helpers.splits import rules
+from helpers.training import batches, fit, train
 
 PLAIN_READS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")  # what librosa opens without another decoder
 NO_COPIES = pd.DataFrame(columns=list(artifacts.SCHEMAS["augmented.csv"]), dtype=object)
@@ -28,9 +19,9 @@ NO_COPIES = pd.DataFrame(columns=list(artifacts.SCHEMAS["augmented.csv"]), dtype
 
 def usable(root, recordings, config, count):
     """So many recordings that both ways can use, spread evenly over the surveyed table, all on the training side."""
-    surveyed = audio.survey(root, recordings, config.audio.max_seconds)
+    surveyed = recording.survey(root, recordings, config.audio.max_seconds)
     forgiving = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_fraction": 1.0})})
-    judged = clean.judge(surveyed, forgiving)
+    judged = rules.judge(surveyed, forgiving)
     readable = judged["path"].str.lower().str.endswith(PLAIN_READS)
     table = judged[judged["status"].eq("used") & judged["split"].eq("train") & readable]
     return table.iloc[np.unique(np.linspace(0, len(table) - 1, count).astype(int))].reset_index(drop=True)
@@ -46,7 +37,7 @@ def prepare(recordings, root, folder, config):
 
 def clips(recordings, root, folder, config):
     """Recordings to cleaned clips: the rows of clips.csv, all in one fold."""
-    found = clean.write_clips(recordings, root, config, Path(folder) / "clips")
+    found = windowing.write_clips(recordings, root, config, Path(folder) / "clips")
     return found.assign(group=found["recording_id"], fold=1)
 
 
@@ -69,7 +60,7 @@ def labels(rows, config):
 def network(packed, rows, config, device="cpu"):
     """The config's network with random weights, its standardisation fitted."""
     torch.manual_seed(config.seed)
-    model = models.build(config, len(labels(rows, config))).to(device)
+    model = networks.build(config, len(labels(rows, config))).to(device)
     model.fit_standardisation(batch(packed, rows, config, device))
     return model
 
@@ -78,7 +69,7 @@ def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
     config = train.with_number_format(packed, config, len(labels(rows, config)), torch.device(device))
     model = network(packed, rows, config, device)
-    processes.keep_memory()
+    work.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)
 
 
@@ -91,7 +82,7 @@ def bundle(packed, rows, config, folder, epochs=0):
     place = Path(folder) / "models" / config.model.name / "fold1"
     checkpoints.save(model, place, labels(rows, config), config, {"train": [2], "validation": None, "test": 1})
     artifacts.seal(place.parent)
-    return predict.Bundle(folder, config.model.name)
+    return inference.Bundle(folder, config.model.name)
 
 
 def score(loaded, paths):

@@ -16,7 +16,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from helpers import clean
+from helpers.audio import clean
 
 matplotlib.use("Agg")
 DOTS_PER_INCH = 100

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
-DRIVE = "/content/drive"  # where Colab mounts Google Drive
 INPUTS = "/kaggle/input"  # where Kaggle mounts data sets, read-only
 IMPORT_NAMES = {
     "scikit-learn": "sklearn",
@@ -81,10 +80,3 @@ def wheel_folders():
     """Folders of wheels among Kaggle's inputs, which are data sets up to three folders deep."""
     depths = ("", "*/", "*/*/", "*/*/*/")
     return sorted({wheel.parent for depth in depths for wheel in Path(INPUTS).glob(depth + "*.whl")})
-
-
-def mount_drive(path):
-    """Mount Google Drive if a path lies on it and this is a Colab kernel where it is not mounted yet."""
-    on_drive = str(path).startswith(f"{DRIVE}/")
-    if on_drive and not Path(DRIVE).is_dir() and "google.colab" in sys.modules:
-        importlib.import_module("google.colab.drive").mount(DRIVE)

@@ -5,13 +5,13 @@ import os
 import pytest
 from tables import tone_clips
 
-from helpers import processes
+from helpers.base import work
 
 
 @pytest.fixture
 def one_thread():
     """On one CPU thread sums come out the same, to the last bit."""
-    with processes.cpu_threads(1):
+    with work.cpu_threads(1):
         yield
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from helpers import artifacts
+from helpers.base import artifacts
 
 
 def tone(frequency=440.0, seconds=1.0, sample_rate=16000, amplitude=0.5):

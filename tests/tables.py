@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from helpers.settings import Config
+from helpers.base.settings import Config
 
 SMALL = {
     "audio": {"sample_rate": 8000, "clip_seconds": 0.5},

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from tables import small_config, tone_clips
 
-from helpers import ablation, artifacts, processes, train
+from helpers.base import artifacts, work
+from helpers.run import ablation, cli
+from helpers.training import train
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewe
 
 
 def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(run, monkeypatch):
-    with processes.cpu_threads(1):
+    with work.cpu_threads(1):
         [table] = ablation.measure(run, recipe(), only=("train.masks",))
         monkeypatch.setattr(train, "cross_validate", None)  # it would raise
         [again] = ablation.measure(run, recipe(), only=("train.masks",))
@@ -60,7 +62,7 @@ def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(run, monk
 
 
 def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(run):
-    with processes.cpu_threads(1):
+    with work.cpu_threads(1):
         *_, table = ablation.measure(run, recipe(mix="between_class"), only=("train.mix",))
     assert table["tried"].tolist() == ["none", "mixup"]
     for row in table.itertuples():
@@ -81,5 +83,5 @@ def test_short_clips_are_filled_anew_from_what_was_there(run):
 
 def test_a_run_without_clips_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
-    assert ablation.main(["--run", "nothing"]) == 1
+    assert cli.main(["ablation", "--run", "nothing"]) == 1
     assert "waveforms.npy" in capsys.readouterr().err

@@ -16,7 +16,9 @@ import torch
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config, tone
 
-from helpers import artifacts, checkpoints, models, predict
+from helpers.base import artifacts
+from helpers.compare import inference
+from helpers.models import checkpoints, networks
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
 LABELS = ["bell", "dog", "rain"]
@@ -30,7 +32,7 @@ def save_run(name, labels=LABELS, **sections):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
         checkpoints.save(
-            models.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn
+            networks.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn
         )
     artifacts.seal(folder / "models" / "cnn")
     artifacts.write_json(folder / "run.json", {"config": config.model_dump(mode="json")})
@@ -219,7 +221,7 @@ def test_m4a_is_answered(tiny):
 def test_the_probabilities_shown_are_those_of_predict_file(tiny, tmp_path):
     (tmp_path / "sound.wav").write_bytes(encoded(sound()))
     app = upload(start(), "sound.wav", (tmp_path / "sound.wav").read_bytes())
-    expected = predict.Bundle(tiny).predict_file(tmp_path / "sound.wav")
+    expected = inference.Bundle(tiny).predict_file(tmp_path / "sound.wav")
     shown = shown_probabilities(app)
     assert shown.index.tolist() == expected.index.tolist()
     np.testing.assert_allclose(shown, expected, rtol=1e-5)
@@ -308,7 +310,7 @@ def test_a_recording_that_does_not_fit_into_memory_is_refused(tiny, monkeypatch)
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("helpers.audio.decode", decode)
+        patch.setattr("helpers.audio.recording.decode", decode)
         app = upload(start(), "huge.wav", encoded(sound()))
     assert_refused(app, "TOO_LARGE")
 
@@ -327,7 +329,7 @@ def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
     assert not app.exception
     table, (spec, cells) = app.dataframe[1].value, charts(app)[1]
     (tiny / "long.flac").write_bytes(encoded(sound(130.25, 8000), 8000, format="FLAC"))
-    expected = predict.Bundle(tiny).windows(tiny / "long.flac")
+    expected = inference.Bundle(tiny).windows(tiny / "long.flac")
     assert len(table) == len(expected) == 520 and len(cells) % len(LABELS) == 0
     np.testing.assert_allclose(table[LABELS], expected[LABELS], atol=1e-4)
     assert (cells["onset"].min(), cells["offset"].max()) == (0, 130.25)
@@ -401,7 +403,7 @@ def test_with_several_labels_none_may_be_heard_and_probabilities_stand_alone(hom
     app = upload(start(), "sound.wav", data)
     assert app.subheader[0].value == "None of the classes that it knows"
     (home / "sound.wav").write_bytes(data)
-    expected = predict.Bundle(folder).predict_file(home / "sound.wav")
+    expected = inference.Bundle(folder).predict_file(home / "sound.wav")
     np.testing.assert_allclose(shown_probabilities(app)[LABELS], expected[LABELS], rtol=1e-5)
     assert shown_probabilities(app).sum() != pytest.approx(1, abs=0.05)
 

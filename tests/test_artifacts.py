@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import prediction_rows
 
-from helpers import artifacts, decisions
+from helpers.base import artifacts, errors
+from helpers.metrics import decisions
 
 LAW = settings(deadline=None, derandomize=True, max_examples=80)
 
@@ -130,10 +131,10 @@ def test_a_schema_orders_columns_types_them_and_names_a_missing_one(tmp_path):
         "fold": "Int64",
         "start_seconds": "float64",
     }
-    with pytest.raises(artifacts.StageError, match="group"):
+    with pytest.raises(errors.StageError, match="group"):
         artifacts.write_table(tmp_path / "clips.csv", table.drop(columns="group"))
     (tmp_path / "clips.csv").write_text("clip_id\n1\n")
-    with pytest.raises(artifacts.StageError, match="recording_id"):
+    with pytest.raises(errors.StageError, match="recording_id"):
         artifacts.read_table(tmp_path / "clips.csv")
 
 
@@ -241,7 +242,7 @@ def test_an_account_adds_up(status):
 
 
 def test_a_status_nobody_knows_does_not_add_up():
-    with pytest.raises(artifacts.StageError, match="add up"):
+    with pytest.raises(errors.StageError, match="add up"):
         artifacts.account(pd.DataFrame({"status": ["ok", "lost"]}))
 
 

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import encoded, encoded_av, noise, plant, recordings_table, snr_db, tone, wav_bytes, write_wav
 
-from helpers import artifacts, audio, decoder, sources
-from helpers import settings as settings_module
-from helpers.decoder import AudioIssue, Decoded
+from helpers.audio import decoder, recording
+from helpers.audio.decoder import Decoded
+from helpers.base import artifacts
+from helpers.base.errors import AudioIssue
+from helpers.base.settings import Data
+from helpers.data import sources
 
 LAW = settings(deadline=None, derandomize=True, max_examples=50)
 RATE = 16000
@@ -21,7 +24,7 @@ CHORD = tone(440, 2, amplitude=0.3) + tone(1333, 2, amplitude=0.2)
 
 def decode(folder, content, **limits):
     (folder / "x").write_bytes(content)
-    return audio.decode(folder / "x", **limits)
+    return decoder.decode(folder / "x", **limits)
 
 
 # --- decoding ----------------------------------------------------------------------------------------------
@@ -92,12 +95,12 @@ def test_a_streaming_header_is_as_good_as_a_true_one(tmp_path, declared):
 @pytest.mark.parametrize("suffix", [".WAV", ".mp3", ".txt", ""])
 def test_the_content_decides_not_the_name(tmp_path, suffix):
     (tmp_path / f"x{suffix}").write_bytes(encoded(CHORD, format="FLAC"))
-    assert audio.decode(tmp_path / f"x{suffix}").codec == "FLAC/PCM_16"
+    assert decoder.decode(tmp_path / f"x{suffix}").codec == "FLAC/PCM_16"
 
 
 @pytest.mark.parametrize("name", ["é ü.wav", "a,b.wav", 'say "x".wav', "two\nlines.wav", "n" * 251 + ".wav"])
 def test_any_name_the_disk_takes_can_be_read(tmp_path, name):
-    assert len(audio.decode(write_wav(tmp_path / name, CHORD)).waveform) == len(CHORD)
+    assert len(decoder.decode(write_wav(tmp_path / name, CHORD)).waveform) == len(CHORD)
 
 
 # --- refusals ----------------------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ def test_only_regular_files_are_opened(tmp_path):
     codes = {"x.wav": "NOT_REGULAR", "fifo.wav": "NOT_REGULAR", "loop.wav": "UNREADABLE", "gone.wav": "UNREADABLE"}
     for name, code in codes.items():
         with pytest.raises(AudioIssue, match=code):
-            audio.decode(tmp_path / name)
+            decoder.decode(tmp_path / name)
 
 
 def mutants(content, number, seed):
@@ -263,7 +266,7 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_never_anything_else(tmp_path
 
 
 def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
-    audio.write(tmp_path / "ours.flac", CHORD, RATE)
+    recording.write(tmp_path / "ours.flac", CHORD, RATE)
     soundfile.write(tmp_path / "theirs.flac", CHORD, RATE, subtype="PCM_16")
     assert (tmp_path / "ours.flac").read_bytes() == (tmp_path / "theirs.flac").read_bytes()
 
@@ -271,30 +274,30 @@ def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
 @LAW
 @given(st.lists(st.floats(-120, 0), min_size=1, max_size=40))
 def test_the_tenth_percentile_is_numpys(levels):
-    assert audio._tenth(np.array(levels)) == pytest.approx(np.percentile(levels, 10), rel=1e-12, abs=1e-12)
+    assert recording._tenth(np.array(levels)) == pytest.approx(np.percentile(levels, 10), rel=1e-12, abs=1e-12)
 
 
 def test_mono_is_the_mean_of_the_channels():
     left, right = noise(seed=1), noise(seed=2)
-    mono, cancels = audio.to_mono(np.stack([left, right], axis=1))
+    mono, cancels = recording.to_mono(np.stack([left, right], axis=1))
     assert not cancels
     np.testing.assert_allclose(mono, (left + right) / 2, atol=1e-7)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 6])
 def test_equal_channels_are_their_mono(n_channels):
-    mono, cancels = audio.to_mono(np.stack([CHORD] * n_channels, axis=1))
+    mono, cancels = recording.to_mono(np.stack([CHORD] * n_channels, axis=1))
     assert not cancels
     np.testing.assert_allclose(mono, CHORD, atol=1e-7)
 
 
 def test_channels_in_opposite_phase_are_heard_all_the_same():
     stereo = np.stack([CHORD, -CHORD], axis=1)
-    mono, cancels = audio.to_mono(stereo)
+    mono, cancels = recording.to_mono(stereo)
     assert cancels
     assert np.array_equal(mono, CHORD)
     assert not np.shares_memory(mono, stereo)
-    assert not audio.to_mono(np.zeros((10, 2), np.float32))[1]
+    assert not recording.to_mono(np.zeros((10, 2), np.float32))[1]
 
 
 RATES = st.sampled_from([4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000])
@@ -303,7 +306,7 @@ RATES = st.sampled_from([4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 1
 @LAW
 @given(st.integers(1, 30000), RATES, RATES)
 def test_resampling_keeps_the_duration_to_half_a_sample(n_samples, from_rate, to_rate):
-    resampled = audio.resample(np.ones(n_samples, np.float32), from_rate, to_rate)
+    resampled = recording.resample(np.ones(n_samples, np.float32), from_rate, to_rate)
     assert abs(len(resampled) - n_samples * to_rate / from_rate) <= 0.5 + 1e-9
     assert resampled.dtype == np.float32
 
@@ -312,27 +315,27 @@ def test_resampling_keeps_the_duration_to_half_a_sample(n_samples, from_rate, to
 @given(RATES, RATES, st.floats(0.05, 0.8))
 def test_resampling_keeps_a_tone_and_its_place(from_rate, to_rate, share):
     frequency = share * min(from_rate, to_rate) / 2
-    heard = audio.resample(tone(frequency, 0.5, from_rate), from_rate, to_rate)
+    heard = recording.resample(tone(frequency, 0.5, from_rate), from_rate, to_rate)
     ideal = tone(frequency, len(heard) / to_rate, to_rate)
     inside = slice(len(ideal) // 4, -len(ideal) // 4)
     assert snr_db(heard[inside], ideal[inside]) > 60
 
 
 def test_resampling_removes_what_the_new_rate_cannot_hold():
-    heard = audio.resample(tone(9500, 1, 48000), 48000, 16000)
-    assert audio.level_db(heard[1000:-1000]) < -80
+    heard = recording.resample(tone(9500, 1, 48000), 48000, 16000)
+    assert recording.level_db(heard[1000:-1000]) < -80
 
 
 def test_loading_is_decoding_mono_and_resampling_with_dc_kept(tmp_path):
     path = tmp_path / "x.wav"
     soundfile.write(path, np.stack([tone(500, 1, 44100) + 0.2] * 2, axis=1), 44100, subtype="FLOAT")
-    heard = audio.load(path, RATE)
+    heard = recording.load(path, RATE)
     assert heard.shape == (RATE,)
     assert snr_db(heard[1000:-1000], tone(500, 1)[1000:-1000] + 0.2) > 60
 
 
 def test_what_passes_the_gate_is_never_empty(tmp_path):
-    assert len(audio.load(write_wav(tmp_path / "x.wav", CHORD[:1], 44100), RATE)) > 0
+    assert len(recording.load(write_wav(tmp_path / "x.wav", CHORD[:1], 44100), RATE)) > 0
 
 
 @LAW
@@ -340,20 +343,20 @@ def test_what_passes_the_gate_is_never_empty(tmp_path):
 def test_what_is_written_is_read_back_within_one_step(tmp_path_factory, samples):
     path = tmp_path_factory.getbasetemp() / "written.flac"
     waveform = np.array([0, *samples], dtype=np.float32)
-    audio.write(path, waveform, RATE)
-    assert np.abs(audio.load(path, RATE) - waveform).max() <= 2.0**-15
+    recording.write(path, waveform, RATE)
+    assert np.abs(recording.load(path, RATE) - waveform).max() <= 2.0**-15
 
 
 @pytest.mark.parametrize("bad", [[np.nan], [np.inf], [1.001], [-1.001], [[0.1, 0.1]]])
 def test_what_would_be_written_as_a_click_is_refused(tmp_path, bad):
     with pytest.raises(ValueError, match=r"x\.flac"):
-        audio.write(tmp_path / "x.flac", bad, RATE)
+        recording.write(tmp_path / "x.flac", bad, RATE)
     assert not (tmp_path / "x.flac").exists()
 
 
 @pytest.mark.parametrize("rate", [16000, 44100, 96000])
 def test_an_mp3_for_a_page_sounds_like_its_source(tmp_path, rate):
-    decoded = decode(tmp_path, audio.encode_mp3(tone(500, 1, rate), rate))
+    decoded = decode(tmp_path, recording.encode_mp3(tone(500, 1, rate), rate))
     ideal = tone(500, 1, decoded.sample_rate)
     assert snr_db(decoded.waveform[2000:-2000, 0], ideal[2000:-2000]) > 20
 
@@ -363,7 +366,7 @@ def test_an_mp3_for_a_page_sounds_like_its_source(tmp_path, rate):
 
 def measured(waveform, rate=RATE):
     waveform = np.asarray(waveform, np.float32)
-    return audio.measure(Decoded(waveform[:, None] if waveform.ndim == 1 else waveform, rate, "WAV/PCM_16", 16))
+    return recording.measure(Decoded(waveform[:, None] if waveform.ndim == 1 else waveform, rate, "WAV/PCM_16", 16))
 
 
 def test_a_sine_measures_as_theory_says():
@@ -391,7 +394,7 @@ def test_a_flag_is_raised_by_its_defect_alone(waveform, flags):
 
 def test_level_and_silence_do_not_count_dc():
     still, hum = measured(np.full(RATE, 0.3)), measured(tone() + 0.3)
-    assert (still["rms_db"], still["silence_fraction"]) == (audio.FLOOR_DB, 1)
+    assert (still["rms_db"], still["silence_fraction"]) == (recording.FLOOR_DB, 1)
     assert hum["rms_db"] == measured(tone())["rms_db"]
     assert hum["dc_offset"] == pytest.approx(0.3, abs=1e-4)
 
@@ -400,12 +403,12 @@ def test_level_and_silence_do_not_count_dc():
 def test_silence_is_the_share_of_silent_frames(share):
     waveform = noise(2)
     waveform[: round(share * len(waveform))] = 0
-    assert audio.silence_fraction(waveform, RATE) == pytest.approx(share, abs=1e-6)
+    assert recording.silence_fraction(waveform, RATE) == pytest.approx(share, abs=1e-6)
 
 
 def test_equal_samples_have_equal_hashes_whatever_file_they_came_in(tmp_path):
     samples = (CHORD * 32767).astype(np.int16)
-    facts = [audio.measure(decode(tmp_path, encoded(samples, format=form))) for form in ("WAV", "FLAC", "AIFF")]
+    facts = [recording.measure(decode(tmp_path, encoded(samples, format=form))) for form in ("WAV", "FLAC", "AIFF")]
     assert len({fact["pcm_sha256"] for fact in facts}) == 1
     others = [measured(-CHORD), measured(CHORD[:-1]), measured(CHORD, 8000), measured(CHORD * 0.99)]
     assert len({fact["pcm_sha256"] for fact in [facts[0], *others]}) == 5
@@ -432,7 +435,7 @@ def test_a_few_samples_can_be_measured(n_samples):
 
 
 def survey(root):
-    return audio.survey(root, sources.find(root, settings_module.Data())).set_index("path")
+    return recording.survey(root, sources.find(root, Data())).set_index("path")
 
 
 def test_a_survey_measures_what_it_can_and_sets_aside_the_rest(tmp_path):
@@ -456,7 +459,7 @@ def test_a_survey_measures_what_it_can_and_sets_aside_the_rest(tmp_path):
 
 
 def measured_hash(root):
-    return audio.measure(audio.decode(root / "dog/1.wav"))["pcm_sha256"]
+    return recording.measure(decoder.decode(root / "dog/1.wav"))["pcm_sha256"]
 
 
 def test_a_survey_is_a_recordings_table(tmp_path):

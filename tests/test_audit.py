@@ -11,7 +11,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from tables import small_config
 
-from helpers import artifacts, audio, audit, audit_plots, evaluate, intervals, metadata, sources, split
+from helpers.audio import recording
+from helpers.base import artifacts
+from helpers.data import sources
+from helpers.metrics import evaluate, intervals
+from helpers.splits import audit, metadata, partition
+from helpers.view import score_plots, style
 
 CLASSES = ("bell", "dog", "rain", "wind")
 
@@ -349,10 +354,10 @@ def test_the_figure_has_a_row_per_fact_and_shows_the_flagged_in_red():
     rows, folds, test = with_test_side(*innocent(80, n_folds=3))
     planted = rows.assign(sample_rate=rows["sample_rate"].mask(test, 8000))
     for found in (audit.shortcuts(planted, folds, n_samples=100), audit.adversarial(planted, folds, n_samples=100)):
-        axis = audit_plots.shortcut_scores(found).axes[0]
+        axis = score_plots.shortcut_scores(found).axes[0]
         ticks = {tick.get_text(): tick.get_color() for tick in axis.get_yticklabels()}
         assert set(ticks) == {entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"]}
-        red = {name for name, colour in ticks.items() if colour == audit_plots.RED}
+        red = {name for name, colour in ticks.items() if colour == style.RED}
         assert red == {
             entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"] if entry["flagged"]
         }
@@ -368,9 +373,9 @@ def test_esc10_has_no_shortcut_in_its_formats_and_names():
         pytest.skip(f"ESC-10 is not at {root} (set ESC10 to its folder)")
     pattern = r"\d+ - (.*)"
     found = sources.find(root, small_config(data={"root": str(root), "label_pattern": pattern}).data)
-    rows = audio.survey(root, found)
+    rows = recording.survey(root, found)
     rows = rows[rows["status"].eq("ok")]
-    folds = rows.assign(group=split.groups(rows), fold=rows["official_fold"].astype("Int64"))
+    folds = rows.assign(group=partition.groups(rows), fold=rows["official_fold"].astype("Int64"))
     found = audit.shortcuts(rows, folds, n_samples=500)
     assert found["verdict"] == "ok" and flagged(found) == []
     by_kind = {entry["kind"]: entry for entry in found["kinds"]}

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 from tables import noise, small_config, tone
 
-from helpers import audio, augment
-from helpers.settings import Augment, Transform
+from helpers.audio import augment, recording
+from helpers.base import artifacts
+from helpers.base.settings import Augment, Transform
 
 RATE = 8000
 NAMES = ("shift", "pitch_shift", "time_stretch", "gaussian_noise", "reverb")
@@ -164,7 +165,7 @@ def test_impulse_responses_start_with_the_direct_sound_and_decay_by_60_db():
         assert rate == RATE and 0.2 * RATE - 1 <= len(response) <= 1.2 * RATE + 1
         assert np.argmax(np.abs(response)) == 0
         early, late = np.array_split(response[1:], 10)[0], np.array_split(response, 10)[-1]
-        assert audio.level_db(early) - audio.level_db(late) == pytest.approx(54, abs=6)
+        assert recording.level_db(early) - recording.level_db(late) == pytest.approx(54, abs=6)
 
 
 def test_impulse_responses_are_the_same_on_every_machine(tmp_path, monkeypatch):
@@ -184,7 +185,7 @@ def run(tmp_path):
     for number, (label, split, fold) in enumerate(
         [("a/b", "train", 1), ("", "test", None), ("c", "train", 2), ("a/b", "train", 2)]
     ):
-        audio.write(tmp_path / "clips" / f"{number}.flac", tone(300 + 100 * number), RATE)
+        recording.write(tmp_path / "clips" / f"{number}.flac", tone(300 + 100 * number), RATE)
         rows.append((f"r{number}-000", f"r{number}", label, split, f"g{number}", f"clips/{number}.flac", fold))
     columns = ["clip_id", "recording_id", "label", "split", "group", "path", "fold"]
     return tmp_path, pd.DataFrame(rows, columns=columns).astype({"fold": "Int64"}).assign(valid_seconds=0.5)
@@ -237,4 +238,4 @@ def test_another_seed_makes_other_copies(run):
 
 def test_no_copies_give_an_empty_table_with_its_columns(run):
     table = write(run, "augmented", copies_config(copies=0))
-    assert table.empty and list(table) == list(augment.artifacts.SCHEMAS["augmented.csv"])
+    assert table.empty and list(table) == list(artifacts.SCHEMAS["augmented.csv"])

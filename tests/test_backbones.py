@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from helpers import backbones, models
+from helpers.models import backbones, networks
 
 timm = pytest.importorskip("timm")
 SMALL = "timm:test_efficientnet"  # 0.4 million parameters, with BatchNorm
@@ -96,7 +96,7 @@ def test_a_file_of_the_same_classes_gives_its_classifier_too(tmp_path):
 
 
 def test_weights_that_earshot_saved_can_be_built_upon(tmp_path):
-    theirs = models.AudioClassifier(nn.Identity(), built(n_classes=7), 128, 7).state_dict()
+    theirs = networks.AudioClassifier(nn.Identity(), built(n_classes=7), 128, 7).state_dict()
     save_file(theirs, tmp_path / "weights.safetensors")
     ours = built(weights=tmp_path / "weights.safetensors").state_dict()
     assert ours["network.conv_stem.weight"].equal(theirs["network.network.conv_stem.weight"])
@@ -190,7 +190,7 @@ def test_all_but_the_classifier_can_be_frozen(architecture):
     moved = {key for key in before if not before[key].equal(after[key])}
     classifier = {f"network.{name}" for name in backbones._classifier(backbone.network)}
     assert moved == graded == classifier  # no BatchNorm statistic moved either
-    assert frozen == models.count_parameters(backbone) - sum(before[key].numel() for key in classifier)
+    assert frozen == networks.count_parameters(backbone) - sum(before[key].numel() for key in classifier)
 
 
 def test_half_frozen_means_the_first_half():
@@ -244,7 +244,7 @@ def test_biases_norms_and_embeddings_do_not_decay():
 
 def test_any_other_network_is_one_group_and_needs_no_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    model = models.Cnn(3, (4, 8))
+    model = networks.Cnn(3, (4, 8))
     model.head.requires_grad_(False)
     (group,) = backbones.parameter_groups(model, 0.1, 0.05, 0.5)
     assert group["lr"] == 0.1 and group["weight_decay"] == 0.05

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.batches import Batches
+from helpers.training.batches import Batches
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -17,7 +17,7 @@ from signals import noise, tone
 from tables import small_config
 
 from benchmarks import bench, growth, harness, limits, ours, plain
-from helpers import sources
+from helpers.data import sources
 
 
 @pytest.fixture(scope="module")

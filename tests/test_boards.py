@@ -12,7 +12,9 @@ import pytest
 import soundfile
 from tables import prediction_rows, small_config, tone, tone_clips
 
-from helpers import audio, boards, clean, decisions, plots
+from helpers.audio import clean, recording
+from helpers.metrics import decisions
+from helpers.view import boards, plots
 
 EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
 KNOWN_TAGS = {"div", "img", "audio", "span"}
@@ -179,7 +181,7 @@ def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_
     assert EVIL in Page(page).text and "3.0 s · 22.05 kHz · WAV/PCM_16 · -9 dBFS · dc offset" in Page(page).text
     [(sound, rate)] = sounds(page)
     assert len(sound) / rate == pytest.approx(1.0, abs=0.2)
-    assert audio.level_db(sound) == pytest.approx(-9, abs=1)
+    assert recording.level_db(sound) == pytest.approx(-9, abs=1)
 
 
 def test_each_flag_is_shown_once_with_what_it_means_and_none_that_does_not_occur(tmp_path):
@@ -188,7 +190,7 @@ def test_each_flag_is_shown_once_with_what_it_means_and_none_that_does_not_occur
     facts = {"path": "a.wav", "split": "train", "label": "dog", "status": "ok", "codec": "WAV/PCM_16"}
     numbers = {"duration_seconds": 1.0, "sample_rate": 22050, "rms_db": -9.0}
     table = pd.DataFrame([{**facts, **numbers, "recording_id": str(n), "flags": f} for n, f in enumerate(flags)])
-    examples = audio.one_of_each_flag(table)
+    examples = recording.one_of_each_flag(table)
     assert dict(zip(examples["flag"], examples["recording_id"], strict=True)) == {
         "CLIPPED": "2",
         "DC_OFFSET": "5",  # the one with no other flag
@@ -196,14 +198,14 @@ def test_each_flag_is_shown_once_with_what_it_means_and_none_that_does_not_occur
     }
     text = Page(boards.flagged(examples, tmp_path, small_config()).data).text
     assert "low bandwidth · 3 in all" in text and "dc offset · 2 in all" in text
-    shown = {flag for flag, meaning in audio.FLAGS.items() if meaning in text}
+    shown = {flag for flag, meaning in recording.FLAGS.items() if meaning in text}
     assert shown == {"CLIPPED", "DC_OFFSET", "LOW_BANDWIDTH"}
 
 
 def test_every_flag_that_can_be_raised_has_its_meaning():
-    source = inspect.getsource(audio)
+    source = inspect.getsource(recording)
     raised = set(re.findall(r'^        "([A-Z_]+)": ', source, re.MULTILINE)) | {"EXT_MISMATCH"}
-    assert raised == set(audio.FLAGS)
+    assert raised == set(recording.FLAGS)
 
 
 def test_a_doubted_label_has_a_rank_and_no_chance_and_its_source_stands_there_once():
@@ -220,8 +222,8 @@ def test_a_doubted_label_has_a_rank_and_no_chance_and_its_source_stands_there_on
 
 
 def test_cleaning_is_told_in_numbers_and_what_is_cut_is_shaded(monkeypatch):
-    shaded, draw = [], boards.plots.cleaning_step
-    monkeypatch.setattr(boards.plots, "cleaning_step", lambda *args: (shaded.append(args[3:]), draw(*args))[1])
+    shaded, draw = [], plots.cleaning_step
+    monkeypatch.setattr(plots, "cleaning_step", lambda *args: (shaded.append(args[3:]), draw(*args))[1])
     config = small_config()
     raw = np.concatenate([np.zeros(2000), tone(440), np.zeros(4000)]).astype(np.float32) + np.float32(0.1)
     row = pd.DataFrame([{"path": "a.wav", "label": "dog"}]).itertuples()

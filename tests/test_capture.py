@@ -8,7 +8,10 @@ import pytest
 import torch
 from tables import small_config, tone_clips
 
-from helpers import batches, capture, checkpoints, fit, models, split, targets
+from helpers.base import targets
+from helpers.models import checkpoints, networks
+from helpers.splits import partition
+from helpers.training import batches, capture, fit
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 LABELS = ["high", "low"]
@@ -99,10 +102,10 @@ def fitted(device, checkpoint=None, deadline=None, **train):
     """A network trained on a device: (weights, history)."""
     config = small_config(train={"epochs": 3, "select": "last", "precision": "fp32", "masks": 2, **train})
     packed, rows = tone_clips()
-    training = split.fold_rows(rows, [1, 2])
+    training = partition.fold_rows(rows, [1, 2])
     wanted = targets.matrix(training["label"], LABELS)
     torch.manual_seed(0)
-    model = models.build(config, 2).to(device)
+    model = networks.build(config, 2).to(device)
     data = batches.Batches(packed, training.index, wanted, 8, device, torch.Generator())
     model.fit_standardisation(data)
     history = fit.fit(model, data, None, config.train, seed=1, checkpoint=checkpoint, deadline=deadline)

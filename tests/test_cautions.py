@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from tables import small_config
 
-from helpers import artifacts, boards, cautions
+from helpers.base import artifacts
+from helpers.run import cautions
+from helpers.view import boards
 
 CLASSES = ["bell", "dog", "rain"]
 INNOCENT = {"asks": "the class", "verdict": "ok", "columns": [], "kinds": []}

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 from signals import recordings_table
 
-from helpers import artifacts, certificate, split
-from helpers.artifacts import StageError
-from helpers.split import SplitError
+from helpers.base import artifacts
+from helpers.base.errors import SplitError, StageError
+from helpers.run import cli
+from helpers.splits import certificate, partition
 
 
 def clips_of(rows):
@@ -102,7 +103,7 @@ FOLDS = {"r0": 1, "r2": 2, "r4": 2, "r6": 1}  # of the groups
 def clip_table():
     """Two clips of each recording in use."""
     used = RECORDINGS[RECORDINGS["status"].eq("ok")]
-    used = used.assign(group=split.groups(used, PAIRS), start_seconds=0.0, valid_seconds=1.0)
+    used = used.assign(group=partition.groups(used, PAIRS), start_seconds=0.0, valid_seconds=1.0)
     used["fold"] = used["group"].map(FOLDS).where(used["split"].eq("train")).astype("Int64")
     clips = used.loc[used.index.repeat(2)].reset_index(drop=True)
     clips["clip_id"] = [f"{name}-{n % 2:03}" for n, name in enumerate(clips["recording_id"])]
@@ -121,7 +122,7 @@ def run(tmp_path, monkeypatch):
     written |= {"waveforms.csv": packed, "features.csv": packed[list(artifacts.SCHEMAS["features.csv"])[:-1]]}
     for name, table in written.items():
         artifacts.write_table(folder / name, table)
-    formed = split.ties(RECORDINGS, PAIRS)
+    formed = partition.ties(RECORDINGS, PAIRS)
     artifacts.write_json(folder / "split_certificate.json", certificate.state(clips, "dealt", "by source", formed))
     artifacts.write_json(folder / "run.json", {})
     return folder
@@ -332,7 +333,7 @@ def test_a_file_that_the_proof_needs_is_asked_for_by_name(run, name):
 
 
 def test_the_command_says_that_nothing_crosses(run, capsys):
-    assert certificate.main(["--run", "mine"]) == 0
+    assert cli.main(["verify", "--run", "mine"]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("mine: 0 of 4 groups cross 2 folds (dealt)\n", "")
 
@@ -352,7 +353,7 @@ def test_the_command_says_that_nothing_crosses(run, capsys):
 )
 def test_the_command_fails_with_what_it_found(run, capsys, name, spoil, said):
     spoil(run)
-    assert certificate.main(["--run", name]) == 1
+    assert cli.main(["verify", "--run", name]) == 1
     heard = capsys.readouterr()
     assert said in heard.err and heard.out == ""
 
@@ -360,6 +361,6 @@ def test_the_command_fails_with_what_it_found(run, capsys, name, spoil, said):
 def test_a_long_list_of_contradictions_is_cut_but_counted(run, capsys):
     rewrite(run, "waveforms.csv", {"split": "train"}, fold=9)
     n = len(certificate.verify(run))
-    assert certificate.main(["--run", "mine"]) == 1
+    assert cli.main(["verify", "--run", "mine"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"mine: {n} contradictions" and len(lines) == 21 < n

@@ -14,7 +14,12 @@ import pytest
 from pages import TINY, page
 from sklearn.metrics import accuracy_score, f1_score
 
-from helpers import artifacts, audio, boards, certificate, evaluate, pipeline, report, stages
+from helpers.audio import recording
+from helpers.base import artifacts, errors
+from helpers.metrics import evaluate
+from helpers.run import cli, pipeline, presets, stages
+from helpers.splits import certificate
+from helpers.view import boards
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +31,7 @@ def demo(home):
 
 
 def test_every_promised_file_is_there_and_no_temporary_one(demo):
-    config = pipeline.config.load("demo", fast=True, settings=TINY)
+    config = presets.load("demo", fast=True, settings=TINY)
     assert all((demo / name).exists() for spec in stages.STAGES for name in spec.outputs(config))
     assert (demo / "report.html").is_file()
     assert not list(demo.rglob("*.tmp"))
@@ -110,7 +115,7 @@ def test_a_hopeless_run_says_so_wherever_it_is_read(demo):
 def test_a_flag_is_shown_where_it_occurs_and_announced_nowhere_else(demo):
     table = artifacts.read_table(demo / "recordings.csv")
     raised = set(" ".join(table.loc[table["status"].eq("ok"), "flags"]).split())
-    shown = {flag for flag, meaning in audio.FLAGS.items() if meaning in page(demo, "01_explore")}
+    shown = {flag for flag, meaning in recording.FLAGS.items() if meaning in page(demo, "01_explore")}
     assert shown == raised and {"CLIPPED", "DC_OFFSET"} <= raised
 
 
@@ -181,18 +186,18 @@ def test_only_what_depends_on_a_training_setting_runs_again(demo):
 
 def test_the_certificate_is_proved_from_the_files_alone(demo, capsys):
     assert certificate.verify(demo) == []
-    assert certificate.main(["--run", demo.name]) == 0 and "0 of" in capsys.readouterr().out
+    assert cli.main(["verify", "--run", demo.name]) == 0 and "0 of" in capsys.readouterr().out
     waveforms = demo / "waveforms.csv"
     sound, table = waveforms.read_bytes(), artifacts.read_table(waveforms)
     moved = table["fold"].first_valid_index()
     table.loc[moved, "fold"] = table.loc[moved, "fold"] % 3 + 1
     artifacts.write_table(waveforms, table)
-    assert certificate.main(["--run", demo.name]) == 1 and table["clip_id"][moved] in capsys.readouterr().err
+    assert cli.main(["verify", "--run", demo.name]) == 1 and table["clip_id"][moved] in capsys.readouterr().err
     waveforms.write_bytes(sound)
 
 
 def test_only_an_edited_label_makes_the_labels_anew(demo, home):
-    config, data = pipeline.config.load("demo", fast=True, settings=TINY), home / "data" / "demo-60"
+    config, data = presets.load("demo", fast=True, settings=TINY), home / "data" / "demo-60"
     first, edited = stages.spec("01_explore"), demo / "relabel.csv"
     table = pd.read_csv(edited, dtype=str, keep_default_na=False)
     before = edited.read_bytes()
@@ -224,7 +229,7 @@ def test_the_report_names_a_damaged_result_and_what_to_do(demo, capsys):
         sound = path.read_bytes()
         for damage in DAMAGES:
             path.write_bytes(damage(sound))
-            assert report.main(["--run", demo.name]) == 1
+            assert cli.main(["report", "--run", demo.name]) == 1
             said = capsys.readouterr().err
             assert said.count("\n") == 1 and f"{path} is damaged" in said and f"make run-all RUN={demo.name}" in said
         path.write_bytes(sound)
@@ -235,11 +240,11 @@ def test_a_damaged_record_is_named_and_put_right_and_nothing_is_made_again(demo,
     sound = record.read_bytes()
     for damage in DAMAGES:
         record.write_bytes(damage(sound))
-        assert report.main(["--run", demo.name]) == 1
+        assert cli.main(["report", "--run", demo.name]) == 1
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and f"{record} is damaged" in said
     options = ["--preset", "demo", "--fast", "--set", TINY + " train.weight_decay=0.03"]
-    assert pipeline.main(options) == 0
+    assert cli.main(["run-all", *options]) == 0
     said = capsys.readouterr().out
     assert f"{record} is damaged: put right from its copy" in said and "Nothing changed" in said
     assert record.read_bytes() == sound
@@ -260,14 +265,14 @@ def test_what_a_killed_runner_left_is_cleared_away_and_its_time_counts(demo):
 
 
 def test_a_second_run_on_the_same_folder_is_refused(demo):
-    with pipeline.locked(demo), pytest.raises(pipeline.PipelineError, match="in use"), pipeline.locked(demo):
+    with pipeline.locked(demo), pytest.raises(errors.PipelineError, match="in use"), pipeline.locked(demo):
         pytest.fail("two runs hold the same folder")
 
 
 def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
     recordings = artifacts.read_table(demo / "recordings.csv")
     path = home / "data" / "demo-60" / recordings.loc[recordings["status"].eq("ok"), "path"].iloc[0]
-    command = [sys.executable, "-m", "helpers.predict", str(path), "--run", demo.name, "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "helpers.compare.inference", str(path), "--run", demo.name, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
     endings = ("events.csv", "labels.txt", "windows.csv")
@@ -288,6 +293,6 @@ def test_a_notebooks_metadata_keeps_no_path_of_this_machine(demo):
 
 
 def test_settings_that_an_earlier_notebook_did_not_have_are_refused(demo):
-    settings = pipeline.config.load(settings=TINY + " features.n_mels=40", fast=True)
-    with pytest.raises(artifacts.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"):
+    settings = presets.load(settings=TINY + " features.n_mels=40", fast=True)
+    with pytest.raises(errors.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"):
         stages.begin("05_train_cnn", settings)

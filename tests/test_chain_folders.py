@@ -13,7 +13,10 @@ from here import no_kernels
 from pages import TINY, page
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-from helpers import artifacts, certificate, pipeline, sources, stages, submit
+from helpers.base import artifacts, errors
+from helpers.data import sources
+from helpers.run import cli, pipeline, presets, stages
+from helpers.splits import certificate
 
 # --- several labels per recording --------------------------------------------------------------------------
 
@@ -57,7 +60,7 @@ def test_a_competitions_folder_is_all_that_is_needed(home, tmp_path):
         folder, _ = pipeline.run_all(data=str(competition.folder), run="birds", settings=QUICK)
     sample, written = (pd.read_csv(path, dtype=str) for path in (competition.sample, folder / "submission.csv"))
     assert list(written) == list(sample) and written.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
-    assert submit.main([str(folder / "submission.csv"), "--data", str(competition.folder)]) == 0
+    assert cli.main(["check", str(folder / "submission.csv"), "--data", str(competition.folder)]) == 0
     said = written.set_index("row_id")["birds"].fillna("")
     assert all(set(text.split()) <= {*competition.classes, "nocall"} and text for text in said)
     metrics, table = artifacts.read_json(folder / "metrics.json"), artifacts.read_table(folder / "predictions.csv")
@@ -109,7 +112,7 @@ def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, cap
     for name in ("a/1.wav", "a/2.wav", "b/3.wav", "b/4.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("this is no sound")
-    status = pipeline.main(["--data", str(tmp_path), "--run", "broken"])
+    status = cli.main(["run-all", "--data", str(tmp_path), "--run", "broken"])
     said = capsys.readouterr().err
     assert status == 1
     assert "01_explore.ipynb stopped in cell" in said and "TooManyBad" in said and "NOT_AUDIO" in said
@@ -122,14 +125,14 @@ def test_a_failure_names_the_notebook_the_cell_and_the_error(home, tmp_path, cap
 
 def test_a_notebook_opened_too_early_says_which_one_to_run_first(home, tmp_path):
     line = pipeline.LiveLine("05")
-    with pytest.raises(pipeline.PipelineError, match=r"needs waveforms.npy.*[\s\S]*Run 01_explore.ipynb first"):
+    with pytest.raises(errors.PipelineError, match=r"needs waveforms.npy.*[\s\S]*Run 01_explore.ipynb first"):
         pipeline.execute(stages.spec("05_train_cnn"), tmp_path / "05.ipynb", {"preset": "demo", "run": "empty"}, line)
 
 
 def test_wrong_settings_end_with_status_2_and_the_key(capsys):
-    assert pipeline.main(["--set", "train.epoch=3"]) == 2
+    assert cli.main(["run-all", "--set", "train.epoch=3"]) == 2
     assert "train.epoch" in capsys.readouterr().err
-    assert pipeline.main(["--data", "/no/such/folder"]) == 2
+    assert cli.main(["run-all", "--data", "/no/such/folder"]) == 2
     assert "/no/such/folder" in capsys.readouterr().err
 
 
@@ -140,7 +143,7 @@ def test_esc10_is_read_with_its_official_folds_and_sources():
     root = Path(os.environ.get("ESC10", artifacts.REPOSITORY.parent / "shared" / "data" / "ESC-10"))
     if not root.is_dir():
         pytest.skip(f"ESC-10 is not at {root} (set ESC10 to its folder)")
-    found = sources.find(root, pipeline.config.load("esc10").data)
+    found = sources.find(root, presets.load("esc10").data)
     ok = found[found["status"].eq("ok")]
     assert len(ok) == 400 and ok["label"].value_counts().eq(40).all() and "Dog bark" in set(ok["label"])
     assert ok["official_fold"].value_counts().eq(80).all()

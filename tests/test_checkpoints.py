@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import noise, small_config
 
-from helpers import artifacts, checkpoints, models
+from helpers.base import artifacts
+from helpers.models import checkpoints, networks
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 LABELS = ["high", "low"]
@@ -24,7 +25,7 @@ def saved(tmp_path):
     """A classifier with fitted standardisation and the folder it was saved to: (model, folder, config)."""
     config = small_config(train={"epochs": 1})
     torch.manual_seed(0)
-    model = models.build(config, len(LABELS))
+    model = networks.build(config, len(LABELS))
     model.fit_standardisation([(torch.from_numpy(noise(8000)).reshape(2, 4000), None)])
     checkpoints.save(model, tmp_path / "fold3", LABELS, config, TURN, ended="epochs")
     return model.eval(), tmp_path / "fold3", config
@@ -38,7 +39,7 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(saved):
         torch.testing.assert_close(loaded(waveforms), model(waveforms), rtol=1e-6, atol=1e-6)
     assert not loaded.training
     assert card["labels"] == LABELS and card["folds"] == {"test": 3, "validation": None, "train": [1, 2]}
-    assert card["parameters"] == models.count_parameters(model)
+    assert card["parameters"] == networks.count_parameters(model)
     assert card["ended"] == "epochs" and card["origin"] == "random"
 
 

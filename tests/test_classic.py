@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from tables import feature_rows, small_config, tagged_rows
 
-from helpers import artifacts, classic, targets
+from helpers.base import artifacts, targets
+from helpers.compare import classic
 
 MODELS = classic.NAMES
 LABELS = ["a", "b", "c"]

@@ -7,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import noise, plant, recordings_table, tone, write_wav
 
-from helpers import artifacts, audio, clean, config, sources
-from helpers import settings as settings_module
+from helpers.audio import clean, decoder, recording, windowing
+from helpers.base import artifacts, errors
+from helpers.base.settings import Audio, Clean, Config, Data
+from helpers.data import sources
+from helpers.run import presets
+from helpers.splits import rules
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 RATE = 16000
-RULES = settings_module.Clean()
+RULES = Clean()
 
 
 def still(seconds=1.0, level=0.0):
@@ -52,11 +56,9 @@ SIGNALS = {
     how=st.sampled_from(["pad", "loop"]),
 )
 def test_clips_laid_end_to_end_are_the_recording_but_for_a_short_rest(n_samples, clip_seconds, min_last_fraction, how):
-    settled = settings_module.Audio(
-        sample_rate=8000, clip_seconds=clip_seconds, min_last_fraction=min_last_fraction, short_clips=how
-    )
+    settled = Audio(sample_rate=8000, clip_seconds=clip_seconds, min_last_fraction=min_last_fraction, short_clips=how)
     size, waveform = round(clip_seconds * 8000), np.arange(1, n_samples + 1, dtype=np.float32)
-    clips = list(clean.cut(waveform, settled))
+    clips = list(windowing.cut(waveform, settled))
     valid = [round(seconds * 8000) for _, seconds, _ in clips]
     together = np.concatenate([clip[:length] for (_, _, clip), length in zip(clips, valid, strict=True)])
     assert {clip.shape for _, _, clip in clips} == {(size,)}
@@ -72,7 +74,7 @@ def test_clips_laid_end_to_end_are_the_recording_but_for_a_short_rest(n_samples,
 @given(st.integers(1, 200), st.integers(1, 500))
 def test_a_short_piece_is_followed_by_zeros_or_by_itself(n_samples, clip_samples):
     piece = np.arange(1, n_samples + 1, dtype=np.float32)
-    padded, looped = (clean.fill(piece, clip_samples, how) for how in ("pad", "loop"))
+    padded, looped = (windowing.fill(piece, clip_samples, how) for how in ("pad", "loop"))
     kept = min(n_samples, clip_samples)
     assert np.array_equal(padded[:kept], piece[:kept])
     assert not padded[kept:].any()
@@ -167,7 +169,7 @@ def heard_after_denoising(quiet_seconds):
     denoised = clean.denoise(np.concatenate(parts), RATE)
     assert len(denoised) == (quiet_seconds + 1) * RATE
     after = denoised[: -RATE - 2000], denoised[-RATE + 2000 : -2000]
-    return [audio.level_db(part) for part in parts], [audio.level_db(part) for part in after]
+    return [recording.level_db(part) for part in parts], [recording.level_db(part) for part in after]
 
 
 def test_denoising_lowers_steady_noise_and_keeps_what_stands_out():
@@ -205,8 +207,8 @@ def test_denoising_takes_mono_only():
 def judged(*rows, **data):
     """The verdict on these recordings, which lie between enough sound ones of two classes."""
     sound = [{"label": label} for label in ("dog", "cat") for _ in range(10)]
-    settled = settings_module.Config(data=settings_module.Data(**data))
-    return clean.judge(recordings_table(*rows, *sound), settled).iloc[: len(rows)]
+    settled = Config(data=Data(**data))
+    return rules.judge(recordings_table(*rows, *sound), settled).iloc[: len(rows)]
 
 
 @pytest.mark.parametrize(
@@ -251,14 +253,14 @@ def test_a_conflict_with_an_unusable_recording_is_none():
 def test_judging_leaves_its_input_alone():
     table = recordings_table({}, {"label": "cat", "loudest_db": -20.0})
     before = table.copy()
-    clean.judge(table, settings_module.Config())
+    rules.judge(table, Config())
     assert table.equals(before)
 
 
 def test_too_many_bad_recordings_stop_the_run_with_a_count_by_reason():
     bad = [{"loudest_db": -100}] * 2 + [{"status": "quarantined", "reason": "TRUNCATED: half"}] * 3
     assert judged(*bad, max_bad_fraction=0.2)["status"].eq("quarantined").all()  # 5 of 25
-    with pytest.raises(clean.TooManyBad) as stop:
+    with pytest.raises(errors.TooManyBad) as stop:
         judged(*bad, max_bad_fraction=0.19)
     words = str(stop.value).split()
     assert words[words.index("SILENT") + 1] == "2"
@@ -273,7 +275,7 @@ def test_ignored_files_are_not_held_against_the_rest():
 
 def test_the_quarantine_table_lists_exactly_what_is_set_aside(tmp_path):
     table = judged({}, {"loudest_db": -100}, {"status": "quarantined", "reason": "NONFINITE: 1"}, {"status": "ignored"})
-    quarantine = clean.quarantine_table(table)
+    quarantine = rules.quarantine_table(table)
     assert quarantine[["recording_id", "stage", "code"]].to_numpy().tolist() == [
         ["r1", "02_clean", "SILENT"],
         ["r2", "01_explore", "NONFINITE"],
@@ -293,18 +295,18 @@ def explored(tmp_path):
     write_wav(root / "dog/silent.wav", still(2))
     plant(root, "cat, é/text.wav", content=b"words")
     artifacts.write_table(
-        tmp_path / "recordings.csv", audio.survey(root, sources.find(root, settings_module.Data())).convert_dtypes()
+        tmp_path / "recordings.csv", recording.survey(root, sources.find(root, Data())).convert_dtypes()
     )
     return root, artifacts.read_table(tmp_path / "recordings.csv")
 
 
 def test_used_recordings_become_clips_and_no_others(tmp_path, explored):
     root, recordings = explored
-    settled = config.load(
+    settled = presets.load(
         "folder", settings="audio.clip_seconds=1 audio.sample_rate=8000 features.n_mels=32 data.max_bad_fraction=0.5"
     )
-    table = clean.judge(recordings, settled)
-    clips = clean.write_clips(table, root, settled, tmp_path / "clips")
+    table = rules.judge(recordings, settled)
+    clips = windowing.write_clips(table, root, settled, tmp_path / "clips")
 
     expected = {"dog/short.wav": 1, "dog/long.wav": 3, "cat, é/1.wav": 2, "test/1.wav": 1}
     paths = recordings.set_index("recording_id")["path"]
@@ -314,7 +316,7 @@ def test_used_recordings_become_clips_and_no_others(tmp_path, explored):
         path.relative_to(tmp_path).as_posix() for path in (tmp_path / "clips").rglob("*.flac")
     )
     for clip in clips.itertuples():
-        decoded = audio.decode(tmp_path / clip.path)
+        decoded = decoder.decode(tmp_path / clip.path)
         assert (decoded.waveform.shape, decoded.sample_rate) == ((8000, 1), 8000)
         assert not decoded.waveform[round(clip.valid_seconds * 8000) + 1 :].any()
         assert np.abs(decoded.waveform).max() <= settled.clean.peak + 2**-15
@@ -325,25 +327,25 @@ def test_used_recordings_become_clips_and_no_others(tmp_path, explored):
 
 def test_clips_are_the_same_every_time(tmp_path, explored):
     root, recordings = explored
-    settled = config.load("folder", settings="data.max_bad_fraction=0.5")
-    table = clean.judge(recordings, settled)
-    first, second = (clean.write_clips(table, root, settled, tmp_path / name) for name in ("a", "b"))
+    settled = presets.load("folder", settings="data.max_bad_fraction=0.5")
+    table = rules.judge(recordings, settled)
+    first, second = (windowing.write_clips(table, root, settled, tmp_path / name) for name in ("a", "b"))
     assert first.equals(second)
     assert artifacts.digest(tmp_path / "a") == artifacts.digest(tmp_path / "b")
 
 
 def test_one_sample_is_too_short(tmp_path):
     write_wav(tmp_path / "x.wav", tone()[1:2])
-    facts = audio.measure(audio.decode(tmp_path / "x.wav"))
+    facts = recording.measure(decoder.decode(tmp_path / "x.wav"))
     assert judged({name: facts[name] for name in ("loudest_db", "duration_seconds")})["code"].iloc[0] == "TOO_SHORT"
 
 
 def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
-    settled = settings_module.Audio(sample_rate=RATE, clip_seconds=1.0)
+    settled = Audio(sample_rate=RATE, clip_seconds=1.0)
     sound, pause = tone(440, 1.0), np.zeros(2 * RATE, np.float32)
-    heard = clean.cut(np.concatenate([sound, pause, sound]), settled)
+    heard = windowing.cut(np.concatenate([sound, pause, sound]), settled)
     assert [start for start, _, _ in heard] == [0, 3]
-    assert [start for start, _, _ in clean.cut(pause, settled)] == [0]
+    assert [start for start, _, _ in windowing.cut(pause, settled)] == [0]
 
 
 # --- an example to look at ---------------------------------------------------------------------------------
@@ -351,13 +353,13 @@ def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
 
 def example_set(folder, sounds):
     """Recordings of these sounds, surveyed: (root, table, config)."""
-    settled = config.load("folder", str(folder))
+    settled = presets.load("folder", str(folder))
     settled = settled.model_copy(update={"audio": settled.audio.model_copy(update={"sample_rate": RATE})})
     for number, (name, sound) in enumerate(sounds.items()):
         path = folder / ("dog", "cat")[number % 2] / f"{name}.wav"
         path.parent.mkdir(exist_ok=True)
         write_wav(path, sound)
-    return folder, audio.survey(folder, sources.find(folder, settled.data), settled.audio.max_seconds), settled
+    return folder, recording.survey(folder, sources.find(folder, settled.data), settled.audio.max_seconds), settled
 
 
 def test_the_example_is_the_recording_on_which_every_step_acts(tmp_path):

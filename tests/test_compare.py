@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 
-from helpers import artifacts, classic, compare, evaluate, models, predict, targets
+from helpers.base import artifacts, targets
+from helpers.compare import classic, inference, rivals
+from helpers.metrics import evaluate
+from helpers.models import networks
 
 
 def members(n_clips=60, seed=0):
@@ -25,14 +28,14 @@ def right(table, labels):
 
 def test_a_soft_vote_is_the_mean_whatever_the_order_of_rows():
     (good, guess), _ = members()
-    vote = compare.soft_vote([good, guess.sample(frac=1, random_state=1)])
+    vote = rivals.soft_vote([good, guess.sample(frac=1, random_state=1)])
     np.testing.assert_allclose(vote["a"], (good["a"] + guess["a"]) / 2)
     assert vote["clip_id"].tolist() == good["clip_id"].tolist() and vote["fold"].tolist() == good["fold"].tolist()
 
 
 def test_stacking_learns_whom_to_trust_and_keeps_every_clip():
     (good, guess), labels = members()
-    stack = compare.stack_cross_validate([guess, good], labels)
+    stack = rivals.stack_cross_validate([guess, good], labels)
     assert sorted(stack["clip_id"]) == sorted(good["clip_id"])
     np.testing.assert_allclose(stack[["a", "b"]].sum(axis=1), 1, rtol=1e-9)
     assert right(stack, labels) >= 0.95 > 0.7 > right(guess, labels)
@@ -43,7 +46,7 @@ def test_a_folds_labels_do_not_shape_its_own_stacked_predictions():
     turned = labels.copy()
     mine = tables[0].loc[tables[0]["fold"] == 2, "clip_id"]
     turned[mine] = turned[mine].map({"a": "b", "b": "a"})
-    before, after = (compare.stack_cross_validate(tables, truth).set_index("clip_id") for truth in (labels, turned))
+    before, after = (rivals.stack_cross_validate(tables, truth).set_index("clip_id") for truth in (labels, turned))
     pd.testing.assert_frame_equal(before.loc[mine], after.loc[mine])
     assert not before.equals(after)
 
@@ -63,7 +66,7 @@ def tagging_members(n_clips=120, seed=0):
 
 def test_stacking_with_several_labels_weighs_the_members_for_each_class():
     tables, labels = tagging_members()
-    stack = compare.stack_cross_validate(tables, labels, multilabel=True)
+    stack = rivals.stack_cross_validate(tables, labels, multilabel=True)
     assert list(stack.columns.drop("fold")) == ["clip_id", "p", "q"] and sorted(stack["clip_id"]) == sorted(
         labels.index
     )
@@ -77,7 +80,7 @@ def test_with_several_labels_a_folds_labels_do_not_shape_its_own_stacked_predict
     turned, mine = labels.copy(), tables[0].loc[tables[0]["fold"] == 2, "clip_id"]
     turned[mine] = turned[mine].map({"p|q": "", "": "p|q", "p": "q", "q": "p"})
     before, after = (
-        compare.stack_cross_validate(tables, truth, multilabel=True).set_index("clip_id") for truth in (labels, turned)
+        rivals.stack_cross_validate(tables, truth, multilabel=True).set_index("clip_id") for truth in (labels, turned)
     )
     pd.testing.assert_frame_equal(before.loc[mine], after.loc[mine])
     assert not before.equals(after)
@@ -89,11 +92,11 @@ def test_a_stack_of_several_labels_comes_back_from_its_file(tmp_path):
     rows = pd.DataFrame({"clip_id": labels.index, "label": labels.to_numpy()})
     costs = {"train_seconds": 1.0, "ms_per_clip": 1.0, "parameters": 100}
     found = {name: (table, costs) for name, table in zip(("cnn", "svm"), tables, strict=True)}
-    _, total = compare.cross_validate("stacking", None, rows, None, config, tmp_path, found)
+    _, total = rivals.cross_validate("stacking", None, rows, None, config, tmp_path, found)
     assert total["parameters"] == 200 + 2 * 4  # two members' odds of two classes, for each class
-    again = compare._stack_table(compare._stack_load(tmp_path), tables, tables[0])
-    meta = compare.stack_fit(tables, labels, multilabel=True)
-    np.testing.assert_allclose(again[["p", "q"]], meta.predict_proba(compare.stack_inputs(tables).to_numpy()))
+    again = rivals._stack_table(rivals._stack_load(tmp_path), tables, tables[0])
+    meta = rivals.stack_fit(tables, labels, multilabel=True)
+    np.testing.assert_allclose(again[["p", "q"]], meta.predict_proba(rivals.stack_inputs(tables).to_numpy()))
 
 
 def test_a_class_that_no_tested_fold_holds_does_not_stop_the_stack(tmp_path):
@@ -104,13 +107,13 @@ def test_a_class_that_no_tested_fold_holds_does_not_stop_the_stack(tmp_path):
         name: (table.assign(rare=0.1), {"parameters": 1}) for name, table in zip(("cnn", "svm"), tables, strict=True)
     }
     rows = pd.DataFrame({"clip_id": labels.index, "label": labels.to_numpy()})
-    table, _ = compare.cross_validate("stacking", None, rows, None, config, tmp_path, found)
+    table, _ = rivals.cross_validate("stacking", None, rows, None, config, tmp_path, found)
     assert table["rare"].lt(0.1).all()
 
 
 def test_the_thresholds_of_a_model_come_from_its_folder(tmp_path):
     artifacts.write_json(tmp_path / "models" / "svm" / "thresholds.json", {"p": 0.25, "q": 0.5})
-    assert compare.thresholds("svm", tmp_path).to_dict() == {"p": 0.25, "q": 0.5}
+    assert rivals.thresholds("svm", tmp_path).to_dict() == {"p": 0.25, "q": 0.5}
 
 
 def test_megabytes_are_those_of_one_fold_and_an_ensemble_has_its_members(tmp_path):
@@ -120,7 +123,7 @@ def test_megabytes_are_those_of_one_fold_and_an_ensemble_has_its_members(tmp_pat
             (tmp_path / "models" / name / f"fold{fold}" / "model").write_bytes(bytes(fold * size))
         (tmp_path / "models" / name / "out_of_fold.csv").write_bytes(bytes(9_000_000))
     config = small_config(compare={"models": ("svm", "soft_vote")})
-    assert [compare.megabytes(name, tmp_path, config) for name in ("cnn", "svm", "soft_vote")] == [1.5, 3.0, 4.5]
+    assert [rivals.megabytes(name, tmp_path, config) for name in ("cnn", "svm", "soft_vote")] == [1.5, 3.0, 4.5]
 
 
 # --- what the split, and what the balance does -------------------------------------------------------------
@@ -139,7 +142,7 @@ def meaningless():
 
 
 def test_a_leaking_split_seems_to_find_a_signal_where_there_is_none():
-    gap = compare.leak_gap(meaningless(), small_config())
+    gap = rivals.leak_gap(meaningless(), small_config())
     honest, leaking = gap["honest"]["accuracy"], gap["leaking"]["accuracy"]
     assert set(gap) == {"honest", "leaking", "can_leak"} and gap["can_leak"]
     assert honest["low"] < 0.6 and leaking["value"] > 0.75 and leaking["low"] > honest["value"]
@@ -147,10 +150,10 @@ def test_a_leaking_split_seems_to_find_a_signal_where_there_is_none():
 
 def test_where_there_is_nothing_to_leak_both_splits_say_the_same():
     table = feature_rows(groups_per_fold=6, clips_per_group=1)
-    gap = compare.leak_gap(table, small_config())
+    gap = rivals.leak_gap(table, small_config())
     assert gap["leaking"]["accuracy"]["value"] == pytest.approx(gap["honest"]["accuracy"]["value"], abs=0.1)
     alone = table[table["parent_id"].eq("")].drop_duplicates("group")
-    assert not compare.leak_gap(alone, small_config())["can_leak"]
+    assert not rivals.leak_gap(alone, small_config())["can_leak"]
 
 
 def test_the_leak_gap_names_its_model_which_is_not_the_network():
@@ -158,22 +161,22 @@ def test_the_leak_gap_names_its_model_which_is_not_the_network():
     gap = {
         name: {"accuracy": dict(zip(("value", "low", "high"), values, strict=True))} for name, values in scores.items()
     }
-    says = compare.gap_in_words({**gap, "can_leak": True}, "accuracy")
+    says = rivals.gap_in_words({**gap, "can_leak": True}, "accuracy")
     assert says.startswith("The quick dense network") and "not the network of 05" in says
     assert says.index("91.0 % (88.0–94.0)") < says.index("81.0 % (77.0–85.0)")
-    assert "Nothing can leak" in compare.gap_in_words({**gap, "can_leak": False}, "accuracy")
+    assert "Nothing can leak" in rivals.gap_in_words({**gap, "can_leak": False}, "accuracy")
 
 
 def test_the_leak_gap_repeats_and_leaves_the_table_and_the_test_side_alone():
     table = meaningless()
     table.loc[[0, 1, 2], ["split", "fold"]] = "test", pd.NA
     before = table.copy()
-    assert compare.leak_gap(table, small_config()) == compare.leak_gap(table, small_config())
+    assert rivals.leak_gap(table, small_config()) == rivals.leak_gap(table, small_config())
     pd.testing.assert_frame_equal(table, before)
 
 
 def test_the_balances_are_compared_on_the_same_folds_with_the_metrics_of_the_leaderboard(tmp_path):
-    board = compare.balance_effects(feature_rows(), small_config())
+    board = rivals.balance_effects(feature_rows(), small_config())
     assert board["balance"].tolist() == ["none", "weights", "sampling", "focal"]
     metrics = evaluate.LEADERBOARD[False]
     assert list(board.columns[1:]) == [metric + bound for metric in metrics for bound in ("", "_low", "_high")]
@@ -184,7 +187,7 @@ def test_the_balances_are_compared_on_the_same_folds_with_the_metrics_of_the_lea
 
 def test_with_several_labels_gap_and_balances_have_the_metrics_of_several_labels():
     config, table = small_config(data={"multilabel": True}), tagged_rows()
-    board, gap = compare.balance_effects(table, config), compare.leak_gap(table, config)
+    board, gap = rivals.balance_effects(table, config), rivals.leak_gap(table, config)
     metrics = evaluate.LEADERBOARD[True]
     assert list(board.columns[1:]) == [metric + bound for metric in metrics for bound in ("", "_low", "_high")]
     assert board["macro_average_precision"].gt(0.9).all()
@@ -196,7 +199,7 @@ def test_helping_rare_classes_shows_in_their_recall():
     columns = classic.columns_of("svm", table)
     table[columns] += 4 * np.random.default_rng(0).standard_normal((len(table), len(columns)))
     rare = table["label"].eq("a") | table["group"].str[2:].eq("0")
-    board = compare.balance_effects(table[rare].reset_index(drop=True), small_config()).set_index("balance")
+    board = rivals.balance_effects(table[rare].reset_index(drop=True), small_config()).set_index("balance")
     assert board.loc[["weights", "sampling"], "minority_recall"].min() > board.loc["none", "minority_recall"]
 
 
@@ -209,12 +212,12 @@ def test_every_network_learns_two_tones_and_predicts_them_again_from_its_folder(
     config = small_config(train={"epochs": 12, "patience": 12, "mixup_alpha": 0, "speed": 0.0})
     home = tmp_path / "models" / name
     home.mkdir(parents=True)
-    out_of_fold, costs = compare.cross_validate(name, packed, rows, None, config, home, {})
+    out_of_fold, costs = rivals.cross_validate(name, packed, rows, None, config, home, {})
     truth = rows.set_index("clip_id")["label"]
     said = out_of_fold.set_index("clip_id")[["high", "low"]].idxmax(axis=1)
     assert (said == truth[said.index]).mean() > 0.9
-    assert costs["parameters"] == models.count_parameters(predict.Bundle(tmp_path, name).models[0])
-    again = compare.test_probabilities(name, tmp_path, config, packed, rows, None)
+    assert costs["parameters"] == networks.count_parameters(inference.Bundle(tmp_path, name).models[0])
+    again = rivals.test_probabilities(name, tmp_path, config, packed, rows, None)
     assert again["clip_id"].tolist() == rows["clip_id"].tolist()
 
 
@@ -222,9 +225,9 @@ def test_every_network_learns_two_tones_and_predicts_them_again_from_its_folder(
 def test_a_submitted_classic_model_is_the_mean_over_its_folds(tmp_path, name):
     table = feature_rows()
     home = tmp_path / "models" / name
-    compare.cross_validate(name, None, None, table, small_config(), home, {})
+    rivals.cross_validate(name, None, None, table, small_config(), home, {})
     test = table.iloc[[4, 11, 20]]
-    found = compare.test_probabilities(name, tmp_path, small_config(), None, test, table)
+    found = rivals.test_probabilities(name, tmp_path, small_config(), None, test, table)
     folds = [classic.load(home / f"fold{fold}") for fold in (1, 2, 3)]
     expected = np.mean([classic.predict(fitted, test) for fitted in folds], axis=0)
     assert found["clip_id"].tolist() == test["clip_id"].tolist()
@@ -237,10 +240,10 @@ def test_an_ensemble_joins_its_members_and_pays_for_all_of_them(tmp_path, name):
     config = small_config(compare={"models": ("svm", "xgboost", name)})
     found = {}
     for member in ("svm", "xgboost"):
-        found[member] = compare.cross_validate(member, None, table, table, config, tmp_path / "models" / member, found)
+        found[member] = rivals.cross_validate(member, None, table, table, config, tmp_path / "models" / member, found)
     found["cnn"] = found["svm"]  # stands in for a trained network
     (tmp_path / "models" / name).mkdir(parents=True)
-    out_of_fold, costs = compare.cross_validate(name, None, table, table, config, tmp_path / "models" / name, found)
+    out_of_fold, costs = rivals.cross_validate(name, None, table, table, config, tmp_path / "models" / name, found)
     labels = table.set_index("clip_id")["label"]
     said = out_of_fold.set_index("clip_id")[["a", "b", "c"]].idxmax(axis=1)
     assert (said == labels[said.index]).mean() > 0.9

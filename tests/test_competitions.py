@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 from competitions import ALL, FORMATS, HEADERS, birdcall_2020, birdclef_2021, birdclef_2024, birdclef_2025
 
-from helpers import audio, decoder, name_groups, sources
-from helpers import config as configs
+from helpers.audio import decoder, recording
+from helpers.base import errors
+from helpers.data import sources
+from helpers.run import presets
+from helpers.splits import name_groups
 
 each = pytest.mark.parametrize("name", ALL)
 LAYOUTS = {  # a path, or a pattern, of each kind of file
@@ -62,7 +65,7 @@ def test_every_recording_can_be_heard_and_only_the_named_ones_cannot(written, na
     for path in recordings(competition.folder):
         try:
             assert decoder.decode(path).waveform.any()
-        except decoder.AudioIssue:
+        except errors.AudioIssue:
             unheard.append(path.relative_to(competition.folder).as_posix())
     assert tuple(unheard) == competition.undecodable
 
@@ -136,9 +139,9 @@ def test_a_hidden_test_set_has_no_recording_and_three_rows(tmp_path, write):
 @each
 def test_names_propose_no_groups_beside_those_of_the_layout(written, name):
     folder = written[name].folder
-    data = configs.load(data=str(folder)).data
+    data = presets.load(data=str(folder)).data
     found = sources.find(folder, data)
     if name in ("freesound_2018", "freesound_2019", "rainforest_2021"):  # nothing else tells who belongs together
-        found = audio.survey(folder, found)
+        found = recording.survey(folder, found)
     usable = found[found["status"].eq("ok")].reset_index(drop=True)
     assert name_groups.used(name_groups.propose(usable, data)) == ""

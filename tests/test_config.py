@@ -6,8 +6,10 @@ import pytest
 from pydantic import ValidationError
 from signals import plant
 
-from helpers import config
-from helpers.settings import Config, Train
+from helpers.base import errors, recipe, settings
+from helpers.base.recipe import Train
+from helpers.base.settings import Config
+from helpers.run import presets
 
 
 def preset_file(folder, text, encoding="utf-8"):
@@ -79,22 +81,22 @@ REFUSED = {
 @pytest.mark.parametrize("settings", REFUSED)
 def test_what_cannot_be_is_refused_with_its_key_and_what_was_got(settings):
     key, got = REFUSED[settings]
-    with pytest.raises(config.ConfigError) as refusal:
-        config.load("demo", settings=settings)
+    with pytest.raises(errors.ConfigError) as refusal:
+        presets.load("demo", settings=settings)
     assert key in str(refusal.value)
     assert got in str(refusal.value)
 
 
 def test_every_wrong_key_is_named_at_once_and_nested_ones_too():
     wrong = {"augment.transforms": [{"name": "echo"}], "train.epoch": 1}
-    with pytest.raises(config.ConfigError, match=r"(?s)augment\.transforms\.0\.name: got 'echo'.*train\.epoch"):
-        config.load("demo", knobs=wrong)
+    with pytest.raises(errors.ConfigError, match=r"(?s)augment\.transforms\.0\.name: got 'echo'.*train\.epoch"):
+        presets.load("demo", knobs=wrong)
 
 
 @pytest.mark.parametrize("settings", ["train.epochs=[1", "train.epochs.x=1"])
 def test_settings_that_cannot_be_parsed_are_refused(settings):
-    with pytest.raises(config.ConfigError):
-        config.load("esc10", settings=settings)
+    with pytest.raises(errors.ConfigError):
+        presets.load("esc10", settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,8 @@ def test_settings_that_cannot_be_parsed_are_refused(settings):
     ],
 )
 def test_impossible_values_are_refused(settings):
-    with pytest.raises(config.ConfigError):
-        config.load("demo", settings=settings)
+    with pytest.raises(errors.ConfigError):
+        presets.load("demo", settings=settings)
 
 
 ALLOWED = {
@@ -136,24 +138,24 @@ ALLOWED = {
 @pytest.mark.parametrize("settings", ALLOWED)
 def test_what_fits_together_is_taken(settings):
     section, key, value = ALLOWED[settings]
-    assert getattr(getattr(config.load("demo", settings=settings), section), key) == value
+    assert getattr(getattr(presets.load("demo", settings=settings), section), key) == value
 
 
 def test_an_ensembles_members_are_the_networks_and_models_but_not_the_baseline():
-    chosen = config.load("demo", settings="compare.models=[mfcc_linear,svm,gru,soft_vote] submit.model=soft_vote")
+    chosen = presets.load("demo", settings="compare.models=[mfcc_linear,svm,gru,soft_vote] submit.model=soft_vote")
     assert chosen.members() == ("cnn", "svm", "gru") and chosen.submitted() == ("cnn", "svm", "gru", "soft_vote")
-    assert config.load("demo", settings="submit.model=svm").submitted() == ("svm",)
+    assert presets.load("demo", settings="submit.model=svm").submitted() == ("svm",)
 
 
 def test_another_network_of_the_same_config_learns_from_waveforms():
-    images = config.load("demo", settings="train.inputs=images model.dropout=0.4")
+    images = presets.load("demo", settings="train.inputs=images model.dropout=0.4")
     other = images.with_network("gru")
     assert (other.model.name, other.train.inputs, other.model.dropout) == ("gru", "waveforms", 0.4)
     assert images.model.name == "resnet" and images.train.inputs == "images"
 
 
 def test_another_network_does_not_start_from_the_weights_of_the_first():
-    first = config.load("demo", settings="model.name=timm:resnet18 model.weights=resnet18.pth")
+    first = presets.load("demo", settings="model.name=timm:resnet18 model.weights=resnet18.pth")
     assert first.with_network("timm:mobilenetv3_small_050").model.weights is None
     assert first.with_network("timm:resnet18").model.weights == "resnet18.pth"
 
@@ -162,29 +164,29 @@ def test_another_network_does_not_start_from_the_weights_of_the_first():
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("preset", config.presets())
+@pytest.mark.parametrize("preset", presets.presets())
 def test_every_preset_loads_and_survives_its_own_json(preset, fast):
-    loaded = config.load(preset, fast=fast)
+    loaded = presets.load(preset, fast=fast)
     assert (loaded.preset, loaded.fast) == (preset, fast)
-    assert config.Config(**loaded.model_dump(mode="json")) == loaded
+    assert settings.Config(**loaded.model_dump(mode="json")) == loaded
 
 
 def test_a_preset_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(config.ConfigError) as refusal:
-        config.load("dmeo")
-    assert all(name in str(refusal.value) for name in ("dmeo", *config.presets()))
+    with pytest.raises(errors.ConfigError) as refusal:
+        presets.load("dmeo")
+    assert all(name in str(refusal.value) for name in ("dmeo", *presets.presets()))
 
 
 def test_a_preset_by_path_is_named_after_its_file_and_keeps_the_defaults(tmp_path):
-    loaded = config.load(preset_file(tmp_path, "train: {epochs: 7}"))
+    loaded = presets.load(preset_file(tmp_path, "train: {epochs: 7}"))
     assert (loaded.preset, loaded.train.epochs) == ("mine", 7)
     assert loaded.model_copy(update={"preset": "default", "train": Train()}) == Config()
 
 
 @pytest.mark.parametrize("text", ["train: {epoch: 3}", "a: [", "- a", "data: 5"])
 def test_a_broken_preset_is_refused(tmp_path, text):
-    with pytest.raises(config.ConfigError):
-        config.load(preset_file(tmp_path, text))
+    with pytest.raises(errors.ConfigError):
+        presets.load(preset_file(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -192,8 +194,8 @@ def test_a_broken_preset_is_refused(tmp_path, text):
     [("1: 2", "utf-8", False), ("about: café", "latin-1", False), ("data: 5", "utf-8", True)],
 )
 def test_every_broken_preset_is_a_config_error(tmp_path, text, encoding, fast):
-    with pytest.raises(config.ConfigError):
-        config.load(preset_file(tmp_path, text, encoding), fast=fast)
+    with pytest.raises(errors.ConfigError):
+        presets.load(preset_file(tmp_path, text, encoding), fast=fast)
 
 
 # --- precedence --------------------------------------------------------------------------------------------
@@ -202,40 +204,40 @@ def test_every_broken_preset_is_a_config_error(tmp_path, text, encoding, fast):
 def test_later_words_win(tmp_path):
     preset = preset_file(tmp_path, "train: {epochs: 7}\nseed: 3\ndata: {root: a}")
     epochs, knobs = "train.epochs=9", {"train.epochs": 8}
-    assert config.load(preset).train.epochs == 7
-    assert config.load(preset, fast=True).train.epochs == config.FAST["train"]["epochs"]
-    assert config.load(preset, fast=True, knobs=knobs).train.epochs == 8
-    assert config.load(preset, fast=True, knobs=knobs, settings=epochs).train.epochs == 9
-    assert config.load(preset, knobs={"train.epochs": None}).train.epochs == 7
-    assert config.load(preset, settings="seed=4").seed == 4
-    assert config.load(preset, settings="seed=4", seed=0).seed == 0
-    assert config.load(preset, settings="data.root=b").data.root == "b"
-    assert config.load(preset, settings="data.root=b", data="c").data.root == "c"
+    assert presets.load(preset).train.epochs == 7
+    assert presets.load(preset, fast=True).train.epochs == presets.FAST["train"]["epochs"]
+    assert presets.load(preset, fast=True, knobs=knobs).train.epochs == 8
+    assert presets.load(preset, fast=True, knobs=knobs, settings=epochs).train.epochs == 9
+    assert presets.load(preset, knobs={"train.epochs": None}).train.epochs == 7
+    assert presets.load(preset, settings="seed=4").seed == 4
+    assert presets.load(preset, settings="seed=4", seed=0).seed == 0
+    assert presets.load(preset, settings="data.root=b").data.root == "b"
+    assert presets.load(preset, settings="data.root=b", data="c").data.root == "c"
 
 
 def test_without_a_preset_data_decides():
-    assert config.load().preset == "demo"
-    assert config.load(data="somewhere").preset == "folder"
+    assert presets.load().preset == "demo"
+    assert presets.load(data="somewhere").preset == "folder"
 
 
 def test_settings_are_typed_as_in_yaml():
-    loaded = config.load("demo", settings=" clean.denoise=true  train.learning_rate=1e-3 model.channels=[8,16] ")
+    loaded = presets.load("demo", settings=" clean.denoise=true  train.learning_rate=1e-3 model.channels=[8,16] ")
     assert loaded.clean.denoise is True
     assert loaded.train.learning_rate == 0.001
     assert loaded.model.channels == (8, 16)
 
 
 def test_settings_can_say_null():
-    assert config.load("demo", settings="clean.trim_db=null").clean.trim_db is None
+    assert presets.load("demo", settings="clean.trim_db=null").clean.trim_db is None
 
 
 def test_fast_in_settings_is_not_dropped_silently():
-    assert config.load("demo", settings="fast=true").fast
+    assert presets.load("demo", settings="fast=true").fast
 
 
 def test_fast_changes_what_it_says_and_nothing_else():
-    slow, fast = (config.load("demo", fast=fast).model_dump(mode="json") for fast in (False, True))
-    for section, values in config.FAST.items():
+    slow, fast = (presets.load("demo", fast=fast).model_dump(mode="json") for fast in (False, True))
+    for section, values in presets.FAST.items():
         slow[section].update(values)
     assert fast == {**slow, "fast": True}
 
@@ -262,40 +264,40 @@ def freesound(tmp_path):
 
 
 def test_a_data_folder_is_recognised_where_no_preset_is_named(freesound):
-    loaded = config.load(data=freesound)
-    same = config.load("freesound_2018", data=freesound)
+    loaded = presets.load(data=freesound)
+    same = presets.load("freesound_2018", data=freesound)
     assert loaded.recognised == "preset freesound_2018: train.csv: fname, label, audio_train/*.wav"
     assert loaded.model_copy(update={"recognised": ""}) == same and same.recognised == ""
-    assert config.Config(**loaded.model_dump(mode="json")) == loaded
+    assert settings.Config(**loaded.model_dump(mode="json")) == loaded
 
 
 def test_a_preset_that_is_named_is_taken_whatever_lies_in_the_folder(freesound):
     for preset in ("folder", "demo", "birdclef_2024"):
-        loaded = config.load(preset, data=freesound)
-        assert loaded == config.load(preset, settings=f"data.root={freesound}")
+        loaded = presets.load(preset, data=freesound)
+        assert loaded == presets.load(preset, settings=f"data.root={freesound}")
         assert loaded.preset == preset
-    assert config.load("demo", data=freesound).data.labels_csv is None
+    assert presets.load("demo", data=freesound).data.labels_csv is None
 
 
 @pytest.mark.parametrize("preset", [None, "folder", "many_models", "own.yaml"])
 def test_a_table_is_read_whether_the_preset_is_named_or_not(tabled, preset):
     (tabled / "own.yaml").write_text("train: {epochs: 3}\n")
     named = str(tabled / preset) if preset == "own.yaml" else preset
-    loaded = config.load(named, data=tabled)
+    loaded = presets.load(named, data=tabled)
     assert (loaded.data.labels_csv, loaded.data.id_column) == ("labels.csv", "file")
     assert loaded.recognised.startswith("table labels.csv: ")
-    assert loaded == config.load(named, settings=f"data.root={tabled}")
+    assert loaded == presets.load(named, settings=f"data.root={tabled}")
 
 
 def test_a_table_that_is_named_is_taken_alone(tabled):
     (tabled / "other.csv").write_text("x,y\n0.wav,a\n1.wav,b\n")
     for preset in (None, "folder"):
-        loaded = config.load(preset, tabled, settings="data.labels_csv=other.csv")
+        loaded = presets.load(preset, tabled, settings="data.labels_csv=other.csv")
         assert (loaded.data.labels_csv, loaded.data.id_column, loaded.recognised) == ("other.csv", None, "")
 
 
 def test_what_a_table_says_are_the_keys_of_a_folder(tabled):
-    loaded = config.load(data=tabled)
+    loaded = presets.load(data=tabled)
     assert (loaded.preset, loaded.data.labels_csv, loaded.data.id_column) == ("folder", "labels.csv", "file")
     assert (loaded.data.label_column, loaded.data.group_columns) == ("label", ("speaker",))
     assert loaded.recognised.startswith("table labels.csv: ")
@@ -303,42 +305,42 @@ def test_what_a_table_says_are_the_keys_of_a_folder(tabled):
 
 
 def test_settings_and_knobs_come_before_what_was_recognised(tabled, freesound):
-    assert config.load(data=tabled, settings="data.label_column=speaker").data.label_column == "speaker"
-    assert config.load(data=freesound, knobs={"data.label_column": "manually_verified"}).data.id_column == "fname"
-    fast = config.load(data=freesound, fast=True, settings="evaluate.k=2")
+    assert presets.load(data=tabled, settings="data.label_column=speaker").data.label_column == "speaker"
+    assert presets.load(data=freesound, knobs={"data.label_column": "manually_verified"}).data.id_column == "fname"
+    fast = presets.load(data=freesound, fast=True, settings="evaluate.k=2")
     assert (fast.preset, fast.fast, fast.evaluate.k) == ("freesound_2018", True, 2)
-    assert fast.data.max_per_class == config.FAST["data"]["max_per_class"]
+    assert fast.data.max_per_class == presets.FAST["data"]["max_per_class"]
 
 
 def test_a_folder_of_nothing_special_is_a_folder(tmp_path):
     for place in (plant(tmp_path, "dog/1.wav", "cat/2.wav"), tmp_path / "nowhere"):
-        loaded = config.load(data=place)
+        loaded = presets.load(data=place)
         assert (loaded.preset, loaded.recognised) == ("folder", "")
 
 
 def test_the_home_folder_may_be_written_short(tabled, monkeypatch):
     monkeypatch.setenv("HOME", str(tabled.parent))
-    loaded = config.load(data=f"~/{tabled.name}")
+    loaded = presets.load(data=f"~/{tabled.name}")
     assert loaded.data.root == str(tabled) and loaded.data.labels_csv == "labels.csv"
 
 
-@pytest.mark.parametrize("preset", [name for name in config.presets() if config.load(name).layout])
+@pytest.mark.parametrize("preset", [name for name in presets.presets() if presets.load(name).layout])
 def test_no_two_presets_have_the_same_marks(preset):
-    others = [config.load(name).layout for name in config.presets() if name != preset]
-    assert set(config.load(preset).layout) not in [set(other) for other in others]
+    others = [presets.load(name).layout for name in presets.presets() if name != preset]
+    assert set(presets.load(preset).layout) not in [set(other) for other in others]
 
 
 def test_the_tables_are_one_several_or_none():
-    assert config.load("folder").data.tables == ()
-    assert config.load("folder", settings="data.labels_csv=a.csv").data.tables == ("a.csv",)
-    assert config.load("folder", settings="data.labels_csv=[a.csv,b.csv]").data.tables == ("a.csv", "b.csv")
+    assert presets.load("folder").data.tables == ()
+    assert presets.load("folder", settings="data.labels_csv=a.csv").data.tables == ("a.csv",)
+    assert presets.load("folder", settings="data.labels_csv=[a.csv,b.csv]").data.tables == ("a.csv", "b.csv")
 
 
 # --- frozen, digests ---------------------------------------------------------------------------------------
 
 
 def test_a_config_and_its_sections_are_frozen():
-    loaded = config.load("demo")
+    loaded = presets.load("demo")
     for target, name in ((loaded, "seed"), (loaded.train, "epochs"), (loaded.augment.transforms[0], "p")):
         with pytest.raises(ValidationError):
             setattr(target, name, 1)
@@ -346,7 +348,7 @@ def test_a_config_and_its_sections_are_frozen():
 
 def test_a_config_with_mappings_can_be_hashed_and_survives_its_own_json(tmp_path):
     text = "data: {rename: {Dog: dog, cat: Katze}, where: {rating: '5.0'}, labels_csv: [a.csv, b.csv]}"
-    loaded = config.load(preset_file(tmp_path, text))
+    loaded = presets.load(preset_file(tmp_path, text))
     again = Config(**json.loads(json.dumps(loaded.model_dump(mode="json"))))
     assert again == loaded and hash(again) == hash(loaded) and again.digest(("data",)) == loaded.digest(("data",))
     assert dict(loaded.data.rename) == {"Dog": "dog", "cat": "Katze"} and dict(loaded.data.where) == {"rating": "5.0"}
@@ -369,14 +371,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("changed", CHANGES)
 def test_a_digest_changes_with_its_own_section_only(changed):
-    assert set(CHANGES) == {name for name, value in config.Config() if isinstance(value, config.Section)}
-    before, after = config.load("demo"), config.load("demo", settings=CHANGES[changed])
+    assert set(CHANGES) == {name for name, value in settings.Config() if isinstance(value, recipe.Section)}
+    before, after = presets.load("demo"), presets.load("demo", settings=CHANGES[changed])
     assert [name for name in CHANGES if before.digest((name,)) != after.digest((name,))] == [changed]
 
 
 def test_seed_and_fast_change_every_digest_and_the_folder_changes_none():
-    before = config.load("demo", data="here")
-    moved, other = config.load("demo", data="there"), config.load("demo", data="here", seed=1)
+    before = presets.load("demo", data="here")
+    moved, other = presets.load("demo", data="there"), presets.load("demo", data="here", seed=1)
     smoke = before.model_copy(update={"fast": True})
     for section in CHANGES:
         assert before.digest((section,)) == moved.digest((section,))
@@ -387,5 +389,5 @@ def test_seed_and_fast_change_every_digest_and_the_folder_changes_none():
 def test_a_key_that_stands_twice_is_refused_by_name(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
     key = "epochs" if "epochs" in text else text.partition(":")[0]
-    with pytest.raises(config.ConfigError, match=f"the key {key} stands twice"):
-        config.load(str(tmp_path / "mine.yaml"))
+    with pytest.raises(errors.ConfigError, match=f"the key {key} stands twice"):
+        presets.load(str(tmp_path / "mine.yaml"))

@@ -10,10 +10,13 @@ import pytest
 from competitions import ALL
 from pydantic import ValidationError
 
-from helpers import audio, contract, sources, submit, targets
-from helpers import config as configs
-from helpers.row_ids import SubmissionError
-from helpers.settings import Config
+from helpers.audio import recording
+from helpers.base import targets
+from helpers.base.errors import SubmissionError
+from helpers.base.settings import Config
+from helpers.data import sources
+from helpers.run import presets
+from helpers.submission import contract, submit
 
 LABELS = ["cat", "dog"]
 
@@ -57,11 +60,11 @@ def entered(tmp_path_factory):
 
 
 def enter(competition):
-    config = configs.load(data=competition.folder)
+    config = presets.load(data=competition.folder)
     recordings = sources.find(competition.folder, config.data)
     classes = targets.classes(recordings[recordings["status"].eq("ok")], config.data.multilabel)
     test = recordings[recordings["split"].eq("test") & recordings["status"].ne("ignored")]
-    test = audio.survey(competition.folder, test, config.audio.max_seconds)
+    test = recording.survey(competition.folder, test, config.audio.max_seconds)
     asked = contract.find_sample(competition.folder)
     drawn = partial(contract.draw_up, competition.folder, test, classes, config)
     return SimpleNamespace(competition=competition, config=config, test=test, classes=classes, sample=asked, draw=drawn)

@@ -16,7 +16,10 @@ from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config
 
-from helpers import artifacts, checkpoints, models, pipeline, predict, stages
+from helpers.base import artifacts
+from helpers.compare import inference
+from helpers.models import checkpoints, networks
+from helpers.run import cli, journal, pipeline, presets, stages
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
 LABELS = ["bell", "dog", "rain"]
@@ -30,7 +33,7 @@ def trained(tmp_path_factory):
     for fold in (1, 2):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        checkpoints.save(models.build(config, len(LABELS)), cnn / f"fold{fold}", LABELS, config, turn)
+        checkpoints.save(networks.build(config, len(LABELS)), cnn / f"fold{fold}", LABELS, config, turn)
     artifacts.write_json(cnn / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
     artifacts.seal(cnn)
     return cnn
@@ -91,7 +94,7 @@ HARMS = {
 
 def refused(cnn, capsys):
     """What the command says of a network that it refuses: one line."""
-    assert predict.main([str(cnn.parents[3] / "sound.wav"), "--run", "tiny"]) == 1
+    assert cli.main(["predict", str(cnn.parents[3] / "sound.wav"), "--run", "tiny"]) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1 and "make run-all RUN=tiny" in printed.err
     return printed.err
@@ -130,13 +133,13 @@ def test_weights_of_something_else_are_refused_though_all_digests_fit(cnn, capsy
 
 def test_a_network_that_was_moved_as_a_whole_answers_as_before(cnn, tmp_path):
     clips = noise(8000).reshape(2, 4000)
-    before = predict.Bundle(cnn.parents[1]).predict_clips(clips)
+    before = inference.Bundle(cnn.parents[1]).predict_clips(clips)
     moved = tmp_path / "elsewhere" / "models" / "cnn"
     shutil.copytree(cnn, moved)
-    np.testing.assert_array_equal(predict.Bundle(tmp_path / "elsewhere").predict_clips(clips), before)
+    np.testing.assert_array_equal(inference.Bundle(tmp_path / "elsewhere").predict_clips(clips), before)
     edited(moved / CARD, rename_class)
     with pytest.raises(artifacts.DamagedFile, match=r"card\.json is not what was written"):
-        predict.Bundle(tmp_path / "elsewhere")
+        inference.Bundle(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("harm", ["class renamed", "zeros", "no card", "weights cut", "no thresholds"])
@@ -155,7 +158,7 @@ def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capfd):
     sound = cnn.parents[3] / "sound.wav"
     odd = sound.with_name(os.fsdecode(b"odd\xff.wav"))
     shutil.copy(sound, odd)
-    assert predict.main([str(odd), f"{sound}\0", str(sound), "--run", "tiny"]) == 1
+    assert cli.main(["predict", str(odd), f"{sound}\0", str(sound), "--run", "tiny"]) == 1
     printed = capfd.readouterr()
     assert printed.err.count("NAME_UNSAFE: the name cannot be used") == 2 and printed.err.count("\n") == 2
     assert printed.out.startswith(str(sound))
@@ -166,7 +169,7 @@ def test_a_data_folder_whose_name_is_no_text_is_refused_in_one_line(tmp_path, ca
     for name in (b"dog", b"cat"):
         os.makedirs(os.path.join(folder, name))
         shutil.copy(APP, os.path.join(folder, name, b"1.wav"))
-    assert pipeline.main(["--data", os.fsdecode(folder)]) == 2
+    assert cli.main(["run-all", "--data", os.fsdecode(folder)]) == 2
     printed = capfd.readouterr().err
     assert printed.count("\n") == 1 and "not valid UTF-8" in printed
 
@@ -176,7 +179,7 @@ def test_a_setting_that_is_no_number_is_refused_where_others_follow_from_it(tmp_
     for name in ("dog/1.wav", "dog/2.wav", "cat/1.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / name, noise(8000), 8000)
-    assert pipeline.main(["--data", str(tmp_path), "--set", setting]) == 2
+    assert cli.main(["run-all", "--data", str(tmp_path), "--set", setting]) == 2
     assert f"{setting.partition('=')[0]}: got" in capsys.readouterr().err
 
 
@@ -225,14 +228,14 @@ def test_processes_and_temporary_files_of_a_killed_runner_are_cleared_away_and_n
 def test_all_attempts_at_a_stage_count(tmp_path, monkeypatch):
     monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
-    settled = pipeline.config.load("folder")
+    settled = presets.load("folder")
 
     def begin():
         return stages.begin("01_explore", settled, data=tmp_path / "data")
 
     begun = begin()
-    stages.add_attempt(begun.folder, "01_explore", time.time() + 100)
-    stages.add_attempt(begun.folder, "01_explore", time.time() + 100)  # the same attempt: counted already
+    journal.add_attempt(begun.folder, "01_explore", time.time() + 100)
+    journal.add_attempt(begun.folder, "01_explore", time.time() + 100)  # the same attempt: counted already
     second = begin()  # whose time nobody knows
     third = begin()
     assert second.spent == third.spent == pytest.approx(100, abs=5)

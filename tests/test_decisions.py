@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 from tables import prediction_rows
 
-from helpers import decisions, scoring, targets
+from helpers.base import targets
+from helpers.metrics import decisions, scoring
 
 law = settings(deadline=None, max_examples=20, derandomize=True)
 seeds = st.integers(0, 10_000)

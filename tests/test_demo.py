@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers import artifacts, demo, synth
+from helpers.base import artifacts
+from helpers.demo import dataset, synth
 
 N_TRAIN, N_TEST = 40, 12
 RATE = 16_000
@@ -18,8 +19,8 @@ def made(tmp_path_factory):
     """A small set: its root, its key and what the marker says of it."""
     folder = tmp_path_factory.mktemp("demo")
     root, key = folder / "set", folder / "hidden" / "key.csv"
-    demo.make(root, key, seed=3, n_train=N_TRAIN, n_test=N_TEST)
-    return root, key, artifacts.read_json(demo.marker_path(key))
+    dataset.make(root, key, seed=3, n_train=N_TRAIN, n_test=N_TEST)
+    return root, key, artifacts.read_json(dataset.marker_path(key))
 
 
 def digests(root):
@@ -44,20 +45,20 @@ def original_of(made, path):
 
 def test_same_seed_same_bytes_other_seed_other_bytes(made, tmp_path):
     root, key, _ = made
-    demo.make(tmp_path / "again", tmp_path / "key.csv", seed=3, n_train=N_TRAIN, n_test=N_TEST)
-    demo.make(tmp_path / "other", tmp_path / "other.csv", seed=4, n_train=10, n_test=10)
+    dataset.make(tmp_path / "again", tmp_path / "key.csv", seed=3, n_train=N_TRAIN, n_test=N_TEST)
+    dataset.make(tmp_path / "other", tmp_path / "other.csv", seed=4, n_train=10, n_test=10)
     assert digests(tmp_path / "again") == digests(root)
     assert (tmp_path / "key.csv").read_bytes() == key.read_bytes()
     shared = set(digests(tmp_path / "other").values()) & set(digests(root).values())
     assert shared <= {artifacts.file_digest(planted(made, kind)) for kind in ("empty", "not_audio", "apple_double")}
 
 
-@pytest.mark.parametrize("encoding", demo.ENCODINGS)
-@pytest.mark.parametrize("sample_rate", demo.SAMPLE_RATES)
+@pytest.mark.parametrize("encoding", dataset.ENCODINGS)
+@pytest.mark.parametrize("sample_rate", dataset.SAMPLE_RATES)
 def test_every_encoder_is_deterministic_and_keeps_the_sound(tmp_path, encoding, sample_rate):
     sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * sample_rate) / sample_rate)[:, None]
     for name in ("a", "b"):
-        demo.write(tmp_path / name, sound, sample_rate, encoding)
+        dataset.write(tmp_path / name, sound, sample_rate, encoding)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     heard, heard_rate = soundfile.read(tmp_path / "a", always_2d=True)
     assert heard_rate == sample_rate
@@ -68,27 +69,27 @@ def test_every_encoder_is_deterministic_and_keeps_the_sound(tmp_path, encoding, 
 def test_counts_and_classes_add_up(made):
     root, key, marker = made
     train, test = digests(root / "train"), digests(root / "test")
-    assert marker["counts"]["train"] == len(train) == N_TRAIN + len(demo.DEFECTS) - 1
+    assert marker["counts"]["train"] == len(train) == N_TRAIN + len(dataset.DEFECTS) - 1
     assert marker["counts"]["test"] == len(test) == N_TEST + 1
-    assert {Path(path).parent.name for path in train} == set(demo.CLASS_WEIGHTS)
+    assert {Path(path).parent.name for path in train} == set(dataset.CLASS_WEIGHTS)
     with open(key, newline="") as file:
         rows = {row["filename"]: row["label"] for row in csv.DictReader(file)}
     assert set(rows) == set(test)
-    assert set(rows.values()) == set(demo.CLASS_WEIGHTS)
+    assert set(rows.values()) == set(dataset.CLASS_WEIGHTS)
     assert planted(made, "undecodable").name in rows
-    assert not any(label in name for name in rows for label in demo.CLASS_WEIGHTS)
+    assert not any(label in name for name in rows for label in dataset.CLASS_WEIGHTS)
 
 
 def test_largest_class_is_about_four_times_the_smallest():
     for n_recordings, ratio in ((340, 4), (80, 3.5)):  # 80 are too few to be shared out exactly
-        counts = demo.class_counts(n_recordings)
+        counts = dataset.class_counts(n_recordings)
         assert sum(counts.values()) == n_recordings
         assert max(counts.values()) / min(counts.values()) == pytest.approx(ratio, abs=0.5)
-    assert min(demo.class_counts(10).values()) == 1
+    assert min(dataset.class_counts(10).values()) == 1
 
 
 def test_no_source_is_on_both_sides_and_takes_share_their_recorder():
-    train, test, *_ = demo.plan(seed=0, n_train=340, n_test=80)
+    train, test, *_ = dataset.plan(seed=0, n_train=340, n_test=80)
     assert not {r.source for r in train} & {r.source for r in test}
     by_source = {}
     for recording in train + test:
@@ -114,7 +115,7 @@ def test_every_sound_recording_decodes_finite_unclipped_and_of_its_length(made):
 
 
 def test_every_kind_of_defect_is_planted_once(made):
-    assert sorted(made[2]["defects"].values()) == sorted(demo.DEFECTS)
+    assert sorted(made[2]["defects"].values()) == sorted(dataset.DEFECTS)
 
 
 def test_unreadable_files(made):
@@ -161,27 +162,27 @@ def test_duplicates(made):
 
 def test_ensure_makes_once_and_again_for_other_settings(tmp_path):
     root, key = tmp_path / "set", tmp_path / "key.csv"
-    counts = demo.ensure(root, key, n_train=10, n_test=10)
+    counts = dataset.ensure(root, key, n_train=10, n_test=10)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert demo.ensure(root, key, n_train=10, n_test=10) == counts
+    assert dataset.ensure(root, key, n_train=10, n_test=10) == counts
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
-    assert demo.ensure(root, key, n_train=11, n_test=10)["train"] == counts["train"] + 1
-    assert not [path for path in tmp_path.iterdir() if path not in (root, key, demo.marker_path(key))]
+    assert dataset.ensure(root, key, n_train=11, n_test=10)["train"] == counts["train"] + 1
+    assert not [path for path in tmp_path.iterdir() if path not in (root, key, dataset.marker_path(key))]
 
 
 def test_make_never_replaces_a_folder_that_it_did_not_make(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.wav").write_bytes(b"precious")
     with pytest.raises(FileExistsError, match="move it away"):
-        demo.make(tmp_path / "set", tmp_path / "key.csv", n_train=10, n_test=10)
+        dataset.make(tmp_path / "set", tmp_path / "key.csv", n_train=10, n_test=10)
     assert (tmp_path / "set" / "mine.wav").read_bytes() == b"precious"
 
 
 def test_impossible_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 10"):
-        demo.make(tmp_path / "set", tmp_path / "key.csv", n_train=9)
+        dataset.make(tmp_path / "set", tmp_path / "key.csv", n_train=9)
     with pytest.raises(ValueError, match="put it outside"):
-        demo.make(tmp_path / "set", tmp_path / "set" / "key.csv")
+        dataset.make(tmp_path / "set", tmp_path / "set" / "key.csv")
 
 
 # --- the physics -------------------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from signals import encoded, encoded_av, noise, recordings_table, tone, write_wav
 
-from helpers import artifacts, audio, demo, duplicates
-from helpers.duplicates import compare, fingerprint
+from helpers.audio import recording
+from helpers.base import artifacts
+from helpers.demo import dataset
+from helpers.splits import duplicates
+from helpers.splits.duplicates import compare, fingerprint
 
 RATE = 16000
 
@@ -83,7 +86,7 @@ def test_the_other_way_round_the_offset_changes_its_sign():
 
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 22050, 44100, 48000])
 def test_another_sample_rate_is_the_same_sound(sample_rate):
-    other = fingerprint(audio.resample(weather(2), RATE, sample_rate), sample_rate)
+    other = fingerprint(recording.resample(weather(2), RATE, sample_rate), sample_rate)
     match = compare(fingerprint(weather(2), RATE), other)
     assert match.offset_seconds == pytest.approx(0, abs=2e-4)
     assert match.correlation > 0.98
@@ -207,7 +210,7 @@ def test_votes_counted_in_parts_are_the_same_votes(monkeypatch):
 def surveyed(root, names, **columns):
     """The surveyed table of files below a folder, their names as ids."""
     table = recordings_table(*({"recording_id": name, "path": name} for name in names))
-    return audio.survey(root, table.assign(pcm_sha256=""))
+    return recording.survey(root, table.assign(pcm_sha256=""))
 
 
 def found(pairs):
@@ -272,8 +275,8 @@ def test_longer_recordings_than_allowed_are_left_out(tmp_path):
 
 
 def test_of_the_demo_only_what_was_planted_is_found(tmp_path):
-    demo.make(tmp_path / "demo", tmp_path / "key.csv", seed=3, n_train=40, n_test=10)
-    originals = artifacts.read_json(demo.marker_path(tmp_path / "key.csv"))["originals"]
+    dataset.make(tmp_path / "demo", tmp_path / "key.csv", seed=3, n_train=40, n_test=10)
+    originals = artifacts.read_json(dataset.marker_path(tmp_path / "key.csv"))["originals"]
     names = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*.*"))
     pairs = duplicates.find(tmp_path / "demo", surveyed(tmp_path / "demo", names))
     assert {frozenset(pair) for pair in found(pairs)} == {frozenset(pair) for pair in originals.items()}
@@ -287,12 +290,12 @@ ESC10 = Path(os.environ.get("ESC10", artifacts.REPOSITORY.parent / "shared" / "d
 PLANTED = {
     "mp3": lambda x, rate: encoded(x, rate, "MP3"),
     "ogg": lambda x, rate: encoded(x, rate, "OGG"),
-    "rate": lambda x, rate: encoded(audio.resample(x, rate, 22050), 22050),
+    "rate": lambda x, rate: encoded(recording.resample(x, rate, 22050), 22050),
     "quiet": lambda x, rate: encoded(0.25 * x, rate),
     "cut": lambda x, rate: encoded(x[round(0.7 * rate) :], rate),
     "late": lambda x, rate: encoded(np.pad(x, (round(0.7 * rate), 0)), rate),
     "excerpt": lambda x, rate: encoded(x[len(x) // 5 : len(x) * 4 // 5], rate),
-    "twice": lambda x, rate: encoded(audio.resample(-x[round(0.7 * rate) :], rate, 11025), 11025, "OGG"),
+    "twice": lambda x, rate: encoded(recording.resample(-x[round(0.7 * rate) :], rate, 11025), 11025, "OGG"),
 }
 
 
@@ -306,7 +309,7 @@ def test_copies_of_real_recordings_are_found_and_nothing_else(tmp_path):
         name = f"{path.stem}-{kind}.{kind if kind in ('mp3', 'ogg') else 'wav'}"
         (tmp_path / name).write_bytes(PLANTED[kind](sound, rate))
         names.append(name)
-        if audio.level_db(audio.load(tmp_path / name, 8000)) > -60:  # else it was cut from digital silence
+        if recording.level_db(recording.load(tmp_path / name, 8000)) > -60:  # else it was cut from digital silence
             wanted.add((str(path), name))
     assert len(wanted) > 70
     pairs = found(duplicates.find(tmp_path, recordings_table(*({"recording_id": n, "path": n} for n in names))))

@@ -11,8 +11,12 @@ from packaging.requirements import Requirement
 from signals import encoded_av, write_wav
 from tables import tone
 
-from helpers import artifacts, audio, boards, environment, sources
-from helpers.settings import Config
+from helpers import environment
+from helpers.audio import recording
+from helpers.base import artifacts
+from helpers.base.settings import Config
+from helpers.data import sources
+from helpers.view import boards
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_without_pyav_what_only_it_reads_is_set_aside_with_what_to_do(tmp_path, 
         write_wav(tmp_path / name / "1.wav", tone(440, seconds=1.0))
         (tmp_path / name / "2.m4a").write_bytes(m4a)
     monkeypatch.setitem(sys.modules, "av", None)
-    found = audio.survey(tmp_path, sources.find(tmp_path, Config().data), 60).set_index("path")
+    found = recording.survey(tmp_path, sources.find(tmp_path, Config().data), 60).set_index("path")
     assert found["status"].to_dict() == {
         "a/1.wav": "ok", "a/2.m4a": "quarantined", "b/1.wav": "ok", "b/2.m4a": "quarantined",
     }  # fmt: skip

@@ -9,7 +9,8 @@ from scipy.stats import binom
 from sklearn import metrics as reference
 from tables import prediction_rows, small_config, tagging_rows
 
-from helpers import artifacts, decisions, evaluate, intervals, scoring, targets
+from helpers.base import artifacts, errors, targets
+from helpers.metrics import decisions, evaluate, intervals, scoring
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 CLASSES = ("a", "b", "c")
@@ -360,7 +361,7 @@ def test_models_that_err_on_different_recordings_tie():
     board = evaluate.leaderboard(tables, {"m": {}, "n": {}}, small_config())
     assert evaluate.ties(board).all() and board["difference"].tolist() == [0, 0]
     assert board["difference_low"][1] < 0 < board["difference_high"][1]
-    with pytest.raises(artifacts.StageError, match="the same recordings"):
+    with pytest.raises(errors.StageError, match="the same recordings"):
         evaluate.leaderboard({**tables, "o": tables["m"][:-1]}, {name: {} for name in "mno"}, small_config())
 
 

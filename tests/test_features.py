@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import noise, small_config, tone, tone_clips
 
-from helpers import audio, features, processes
+from helpers.audio import features, recording
+from helpers.base import errors, work
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 FRONT_ENDS = [  # sample_rate, n_fft, hop_length, n_mels, f_min, f_max
@@ -91,7 +92,7 @@ def test_a_finite_gradient_flows_to_the_waveform(sound):
 
 def test_threads_begun_for_many_clips_compute_alone_and_what_was_set_comes_back():
     before, seen = torch.get_num_threads(), []
-    with pytest.raises(RuntimeError, match="stop"), processes.cpu_threads(1):
+    with pytest.raises(RuntimeError, match="stop"), work.cpu_threads(1):
         seen.append(torch.get_num_threads())
         begun = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
         begun.start()
@@ -116,7 +117,7 @@ def clip_files(tmp_path):
     extremes = np.tile(np.float32([1, -1, 0, 0.5]), 1000)
     waveforms = [noise(4000, amplitude=0.5), extremes, tone(440)]
     for number, waveform in enumerate(waveforms):
-        audio.write(tmp_path / f"{number}.flac", waveform, 8000)
+        recording.write(tmp_path / f"{number}.flac", waveform, 8000)
     identity = {"recording_id": "r", "label": "a", "group": "g", "fold": 1}
     clips = pd.DataFrame(
         [{"clip_id": f"c{n}", "path": f"{n}.flac", "split": "train", **identity} for n in range(2)]
@@ -140,13 +141,13 @@ def test_what_is_packed_is_what_the_clips_files_hold_to_the_last_step(clip_files
     rows = features.pack(clips, copies, folder, folder / "packed.npy", small_config())
     waveforms = features.unpack(np.load(folder / "packed.npy"))
     for path, waveform in zip(rows["path"], waveforms, strict=True):
-        np.testing.assert_array_equal(waveform, audio.load(folder / path, small_config().audio.sample_rate))
+        np.testing.assert_array_equal(waveform, recording.load(folder / path, small_config().audio.sample_rate))
 
 
 def test_a_clip_that_is_not_there_any_more_is_named(clip_files):
     folder, clips, copies, _ = clip_files
     (folder / clips["path"][1]).unlink()
-    with pytest.raises(audio.AudioIssue, match=r"1\.flac.*02_clean"):
+    with pytest.raises(errors.AudioIssue, match=r"1\.flac.*02_clean"):
         features.pack(clips, copies, folder, folder / "packed.npy", small_config())
 
 

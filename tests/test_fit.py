@@ -13,7 +13,11 @@ from networks import assert_same, weights
 from sklearn.metrics import average_precision_score
 from tables import small_config, tone_scenes
 
-from helpers import batches, checkpoints, fit, images, losses, models, optimise, perturb, processes, split, targets
+from helpers.audio import images
+from helpers.base import targets, work
+from helpers.models import checkpoints, networks
+from helpers.splits import partition
+from helpers.training import batches, fit, losses, optimise, perturb
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
@@ -31,12 +35,12 @@ QUIET = {
 
 def classifier(config, seed=0):
     torch.manual_seed(seed)
-    return models.build(config, len(LABELS))
+    return networks.build(config, len(LABELS))
 
 
 def data(clips, config, folds, shuffled=False, names=LABELS):
     packed, rows = clips
-    chosen = split.fold_rows(rows, folds)
+    chosen = partition.fold_rows(rows, folds)
     wanted = torch.from_numpy(targets.matrix(chosen["label"], names))
     chances = losses.sampling_weights(wanted) if shuffled and config.train.balance == "sampling" else None
     generator = torch.Generator() if shuffled else None
@@ -532,7 +536,7 @@ def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
 def test_with_several_labels_the_score_is_the_average_precision_of_the_classes_that_are_there():
     config, names = small_config(data={"multilabel": True}), ["absent", *LABELS]
     torch.manual_seed(0)
-    model, held = models.build(config, 3).eval(), data(tone_scenes(groups_per_fold=1), config, [1, 2, 3], names=names)
+    model, held = networks.build(config, 3).eval(), data(tone_scenes(groups_per_fold=1), config, [1, 2, 3], names=names)
     with torch.no_grad():
         logits = torch.cat([model(waveforms) for waveforms, _ in held])
     loss, score = fit.evaluate(model, held)
@@ -563,7 +567,7 @@ def test_predictions_are_distributions_and_leave_the_model_alone(clips):
 
 def test_cpu_threads_are_given_back_even_after_an_error():
     before = torch.get_num_threads()
-    with pytest.raises(RuntimeError), processes.cpu_threads(before + 1):
+    with pytest.raises(RuntimeError), work.cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise RuntimeError
     assert torch.get_num_threads() == before

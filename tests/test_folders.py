@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 from signals import plant
 
-from helpers import artifacts, config, demo, downloads, folders, mixtures
-from helpers.tables import SourceError
+from helpers.base import artifacts
+from helpers.base.errors import SourceError
+from helpers.data import folders
+from helpers.demo import dataset, mixtures
+from helpers.run import presets
 
 
 @pytest.fixture
@@ -16,39 +19,39 @@ def home(tmp_path, monkeypatch):
 
 def test_a_data_folder_must_be_there_and_a_link_to_it_is_followed(tmp_path):
     with pytest.raises(SourceError, match="nowhere"):
-        folders.locate(config.load(data=tmp_path / "nowhere"))
+        folders.locate(presets.load(data=tmp_path / "nowhere"))
     with pytest.raises(SourceError, match="DATA="):
-        folders.locate(config.load("folder"))
+        folders.locate(presets.load("folder"))
     plant(tmp_path / "there", "x")
     (tmp_path / "link").symlink_to(tmp_path / "there")
-    assert folders.locate(config.load(data=tmp_path / "link")) == (tmp_path / "there").resolve()
+    assert folders.locate(presets.load(data=tmp_path / "link")) == (tmp_path / "there").resolve()
 
 
 def test_a_file_is_no_data_folder(tmp_path):
     plant(tmp_path, "all.zip")
     with pytest.raises(SourceError, match=r"all\.zip"):
-        folders.locate(config.load("folder", data=tmp_path / "all.zip"))
+        folders.locate(presets.load("folder", data=tmp_path / "all.zip"))
 
 
 @pytest.mark.parametrize("preset", ["demo", "demo_multilabel", "esc10"])
 def test_a_folder_that_is_given_comes_before_what_the_preset_would_make(home, monkeypatch, preset):
-    for module, name in ((demo, "ensure"), (mixtures, "ensure"), (downloads, "download_esc50")):
+    for module, name in ((dataset, "ensure"), (mixtures, "ensure"), (folders, "download_esc50")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made"))
-    assert folders.locate(config.load(preset, data=home)) == home.resolve()
+    assert folders.locate(presets.load(preset, data=home)) == home.resolve()
 
 
 def test_the_demo_is_made_with_the_configs_seed_and_sizes_beside_its_key(home, monkeypatch):
     made = []
-    monkeypatch.setattr(demo, "ensure", lambda *paths, **sizes: made.append((*paths, *sizes.values())))
-    chosen = config.load("demo", seed=3, settings="data.demo_train=40 data.demo_test=9")
+    monkeypatch.setattr(dataset, "ensure", lambda *paths, **sizes: made.append((*paths, *sizes.values())))
+    chosen = presets.load("demo", seed=3, settings="data.demo_train=40 data.demo_test=9")
     assert folders.locate(chosen) == home / "data" / "demo-40"
     assert made == [(home / "data" / "demo-40", home / "data" / "demo-40-key.csv", 3, 40, 9)]
 
 
 @pytest.mark.parametrize("source", ["esc10", "esc50"])
 def test_a_public_set_is_downloaded_below_data(home, monkeypatch, source):
-    monkeypatch.setattr(downloads, "download_esc50", lambda folder: folder / "ESC-50")
-    chosen = config.load("folder", settings=f"data.source={source}")
+    monkeypatch.setattr(folders, "download_esc50", lambda folder: folder / "ESC-50")
+    chosen = presets.load("folder", settings=f"data.source={source}")
     assert folders.locate(chosen) == home / "data" / "ESC-50"
 
 
@@ -62,7 +65,7 @@ def test_a_public_set_is_downloaded_below_data(home, monkeypatch, source):
     ],
 )
 def test_a_demo_of_another_size_or_kind_lies_elsewhere(home, preset, fast, name):
-    folder, key = folders.demo_paths(config.load(preset, fast=fast))
+    folder, key = folders.demo_paths(presets.load(preset, fast=fast))
     assert (folder, key) == (home / "data" / name, home / "data" / f"{name}-key.csv")
     assert not key.is_relative_to(folder)  # what lies in the data folder is no secret
 
@@ -79,7 +82,7 @@ RECORDINGS = pd.DataFrame(
 
 
 def test_the_demos_labels_are_those_of_its_key(home):
-    chosen = config.load("demo")
+    chosen = presets.load("demo")
     root, key = folders.demo_paths(chosen)
     plant(root, "x")
     key.write_text("filename,label\nb.wav,rain\nNA.wav,NA\na.wav,dog\n")
@@ -89,6 +92,6 @@ def test_the_demos_labels_are_those_of_its_key(home):
 
 
 def test_a_users_labels_are_those_of_the_test_folders(tmp_path):
-    chosen = config.load("folder", data=tmp_path)
+    chosen = presets.load("folder", data=tmp_path)
     assert folders.hidden_labels(tmp_path, RECORDINGS, chosen).to_dict() == {"r3": "cat"}
     assert folders.hidden_labels(tmp_path, RECORDINGS[:2], chosen).empty

@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from here import Reached, no_kernels
 
-from helpers import artifacts, certificate, pipeline, sources, submit, targets
+from helpers.base import artifacts, errors, targets
+from helpers.data import sources
+from helpers.run import cli, pipeline, presets
+from helpers.splits import certificate
 
 QUICK = (
     "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 augment.copies=0"
@@ -92,7 +95,9 @@ def check(expected, folder, capsys):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert expected.says.replace("'", "&#39;") in page or expected.says in page
     if expected.n_test:
-        assert submit.main([str(folder / "submission.csv"), "--data", str(expected.folder)]) == 0, capsys.readouterr()
+        assert cli.main(["check", str(folder / "submission.csv"), "--data", str(expected.folder)]) == 0, (
+            capsys.readouterr()
+        )
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -117,15 +122,15 @@ def test_every_competition_runs_to_a_submission(home, tmp_path, name):
     if competition.sample:
         sample = pd.read_csv(competition.sample, dtype=str)
         assert list(written) == list(sample) and written.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
-        assert submit.main([str(folder / "submission.csv"), "--data", str(competition.folder)]) == 0
+        assert cli.main(["check", str(folder / "submission.csv"), "--data", str(competition.folder)]) == 0
 
 
 # --- what cannot be read -----------------------------------------------------------------------------------
 
 
 def refused(root):
-    with pytest.raises(sources.SourceError) as error:
-        sources.find(root, pipeline.config.load(data=root).data)
+    with pytest.raises(errors.SourceError) as error:
+        sources.find(root, presets.load(data=root).data)
     return str(error.value)
 
 

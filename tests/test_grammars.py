@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import grammars
-from helpers.tables import SourceError
+from helpers.base.errors import SourceError
+from helpers.data import filenames
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 # Real-looking names of each set, with the source and the official fold that they tell.
@@ -41,17 +41,17 @@ ODD = ("rex", "2019-10-04", "recording (2)", "1", "final_FINAL", "IMG_0001")
 
 
 def test_every_grammar_is_spoken_here():
-    assert list(SPOKEN) == list(grammars.NAME_GRAMMARS)
+    assert list(SPOKEN) == list(filenames.NAME_GRAMMARS)
 
 
 @pytest.mark.parametrize("title", SPOKEN)
 def test_a_grammar_is_known_by_its_names_and_tells_their_sources_and_folds(title):
     names = [f"some class/{name}" for name in SPOKEN[title]]
-    found, pattern = grammars.grammar_of(names)
+    found, pattern = filenames.grammar_of(names)
     assert found == title
-    facts = grammars.facts(names, pattern)
+    facts = filenames.facts(names, pattern)
     assert facts["group"].tolist() == [source for source, _ in SPOKEN[title].values()]
-    assert [None if fold is pd.NA else fold for fold in grammars.folds(facts["fold"])] == [
+    assert [None if fold is pd.NA else fold for fold in filenames.folds(facts["fold"])] == [
         fold for _, fold in SPOKEN[title].values()
     ]
     assert facts["label"].eq("").all()
@@ -60,7 +60,7 @@ def test_a_grammar_is_known_by_its_names_and_tells_their_sources_and_folds(title
 @pytest.mark.parametrize(("title", "name"), NAMES)
 def test_names_of_one_grammar_are_not_taken_for_another(title, name):
     stem = name.rpartition(".")[0]
-    assert [known for known, grammar in grammars.NAME_GRAMMARS.items() if re.fullmatch(grammar, stem)] == [title]
+    assert [known for known, grammar in filenames.NAME_GRAMMARS.items() if re.fullmatch(grammar, stem)] == [title]
 
 
 @LAW
@@ -69,7 +69,7 @@ def test_a_grammar_is_used_exactly_where_nine_of_ten_names_fit_it(title, fitting
     known = list(SPOKEN[title])
     names = [f"{n}/{known[n % len(known)]}" for n in range(fitting)] + [f"x/{ODD[n % len(ODD)]}" for n in range(odd)]
     random.shuffle(names)
-    found, pattern = grammars.grammar_of(names)
+    found, pattern = filenames.grammar_of(names)
     used = fitting > 0 and fitting >= 9 * odd
     assert (found, pattern is None) == ((title, False) if used else (None, True))
 
@@ -77,12 +77,12 @@ def test_a_grammar_is_used_exactly_where_nine_of_ten_names_fit_it(title, fitting
 @pytest.mark.parametrize(("fitting", "odd", "used"), [(9, 1, True), (8, 1, False), (18, 2, True), (17, 2, False)])
 def test_at_nine_of_ten_it_is_used_below_it_is_not(fitting, odd, used):
     names = ["1-100-A-0.wav"] * fitting + ["rex.wav"] * odd
-    assert grammars.grammar_of(names)[0] == ("ESC-50" if used else None)
+    assert filenames.grammar_of(names)[0] == ("ESC-50" if used else None)
 
 
 def test_an_odd_name_among_many_is_a_source_of_its_own():
     names = [f"{n}/1-{n:06}-A-0.wav" for n in range(19)] + ["x/my own (copy).wav"]
-    facts = grammars.facts(names, grammars.grammar_of(names)[1])
+    facts = filenames.facts(names, filenames.grammar_of(names)[1])
     assert facts["group"].tolist() == [f"{n:06}" for n in range(19)] + [""]
 
 
@@ -100,26 +100,26 @@ def test_an_odd_name_among_many_is_a_source_of_its_own():
     ],
 )
 def test_names_that_follow_no_grammar_tell_nothing(names):
-    assert grammars.grammar_of(names) == (None, None)
-    facts = grammars.facts(names, None)
+    assert filenames.grammar_of(names) == (None, None)
+    facts = filenames.facts(names, None)
     assert len(facts) == len(names) and not facts.any(axis=None)
 
 
 @pytest.mark.parametrize("names", [["rex.wav"], ["1-100032-A-0.wav"], []])
 def test_a_given_pattern_comes_before_all_grammars(names):
-    title, pattern = grammars.grammar_of(names, r"(?P<label>\w+)-?.*")
+    title, pattern = filenames.grammar_of(names, r"(?P<label>\w+)-?.*")
     assert (title, pattern.pattern) == ("given pattern", r"(?P<label>\w+)-?.*")
 
 
 def test_a_given_pattern_may_tell_the_label_the_source_and_the_fold_in_part():
     pattern = re.compile(r"(?P<group>[a-z]+)_(?P<label>[01])(?:_f(?P<fold>\d+))?")
-    facts = grammars.facts(["a/x_1.wav", "b/y_0_f12.aif", "c/odd.wav"], pattern)
+    facts = filenames.facts(["a/x_1.wav", "b/y_0_f12.aif", "c/odd.wav"], pattern)
     assert facts.to_dict("list") == {"group": ["x", "y", ""], "fold": ["", "12", ""], "label": ["1", "0", ""]}
-    assert grammars.folds(facts["fold"]).tolist() == [pd.NA, 12, pd.NA]
+    assert filenames.folds(facts["fold"]).tolist() == [pd.NA, 12, pd.NA]
 
 
 def test_a_given_pattern_has_to_fit_one_name_at_least():
-    grammars.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1-a.wav"])
-    grammars.check_fits(r"(?P<group>\d)-.*", [])
+    filenames.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1-a.wav"])
+    filenames.check_fits(r"(?P<group>\d)-.*", [])
     with pytest.raises(SourceError, match=r"data\.name_pattern .* fits none of the file names, such as 'odd'"):
-        grammars.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1.wav"])
+        filenames.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1.wav"])

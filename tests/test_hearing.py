@@ -15,9 +15,16 @@ from streamlit.testing.v1 import AppTest
 from tables import noise, small_config
 
 from benchmarks import ours
-from helpers import artifacts, audio, clean, containers, contract, hearing, predict, sources, submit, train
-from helpers.decoder import Decoded
-from helpers.settings import Data
+from helpers.audio import clean, recording, windowing
+from helpers.audio.decoder import Decoded
+from helpers.base import artifacts, errors
+from helpers.base.settings import Data
+from helpers.compare import hearing, inference
+from helpers.data import sources
+from helpers.run import cli
+from helpers.splits import rules
+from helpers.submission import contract, submit
+from helpers.training import train
 
 RATE, WINDOW = 8000, 1.0
 FORGIVING = Data(max_bad_fraction=1)
@@ -74,8 +81,8 @@ def home(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         edges = silence(rng.uniform(0, 1))
         soundfile.write(path, np.concatenate([edges, sound(label, rng.uniform(0.3, 2), rng), edges]), RATE)
-    found = audio.survey(folder / "data", sources.find(folder / "data", CONFIG.data))
-    clips = ours.clips(clean.judge(found, CONFIG), folder / "data", folder, CONFIG)
+    found = recording.survey(folder / "data", sources.find(folder / "data", CONFIG.data))
+    clips = ours.clips(rules.judge(found, CONFIG), folder / "data", folder, CONFIG)
     clips["fold"] = pd.factorize(clips["recording_id"])[0] % 2 + 1
     rows = ours.pack(clips, folder, CONFIG, folder)
     packed = np.load(folder / "waveforms.npy")
@@ -87,7 +94,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(home):
-    return predict.Bundle(home / "outputs" / "tiny")
+    return inference.Bundle(home / "outputs" / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +155,7 @@ def test_a_file_that_ends_in_a_sound_is_heard_to_its_end(bundle, tmp_path):
 def test_python_the_command_and_the_app_say_the_same(bundle, scenes, home, tmp_path, capsys):
     path = scenes[0][0]
     files = [str(path), str(scenes[1][0])]
-    assert predict.main([*files, "--run", "tiny", "--out", str(tmp_path / "a b")]) == 0
+    assert cli.main(["predict", *files, "--run", "tiny", "--out", str(tmp_path / "a b")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     names = {
         f"{file.stem}.{ending}" for file, _ in scenes[:2] for ending in ("windows.csv", "events.csv", "labels.txt")
@@ -180,7 +187,7 @@ def test_a_test_recording_is_answered_as_the_same_file_in_use(bundle, scenes, tm
     row = pd.DataFrame(
         {"recording_id": ["r"], "path": ["test/1.wav"], "label": [""], "split": ["test"], "status": ["used"]}
     )
-    clips = clean.write_clips(row, tmp_path, CONFIG, tmp_path / "clips").assign(group="", fold=None)
+    clips = windowing.write_clips(row, tmp_path, CONFIG, tmp_path / "clips").assign(group="", fold=None)
     packed_rows = ours.pack(clips, tmp_path, CONFIG, tmp_path)
     said = bundle.predict_packed(np.load(tmp_path / "waveforms.npy"), packed_rows)
     asked = contract.Contract(
@@ -203,7 +210,7 @@ def test_files_of_one_stem_do_not_overwrite_each_other(home, scenes, tmp_path, c
     files = [
         str(path) for path in (tmp_path / "a/x.wav", tmp_path / "b/x.wav", tmp_path / "x.flac", tmp_path / "x-2.wav")
     ]
-    assert predict.main([*files, "--run", "tiny", "--out", str(tmp_path / "out")]) == 0
+    assert cli.main(["predict", *files, "--run", "tiny", "--out", str(tmp_path / "out")]) == 0
     written = [pd.read_csv(path) for path in sorted((tmp_path / "out").glob("*.events.csv"))]
     assert sorted(map(len, written)) == sorted(len(truth) for _, truth in scenes[:4])
     assert all(line.split(" -> ")[1].endswith(".*") for line in capsys.readouterr().out.splitlines())
@@ -228,13 +235,13 @@ def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(bundle, home, t
     for number, place in enumerate((path, path.with_name("2.wav"), tmp_path / "data" / "hiss" / "1.wav")):
         place.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(place, noise(RATE, number) if number else waveform, RATE, subtype="FLOAT")
-    surveyed = audio.survey(tmp_path / "data", sources.find(tmp_path / "data", CONFIG.data))
-    judged = clean.judge(surveyed, CONFIG.model_copy(update={"data": FORGIVING})).set_index("path")
+    surveyed = recording.survey(tmp_path / "data", sources.find(tmp_path / "data", CONFIG.data))
+    judged = rules.judge(surveyed, CONFIG.model_copy(update={"data": FORGIVING})).set_index("path")
     assert judged.loc["hum/1.wav", "code"] == (code or "")
-    assert predict.main([str(path), "--run", "tiny"]) == int(code is not None)
+    assert cli.main(["predict", str(path), "--run", "tiny"]) == int(code is not None)
     assert (code or "1.wav: ") in capsys.readouterr()[int(code is not None)]
     if code:
-        with pytest.raises(containers.AudioIssue, match=code):
+        with pytest.raises(errors.AudioIssue, match=code):
             bundle.windows(path)
 
 
@@ -257,8 +264,8 @@ def test_a_file_no_longer_than_a_window_is_the_very_clip_of_training(how):
         before, seconds, after = rng.uniform([0, 0.16, 0], [0.4, 0.6, 0.4])
         heard = 10 ** rng.uniform(-0.5, 0) * lively(seconds, seed)
         waveform = np.concatenate([silence(before), heard - heard.mean(), silence(after)])
-        whole = clean.whole(decoded(waveform), config)
-        ((_, valid, trained),) = clean.cut(clean.clean(waveform, RATE, config.clean), config.audio)
+        whole = windowing.whole(decoded(waveform), config)
+        ((_, valid, trained),) = windowing.cut(clean.clean(waveform, RATE, config.clean), config.audio)
         (used,) = whole.clips()
         assert np.array_equal(used, trained) and whole.valid_seconds[0] == pytest.approx(valid, abs=1e-4)
 
@@ -267,7 +274,7 @@ def test_a_file_no_longer_than_a_window_is_the_very_clip_of_training(how):
 @given(st.lists(st.tuples(st.floats(0.3, 3), st.floats(0.2, 3)), min_size=1, max_size=6), st.floats(0, 2))
 def test_every_moment_with_sound_lies_in_a_window_that_is_full(parts, rest):
     waveform = np.concatenate([part for pause, heard in parts for part in (silence(pause), lively(heard))])
-    whole = clean.whole(decoded(np.concatenate([waveform, silence(rest)])), CONFIG)
+    whole = windowing.whole(decoded(np.concatenate([waveform, silence(rest)])), CONFIG)
     seconds = len(whole.waveform) / RATE
     lengths = whole.windows["end_seconds"] - whole.windows["start_seconds"]
     np.testing.assert_allclose(lengths[:-1], WINDOW)
@@ -283,14 +290,14 @@ def test_every_moment_with_sound_lies_in_a_window_that_is_full(parts, rest):
 
 def test_a_quiet_sound_beside_a_loud_one_arrives_at_the_level_of_training():
     sounds = [lively(0.8, seed) * gain for seed, gain in enumerate((1, 0.03))]
-    whole = clean.whole(decoded(np.concatenate([sounds[0], silence(1.5), sounds[1]])), CONFIG)
+    whole = windowing.whole(decoded(np.concatenate([sounds[0], silence(1.5), sounds[1]])), CONFIG)
     peaks = [np.abs(clip).max() for clip in whole.clips()]
     assert min(peaks[0], peaks[-1]) == pytest.approx(CONFIG.clean.peak, rel=1e-4)
 
 
 def test_loud_lopsided_sounds_do_not_lift_the_silence_beside_them():
     lopsided = np.abs(lively(0.5))
-    whole = clean.whole(decoded(np.concatenate([silence(5), lopsided, silence(5)])), CONFIG)
+    whole = windowing.whole(decoded(np.concatenate([silence(5), lopsided, silence(5)])), CONFIG)
     assert whole.pieces["sound_start"].min() > 4.9 and whole.pieces["sound_end"].max() < 5.6
 
 
@@ -299,7 +306,7 @@ def test_loud_lopsided_sounds_do_not_lift_the_silence_beside_them():
 
 def made(probabilities, classes, thresholds=None, how="mean"):
     """A Hearing of noise, three windows long, of which the networks said this."""
-    whole = clean.whole(decoded(lively(2)), CONFIG)
+    whole = windowing.whole(decoded(lively(2)), CONFIG)
     table = pd.DataFrame(probabilities, columns=classes)
     assert len(table) == len(whole.pieces) == 3
     return hearing.Hearing(whole, table, thresholds, how)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tables import noise, small_config, tone, tone_clips
 
-from helpers import features, images, perturb
-from helpers.recipe import Train
+from helpers.audio import features, images
+from helpers.base.recipe import Train
+from helpers.training import perturb
 
 law = settings(deadline=None, max_examples=15, derandomize=True)
 SIZE = 32

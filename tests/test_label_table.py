@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from helpers import label_table, tables, targets
-from helpers.settings import Data
-from helpers.tables import SourceError
+from helpers.base import tables, targets
+from helpers.base.errors import SourceError
+from helpers.base.settings import Data
+from helpers.data import label_table
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 readable = st.characters(exclude_categories=("C", "Z"), exclude_characters="|,[]")

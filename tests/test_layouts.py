@@ -4,7 +4,9 @@ import pytest
 from competitions import ALL
 from signals import plant
 
-from helpers import artifacts, config, layouts, sources, targets
+from helpers.base import artifacts, targets
+from helpers.data import layouts, sources
+from helpers.run import presets
 
 PRESETS = {name: name for name in ALL} | {"speech_commands_2017": "speech_commands"}
 each = pytest.mark.parametrize("name", ALL)
@@ -22,7 +24,7 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(written):
     """What is found in every competition's folder, its preset recognised: (config, table), by name."""
-    loaded = {name: config.load(data=competition.folder) for name, competition in written.items()}
+    loaded = {name: presets.load(data=competition.folder) for name, competition in written.items()}
     return {name: (one, sources.find(written[name].folder, one.data)) for name, one in loaded.items()}
 
 
@@ -91,7 +93,7 @@ def test_official_folds_are_read(found, name, folds):
 @pytest.mark.parametrize("name", ["birdcall_2020", "birdclef_2021", "birdclef_2024", "birdclef_2025"])
 def test_a_hidden_test_set_does_not_hide_what_it_is(tmp_path, name):
     competition = ALL[name](tmp_path, hidden=True)
-    recognised = config.load(data=competition.folder)
+    recognised = presets.load(data=competition.folder)
     assert recognised.preset == name
     assert not sources.find(tmp_path, recognised.data).query("split == 'test' and status == 'ok'").size
 
@@ -227,7 +229,7 @@ def test_between_two_tables_none_is_taken_and_it_is_said(tmp_path):
 def test_class_folders_alone_are_left_to_themselves(tmp_path):
     plant(tmp_path, "dog/1.wav", "cat/2.wav", "test/3.wav", "notes.txt")
     assert layouts.by_table(tmp_path) == ({}, "")
-    recognised = config.load(data=tmp_path)
+    recognised = presets.load(data=tmp_path)
     assert (recognised.preset, recognised.data.labels_csv, recognised.recognised) == ("folder", None, "")
 
 
@@ -285,7 +287,7 @@ def test_a_column_of_folds_is_taken(tmp_path, dealt):
 def test_a_column_of_sides_is_taken_where_something_is_tested(tmp_path, column):
     keys, _ = tabled(tmp_path, ["id", "label", column], labelled(lambda n: "test" if n > 5 else "train"))
     assert keys == plain(split_column=column)
-    data = config.load(data=tmp_path).data
+    data = presets.load(data=tmp_path).data
     found = sources.find(tmp_path, data).set_index("path")
     assert found.loc[[f"audio/{name}" for name in CLIPS], "split"].tolist() == ["train"] * 6 + ["test"] * 2
     assert tabled(tmp_path, ["id", "label", column], labelled(lambda n: "ab"[n % 2]))[0] == plain()
@@ -301,7 +303,7 @@ def test_what_is_recognised_is_what_is_found(tmp_path):
     columns = ["clip", "Label", "Speaker", "fold"]
     rows = labelled(lambda n: "ABCD"[n // 2], lambda n: f"fold{n // 4 + 1}")
     tabled(tmp_path, columns, rows, "meta/all.csv")
-    found = sources.find(tmp_path, config.load(data=tmp_path).data).set_index("path")
+    found = sources.find(tmp_path, presets.load(data=tmp_path).data).set_index("path")
     assert found.loc["meta/all.csv", "status"] == "ignored"
     clips = found.loc[[f"audio/{name}" for name in CLIPS]]
     assert clips["label"].tolist() == list(CLASSES) * 4 and clips["status"].eq("ok").all()
@@ -332,7 +334,7 @@ def test_a_broken_table_does_not_stop_the_recognition_or_hide_a_good_one(tmp_pat
     plant(tmp_path, "dog/0.wav", "cat/1.wav")
     for name in ("labels.csv", "train.csv", "train_metadata.csv", "metadata/UrbanSound8K.csv"):
         plant(tmp_path, name, content=BROKEN[broken])
-    assert config.load(data=tmp_path).preset == "folder"
+    assert presets.load(data=tmp_path).preset == "folder"
     assert layouts.by_table(tmp_path) == ({}, "")
     assert tabled(tmp_path, ["id", "label"], labelled(ids=[*CLIPS, "0.wav"]), "good.csv")[0] == plain("good.csv")
 
@@ -351,4 +353,4 @@ def test_a_link_that_leads_nowhere_does_not_stop_the_recognition(tmp_path):
 
 def test_a_folder_with_the_name_of_a_table_does_not_stop_the_recognition(tmp_path):
     plant(tmp_path, "dog/0.wav", "cat/1.wav", "labels.csv/x", "train.csv/y")
-    assert config.load(data=tmp_path).preset == "folder"
+    assert presets.load(data=tmp_path).preset == "folder"

@@ -7,7 +7,12 @@ from signals import write_wav
 from sklearn.metrics import average_precision_score
 from tables import prediction_rows, small_config, tagging_rows
 
-from helpers import artifacts, audio, clean, evaluate, features, ledger, sources, stages, targets
+from helpers.audio import features, recording, windowing
+from helpers.base import artifacts, errors, targets
+from helpers.data import sources
+from helpers.metrics import evaluate
+from helpers.run import cli, journal, ledger, presets, stages
+from helpers.splits import rules
 
 RATE = 8000
 
@@ -91,7 +96,7 @@ def test_the_change_back_is_the_same_with_the_other_sign(several):
 
 def test_other_recordings_are_refused():
     one, other = answers("pq", (1, 1)), answers("pq", (1, 1)).assign(recording_id=["r0", "r7"])
-    with pytest.raises(artifacts.StageError, match="the same recordings"):
+    with pytest.raises(errors.StageError, match="the same recordings"):
         evaluate.paired_change([one], [other], small_config())
 
 
@@ -160,10 +165,10 @@ def run(tmp_path_factory):
 def explore_and_clean(config, root):
     """What 01 and 02 do, as far as the ledger sees it; returns the run folder."""
     stage = stages.begin("01_explore", config, "small", root)
-    stage.write("recordings.csv", audio.survey(root, sources.find(root, config.data)))
+    stage.write("recordings.csv", recording.survey(root, sources.find(root, config.data)))
     finish(stage)
     stage = stages.begin("02_clean", config, "small", root)
-    clips = clean.write_clips(clean.judge(stage.read("recordings.csv"), config), root, config, stage / "clips")
+    clips = windowing.write_clips(rules.judge(stage.read("recordings.csv"), config), root, config, stage / "clips")
     fold = clips.groupby("label").cumcount() % config.split.folds + 1
     fold = fold.where(clips["split"].eq("train")).astype("Int64")
     stage.write("clips.csv", clips.assign(group=clips["recording_id"], fold=fold))
@@ -222,9 +227,9 @@ def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
     recordings, clips = (artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv"))
     used = recordings[recordings["split"].eq("train")].assign(status="used")
     table = ledger.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
-    written = clean.write_clips(used, config.data.root, config, tmp_path / "clips").assign(parent_id="")
+    written = windowing.write_clips(used, config.data.root, config, tmp_path / "clips").assign(parent_id="")
     written = written.merge(clips[["clip_id", "group", "fold"]], on="clip_id")
-    packed = np.stack([audio.read_steps(tmp_path / path) for path in written["path"]])
+    packed = np.stack([recording.read_steps(tmp_path / path) for path in written["path"]])
     expected = features.feature_table(packed, written, config)
     identity = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
     pd.testing.assert_frame_equal(table[identity], expected[identity])
@@ -247,13 +252,13 @@ def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
 def test_only_the_ledger_is_left_behind(run, measured):
     _, folder = run
     before = {name for stage in stages.STAGES[:2] for name in stage.writes}
-    assert {path.name for path in folder.iterdir()} == {*before, "run.json", stages.COPY, ledger.FILE}
+    assert {path.name for path in folder.iterdir()} == {*before, "run.json", journal.COPY, ledger.FILE}
 
 
 def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, measured):
     _, folder = run
     assert ledger.read(folder)["step"].tolist() == ["high-pass", "trim"]
-    record = stages.read_run(folder)
+    record = journal.read_run(folder)
     try:
         changed = {**record["stages"]["02_clean"], "outputs": {"clips": "another"}}
         artifacts.write_json(folder / "run.json", {**record, "stages": {**record["stages"], "02_clean": changed}})
@@ -276,14 +281,14 @@ def test_what_is_shown_are_percent_and_points(measured):
 
 def test_a_run_without_clips_is_told_which_notebook_comes_first(run, capsys):
     config, _ = run
-    assert ledger.main(["--data", config.data.root, "--run", "nothing"]) == 1
+    assert cli.main(["ablate", "--data", config.data.root, "--run", "nothing"]) == 1
     said = capsys.readouterr().err
     assert "Run 01_explore.ipynb first" in said and "clips.csv" in said
 
 
 def test_settings_that_are_not_the_runs_are_refused(run):
     config, folder = run
-    with pytest.raises(artifacts.StageError, match=r"its settings changed.*Run 02_clean\.ipynb first"):
+    with pytest.raises(errors.StageError, match=r"its settings changed.*Run 02_clean\.ipynb first"):
         ledger.write(ledger.vary(config, "denoise", True), folder.name)
 
 
@@ -294,8 +299,8 @@ def test_an_interrupted_ledger_leaves_what_was_there(run, measured, monkeypatch,
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ledger.features, "describe", stop)
-    monkeypatch.setattr(ledger.configs, "load", lambda *_: config)
-    assert ledger.main(["--run", folder.name]) == 130
+    monkeypatch.setattr(features, "describe", stop)
+    monkeypatch.setattr(presets, "load", lambda *_: config)
+    assert cli.main(["ablate", "--run", folder.name]) == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert {path.name: artifacts.digest(path) for path in folder.iterdir()} == before

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
-from helpers import losses, perturb
+from helpers.training import losses, perturb
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 10_000)

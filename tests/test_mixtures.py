@@ -9,7 +9,9 @@ import pytest
 import soundfile
 from tables import small_config
 
-from helpers import artifacts, demo, mixtures, sources, targets
+from helpers.base import artifacts, targets
+from helpers.data import sources
+from helpers.demo import dataset, mixtures
 
 N_TRAIN, N_TEST = 20, 12
 TAKE = re.compile(r"(?P<group>[0-9a-f]{6})-(\d+)")
@@ -56,7 +58,7 @@ def test_the_tables_list_exactly_the_files(made):
     train, sample, answers = table(root / "train.csv"), table(root / "sample_submission.csv"), table(key)
     assert names(root) == {"train", "test", "train.csv", "sample_submission.csv"}
     assert list(train) == ["fname", "labels"] and list(answers) == ["filename", "label"]
-    assert list(sample) == ["fname", *sorted(demo.CLASS_WEIGHTS)]
+    assert list(sample) == ["fname", *sorted(dataset.CLASS_WEIGHTS)]
     for listed, folder in ((train["fname"], "train"), (sample["fname"], "test")):
         assert listed.is_unique and set(listed) == names(root / folder)
     assert set(answers["filename"]) | {"ffffff-1.wav"} == names(root / "test")
@@ -70,7 +72,7 @@ def test_none_to_three_known_sounds_are_heard_at_once(made):
     labels += [targets.split(label) for label in table(key)["label"]]
     counts = [len(found) for found in labels]
     assert set(counts) <= {0, 1, 2, 3} and counts.count(1) and counts.count(2)
-    assert all(found == sorted(set(found)) and set(found) <= set(demo.CLASS_WEIGHTS) for found in labels)
+    assert all(found == sorted(set(found)) and set(found) <= set(dataset.CLASS_WEIGHTS) for found in labels)
 
 
 def test_the_key_is_hidden_from_whoever_reads_the_folder(made):
@@ -78,8 +80,10 @@ def test_the_key_is_hidden_from_whoever_reads_the_folder(made):
     assert root not in key.parents
     for path, content in contents(root).items():
         if not path.startswith("train"):
-            assert not any(b"," + label.encode() + b"\n" in content.split(b"\n", 1)[-1] for label in demo.CLASS_WEIGHTS)
-    assert not any(label in name for name in names(root / "test") for label in demo.CLASS_WEIGHTS)
+            assert not any(
+                b"," + label.encode() + b"\n" in content.split(b"\n", 1)[-1] for label in dataset.CLASS_WEIGHTS
+            )
+    assert not any(label in name for name in names(root / "test") for label in dataset.CLASS_WEIGHTS)
 
 
 def test_takes_of_one_scene_share_the_names_head_its_labels_and_its_recorder(made):
@@ -99,7 +103,7 @@ def test_every_sound_is_heard_below_full_scale_and_no_two_are_the_same(made):
     paths = [path for side in ("train", "test") for path in (root / side).iterdir() if "ffffff" not in path.name]
     for path in paths:
         sound, rate = soundfile.read(path)
-        assert sound.ndim == 1 and rate in demo.SAMPLE_RATES and 1.9 < len(sound) / rate < 6.1
+        assert sound.ndim == 1 and rate in dataset.SAMPLE_RATES and 1.9 < len(sound) / rate < 6.1
         assert 0.5 < np.abs(sound).max() < 1 and np.sqrt(np.mean(sound**2)) > 0.005, path.name
     assert len({path.read_bytes() for path in paths}) == len(paths) == N_TRAIN + N_TEST
 
@@ -150,7 +154,7 @@ def test_sounds_come_together_as_often_as_they_should_and_the_rarest_class_comes
     for count, share in mixtures.HOW_MANY.items():
         assert counts[count] == pytest.approx(share, abs=0.04)
     heard = pd.Series([label for scene in train for label in scene.labels]).value_counts()
-    assert set(heard.index) == set(demo.CLASS_WEIGHTS) and heard.idxmin() == "bell"
+    assert set(heard.index) == set(dataset.CLASS_WEIGHTS) and heard.idxmin() == "bell"
     assert 1.5 < heard.max() / heard.min() < 3.5
 
 

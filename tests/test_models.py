@@ -4,26 +4,26 @@ import pytest
 import torch
 from tables import noise, small_config, tone_clips
 
-from helpers import models
-from helpers.batches import Batches
+from helpers.models import networks
+from helpers.training.batches import Batches
 
 
 def built(n_classes=3, multilabel=False, **model):
     torch.manual_seed(0)
-    return models.build(small_config(model=model, data={"multilabel": multilabel}), n_classes)
+    return networks.build(small_config(model=model, data={"multilabel": multilabel}), n_classes)
 
 
 @pytest.mark.parametrize("channels", [(4,), (8, 16), (4, 8, 8, 8), (2, 4, 4, 4)])
 @pytest.mark.parametrize("n_samples", [4000, 4567])
 def test_a_classifier_gives_a_logit_per_class(channels, n_samples):
-    model = models.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 5).eval()
+    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 5).eval()
     logits = model(torch.zeros(2, n_samples))
     assert logits.shape == (2, 5) and logits.isfinite().all()
 
 
 def test_an_unknown_network_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match=r"'wavenet'; there are: .*cnn.*timm:"):
-        models.build(small_config().with_network("wavenet"), 3)
+        networks.build(small_config().with_network("wavenet"), 3)
 
 
 def test_a_batch_equals_its_clips():
@@ -44,11 +44,11 @@ def test_probabilities_sum_to_1_or_each_class_has_its_own():
 def test_a_classifier_of_images_takes_waveforms_and_finished_images_alike():
     config = small_config(train={"inputs": "images"}, features={"image_size": 32})
     torch.manual_seed(0)
-    model, waveforms = models.build(config, 3).eval(), torch.from_numpy(noise(12000)).reshape(3, 4000)
+    model, waveforms = networks.build(config, 3).eval(), torch.from_numpy(noise(12000)).reshape(3, 4000)
     images = model.front_end(waveforms)
     assert images.shape == (3, 32, 32) and model.mean.shape == (32, 1)
     torch.testing.assert_close(model(images), model(waveforms))
-    assert models.outline(model, 4000)["output_shape"].iloc[0] == "32 x 32"
+    assert networks.outline(model, 4000)["output_shape"].iloc[0] == "32 x 32"
 
 
 def test_standardised_features_have_mean_0_and_deviation_1_in_every_band():
@@ -88,19 +88,19 @@ def test_training_and_prediction_share_what_was_fitted():
 
 @pytest.mark.parametrize("channels", [(4,), (8, 16), (4, 8, 8, 8)])
 def test_the_outline_adds_up_to_the_whole_model(channels):
-    model = models.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 3).eval()
-    table = models.outline(model, 4000)
-    assert table["parameters"].sum() == models.count_parameters(model)
+    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 3).eval()
+    table = networks.outline(model, 4000)
+    assert table["parameters"].sum() == networks.count_parameters(model)
     assert table["output_shape"].iloc[0] == "32 x 32" and table["output_shape"].iloc[-1] == "3"
     assert table["part"].str.startswith("block").sum() == len(channels)
 
 
 def test_the_outline_shows_every_block_that_a_config_may_ask_for():
     channels = (4, 4, 4, 4, 8)
-    model = models.build(small_config(model={"channels": channels}, features={"n_mels": 64, "n_fft": 1024}), 3).eval()
-    assert models.outline(model, 8000)["parameters"].sum() == models.count_parameters(model)
+    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 64, "n_fft": 1024}), 3).eval()
+    assert networks.outline(model, 8000)["parameters"].sum() == networks.count_parameters(model)
 
 
 def test_parameters_are_counted_by_hand():
     layer = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    assert models.count_parameters(layer) == 3 * 4 + 4 + 2 * 4
+    assert networks.count_parameters(layer) == 3 * 4 + 4 + 2 * 4

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from signals import recordings_table, write_wav
 
-from helpers import artifacts, audio, certificate, name_groups, pipeline, settings, sources, split, stages
-from helpers import config as configs
+from helpers.audio import recording
+from helpers.base import artifacts, settings
+from helpers.data import sources
+from helpers.run import pipeline, presets, stages
+from helpers.splits import certificate, name_groups, partition
 
 CLASSES = ("dog", "rain", "bell", "saw")
 N_EACH = 40  # recordings of a class
@@ -89,7 +92,7 @@ def test_names_that_tell_who_was_recorded_together_form_groups(name):
     recordings, source = heard(GROUPING[name])
     proposals = name_groups.propose(recordings, settings.Data())
     united = name_groups.unite(recordings, name_groups.used(proposals))
-    group = split.groups(united)
+    group = partition.groups(united)
     assert name_groups.used(proposals), proposals.to_string()
     assert (together(group) >= together(source)).all() and group.nunique() >= 9
     first = proposals.iloc[0]
@@ -103,7 +106,7 @@ def test_names_that_merely_count_form_none(name):
     anew = recordings.groupby("label")[facts].sample(frac=1, random_state=0).to_numpy()  # numbers tell no source
     proposals = name_groups.propose(recordings.assign(**dict(zip(facts, anew.T, strict=True))), settings.Data())
     assert name_groups.used(proposals) == "", proposals.to_string()
-    assert split.groups(name_groups.unite(recordings, "")).nunique() == len(recordings)
+    assert partition.groups(name_groups.unite(recordings, "")).nunique() == len(recordings)
 
 
 def test_a_part_that_leaves_a_class_too_few_groups_is_shown_and_not_used():
@@ -149,9 +152,9 @@ def folder(tmp_path_factory):
 def cleaned(data, name_groups):
     """The run folder after notebook 02, and before it a table of what 01 finds."""
     parameters = {"data": str(data), "run": "devices", "settings": f"split.folds=3 split.name_groups={name_groups}"}
-    settled = configs.load(data=str(data), settings=parameters["settings"])
+    settled = presets.load(data=str(data), settings=parameters["settings"])
     first = stages.begin("01_explore", settled, "devices", data)
-    recordings = audio.survey(data, sources.find(data, settled.data))
+    recordings = recording.survey(data, sources.find(data, settled.data))
     first.write("recordings.csv", recordings)
     first.finish(**artifacts.account(recordings))
     pipeline.run_stage(stages.spec("02_clean"), settled, first.folder, data, parameters)

@@ -11,7 +11,9 @@ import sys
 import nbformat
 import pytest
 
-from helpers import artifacts, stages
+from helpers.base import artifacts
+from helpers.base.settings import Config
+from helpers.run import stages
 
 NOTEBOOKS = {spec.name: artifacts.REPOSITORY / "notebooks" / f"{spec.name}.ipynb" for spec in stages.STAGES}
 
@@ -88,7 +90,6 @@ def test_links_between_notebooks_lead_somewhere():
 
 def test_every_knob_is_a_real_setting():
     keys = re.findall(r'"((?:\w+)\.(?:\w+))": \w+', "\n".join(c.source for n in NOTEBOOKS for c in cells(n, "code")))
-    from helpers.settings import Config
 
     tree = Config().model_dump()
     assert keys and all(key.split(".")[1] in tree[key.split(".")[0]] for key in keys)

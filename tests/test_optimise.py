@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import optimise
-from helpers.recipe import Train
+from helpers.base.recipe import Train
+from helpers.training import optimise
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import noise, tone
 
-from helpers import perturb
-from helpers.recipe import Train
+from helpers.base.recipe import Train
+from helpers.training import perturb
 
 RATE = 8000
 QUIET = {

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tables import feature_rows, noise, prediction_rows, small_config, tagging_rows, tone, tone_clips
 
-from helpers import boards, decisions, evaluate, features, images, plots, score_plots
+from helpers.audio import features, images
+from helpers.metrics import decisions, evaluate
+from helpers.view import boards, plots, score_plots
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

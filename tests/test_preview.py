@@ -5,7 +5,11 @@ import pytest
 import torch
 from tables import small_config, tone_clips
 
-from helpers import batches, fit, images, perturb, preview, split, targets
+from helpers.audio import images
+from helpers.base import targets
+from helpers.splits import partition
+from helpers.training import batches, fit, perturb
+from helpers.view import preview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERYTHING = {
@@ -54,7 +58,7 @@ def test_the_shown_tensor_is_the_one_that_the_step_feeds_to_the_network(inputs):
     if inputs == "images":
         pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32768)
         packed = (255 * pictures).round().byte().numpy()
-    turn = split.rounds(rows["fold"], "last", 1)[0]
+    turn = partition.rounds(rows["fold"], "last", 1)[0]
     model, training = preview.first_model(packed, rows, config, turn)
     wanted = torch.from_numpy(targets.matrix(training["label"], list("abcdef")))
     order = batches.Batches(packed, training.index, wanted, 8, "cpu", torch.Generator())

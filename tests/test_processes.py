@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import load_file
 from tables import small_config, tone_clips
 
-from helpers import artifacts, predict, processes, train
+from helpers.base import artifacts, errors, work
+from helpers.compare import inference
+from helpers.training import processes, train
 
 LABELS = ["high", "low"]
 WATCHED = """
@@ -92,7 +94,7 @@ def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_
     together, history = train.run(run_folder, small_config(train={**settings, "processes": 2, "precision": "auto"}))
     cards = [artifacts.read_json(path) for path in run_folder.glob("models/cnn/fold*/card.json")]
     assert [card["config"]["train"]["precision"] for card in cards] == ["bf16"] * 3
-    assert len(predict.Bundle(run_folder).models) == 3
+    assert len(inference.Bundle(run_folder).models) == 3
     alone, expected = train.cross_validate(
         np.load(run_folder / "waveforms.npy"),
         artifacts.read_table(run_folder / "waveforms.csv"),
@@ -161,19 +163,19 @@ def started(monkeypatch):
 def test_processes_are_started_by_torchrun_and_find_the_same_home(started, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EARSHOT_HOME", "here")  # relative to a folder in which they do not begin
-    processes.start(3, "helpers.train", "--run", "tiny")
+    processes.start(3, "helpers.training.train", "--run", "tiny")
     [(command, options)] = started[0]
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert command[command.index("--nproc-per-node") + 1] == "3"
-    assert command[-5:] == ["-m", "--", "helpers.train", "--run", "tiny"]
+    assert command[-5:] == ["-m", "--", "helpers.training.train", "--run", "tiny"]
     assert options["cwd"] == artifacts.REPOSITORY and options["env"]["EARSHOT_HOME"] == str(tmp_path / "here")
 
 
 def test_a_process_that_fails_is_an_error_with_its_last_words_and_all_were_shown(started, capsys):
     said = "x" * 5000 + "RuntimeError: no memory"
     started[1].returncode, started[1].stderr = 1, io.BytesIO(said.encode())
-    with pytest.raises(processes.TrainingError, match="no memory") as error:
-        processes.start(2, "helpers.train")
+    with pytest.raises(errors.TrainingError, match="no memory") as error:
+        processes.start(2, "helpers.training.train")
     assert len(str(error.value)) < 2500 and capsys.readouterr().err == said
 
 
@@ -186,9 +188,9 @@ def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folde
         train.run(run_folder, small_config(train={"epochs": 1}))
 
     monkeypatch.setattr(processes, "start", runs)
-    with processes.cpu_threads(1):
+    with work.cpu_threads(1):
         table, history = train.run(run_folder, config)
-    assert seen == [(2, "helpers.train", config.model_dump(mode="json"), "tiny")]
+    assert seen == [(2, "helpers.training.train", config.model_dump(mode="json"), "tiny")]
     assert len(table) == 24 and len(history) == 3
 
 

@@ -34,9 +34,12 @@ from signals import (
     write_wav,
 )
 
-from helpers import artifacts, audio, clean, config, decoder, sources, split
-from helpers import settings as settings_module
-from helpers.audio import AudioIssue
+from helpers.audio import clean, decoder, recording, windowing
+from helpers.base import artifacts, errors, settings
+from helpers.base.errors import AudioIssue
+from helpers.data import sources
+from helpers.run import presets
+from helpers.splits import partition, rules
 
 RATE = 16000
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +51,7 @@ HISS = noise(10)
 
 def decode(folder, content, **limits):
     (folder / "x").write_bytes(content)
-    return audio.decode(folder / "x", **limits)
+    return decoder.decode(folder / "x", **limits)
 
 
 def code_of(folder, content, **limits):
@@ -174,7 +177,7 @@ def test_15_only_regular_files_are_opened(tmp_path):
         listener.bind(str(tmp_path / "socket.wav"))
     for path in (tmp_path / "x.wav", tmp_path / "fifo.wav", tmp_path / "socket.wav", Path("/dev/zero")):
         with pytest.raises(AudioIssue, match="NOT_REGULAR"):
-            audio.decode(path)
+            decoder.decode(path)
 
 
 def test_16_a_file_that_may_not_be_read_is_unreadable(tmp_path, monkeypatch):
@@ -184,7 +187,7 @@ def test_16_a_file_that_may_not_be_read_is_unreadable(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "x.wav", CHORD)
     monkeypatch.setattr(decoder, "open", refuse, raising=False)  # root may read everything, so refuse by hand
     with pytest.raises(AudioIssue, match=r"UNREADABLE: .*Permission denied"):
-        audio.decode(path)
+        decoder.decode(path)
 
 
 # --- 9, 11, 17, 18, 20, 21, 25: what the gate lets through -------------------------------------------------
@@ -259,21 +262,23 @@ def test_11_a_wrong_name_is_flagged_and_read(tmp_path, format):
 def test_21_many_channels_become_one_and_are_noted(tmp_path, channels, subtype):
     waveform = np.stack([CHORD * k / channels for k in range(1, channels + 1)], axis=1)
     decoded = decode(tmp_path, encoded(waveform, subtype=subtype))
-    assert audio.measure(decoded)["channels"] == channels
-    np.testing.assert_allclose(audio.to_mono(decoded.waveform)[0], waveform.mean(axis=1), atol=1e-4)
+    assert recording.measure(decoded)["channels"] == channels
+    np.testing.assert_allclose(recording.to_mono(decoded.waveform)[0], waveform.mean(axis=1), atol=1e-4)
 
 
 def test_23_opposite_channels_are_heard_and_flagged(tmp_path):
     decoded = decode(tmp_path, encoded(np.stack([CHORD, -CHORD], axis=1)))
-    assert audio.measure(decoded)["flags"] == "PHASE_CANCEL"
-    assert audio.level_db(audio.load(tmp_path / "x", RATE)) == pytest.approx(audio.level_db(CHORD), abs=0.01)
+    assert recording.measure(decoded)["flags"] == "PHASE_CANCEL"
+    assert recording.level_db(recording.load(tmp_path / "x", RATE)) == pytest.approx(
+        recording.level_db(CHORD), abs=0.01
+    )
 
 
 @pytest.mark.parametrize("rate", [4000, 8000, 11025, 44100, 96000, 192000, 384000])
 def test_25_any_usual_rate_gives_the_exact_length(tmp_path, rate):
     (tmp_path / "x").write_bytes(encoded(noise(1.5, rate), rate))
     n_samples = len(noise(1.5, rate))
-    assert abs(len(audio.load(tmp_path / "x", RATE)) - n_samples * RATE / rate) <= 0.5 + 1e-9
+    assert abs(len(recording.load(tmp_path / "x", RATE)) - n_samples * RATE / rate) <= 0.5 + 1e-9
 
 
 # --- 26 to 36, 39: what is flagged, and what is set aside by the rules -------------------------------------
@@ -281,7 +286,7 @@ def test_25_any_usual_rate_gives_the_exact_length(tmp_path, rate):
 
 def facts_of(waveform, rate=RATE):
     waveform = np.asarray(waveform, np.float32)
-    return audio.measure(decoder.Decoded(waveform.reshape(len(waveform), -1), rate, "WAV/PCM_16", 16))
+    return recording.measure(decoder.Decoded(waveform.reshape(len(waveform), -1), rate, "WAV/PCM_16", 16))
 
 
 def in_16_bits(waveform):
@@ -324,7 +329,7 @@ def test_26_a_band_that_another_rate_has_cut_is_flagged(waveform, rate, hz):
 @pytest.mark.parametrize("format", ["OGG", "MP3"])
 def test_26_a_lossy_codec_does_not_hide_the_cut_nor_make_one(tmp_path, format):
     narrow = (soxr.resample(noise(2, 8000), 8000, 48000)).astype(np.float32)
-    flags = [audio.measure(decode(tmp_path, encoded(w, 48000, format)))["flags"] for w in (narrow, noise(2, 48000))]
+    flags = [recording.measure(decode(tmp_path, encoded(w, 48000, format)))["flags"] for w in (narrow, noise(2, 48000))]
     assert flags == ["LOW_BANDWIDTH", ""]
 
 
@@ -355,17 +360,17 @@ def test_26_of_real_recordings_few_are_flagged():
     paths = sorted(folder.rglob("*.ogg"))[::8]
     if not paths:
         pytest.skip("needs ESC-10")
-    flags = [audio.measure(audio.decode(path))["flags"].split() for path in paths]
+    flags = [recording.measure(decoder.decode(path))["flags"].split() for path in paths]
     assert sum("LOW_BANDWIDTH" in raised for raised in flags) <= 0.05 * len(flags)
     assert sum("TRIM_SKIPPED" in raised for raised in flags) <= 0.05 * len(flags)
 
 
 def test_29_what_is_over_full_scale_is_flagged_and_scaled_down(tmp_path):
-    facts = audio.measure(decode(tmp_path, encoded(40 * CHORD, subtype="FLOAT")))
+    facts = recording.measure(decode(tmp_path, encoded(40 * CHORD, subtype="FLOAT")))
     assert facts["flags"] == "OVER_RANGE"
     assert facts["peak"] == pytest.approx(40 * np.abs(CHORD).max(), rel=1e-4)
     for normalise in (True, False):
-        rules = settings_module.Clean(normalise=normalise)
+        rules = settings.Clean(normalise=normalise)
         assert np.abs(clean.clean(40 * CHORD, RATE, rules)).max() == pytest.approx(rules.peak, rel=1e-6)
 
 
@@ -374,7 +379,7 @@ def verdict(waveform, **more):
     facts = facts_of(waveform)
     others = [{"label": label} for label in ("dog", "cat") for _ in range(5)]
     mine = {name: facts[name] for name in ("loudest_db", "duration_seconds", "flags")} | more
-    return clean.judge(recordings_table(mine, *others), settings_module.Config()).iloc[0]
+    return rules.judge(recordings_table(mine, *others), settings.Config()).iloc[0]
 
 
 LEAST = 1 / 32768
@@ -400,19 +405,19 @@ def test_what_holds_no_sound_is_set_aside_on_either_side(waveform, code, split):
 @pytest.mark.parametrize("signal", rows((30, "silence", np.zeros(RATE)), (33, "a constant", np.full(RATE, 0.5))))
 @pytest.mark.parametrize("denoise", [False, True])
 def test_silence_stays_silence_and_finite(signal, denoise):
-    rules = settings_module.Clean(denoise=denoise, high_pass_hz=50)
+    rules = settings.Clean(denoise=denoise, high_pass_hz=50)
     assert not clean.clean(signal.astype(np.float32), RATE, rules).any()
 
 
 @pytest.mark.parametrize("max_gain_db", [20, 40, 60])
 def test_31_what_is_faint_is_raised_by_no_more_than_the_cap(max_gain_db):
-    rules, faint = settings_module.Clean(max_gain_db=max_gain_db, trim_db=None), 1e-3 * tone()
+    rules, faint = settings.Clean(max_gain_db=max_gain_db, trim_db=None), 1e-3 * tone()
     raised = np.abs(clean.clean(faint, RATE, rules)).max() / np.abs(faint).max()
     assert 20 * np.log10(raised) == pytest.approx(min(max_gain_db, 20 * np.log10(0.99 / 5e-4)), abs=0.01)
 
 
 def test_32_dc_is_flagged_and_removed():
-    facts, cleaned = facts_of(CHORD + 0.5), clean.clean(CHORD + 0.5, RATE, settings_module.Clean())
+    facts, cleaned = facts_of(CHORD + 0.5), clean.clean(CHORD + 0.5, RATE, settings.Clean())
     assert "DC_OFFSET" in facts["flags"]
     assert "DC_OFFSET" not in facts_of(CHORD + 0.04)["flags"]
     assert abs(cleaned.mean()) < 1e-3
@@ -426,28 +431,28 @@ def test_34_clipping_is_flagged():
 @pytest.mark.parametrize("n_samples", [1, 2, 100, 1000])
 @pytest.mark.parametrize("denoise", [False, True])
 def test_35_36_where_the_rule_allows_it_few_samples_become_a_filled_clip(n_samples, denoise):
-    rules = settings_module.Clean(min_seconds=1e-5, denoise=denoise, high_pass_hz=100)
+    rules = settings.Clean(min_seconds=1e-5, denoise=denoise, high_pass_hz=100)
     cleaned = clean.clean(CHORD[:n_samples], RATE, rules)
-    [(start, valid, clip)] = clean.cut(cleaned, settings_module.Audio(clip_seconds=1))
+    [(start, valid, clip)] = windowing.cut(cleaned, settings.Audio(clip_seconds=1))
     assert (start, valid, len(clip)) == (0, round(n_samples / RATE, 4), RATE)
     assert np.isfinite(clip).all()
 
 
 @pytest.mark.parametrize("how", ["pad", "loop"])
 def test_37_a_short_recording_is_filled_and_its_own_length_is_kept(tmp_path, how):
-    settled = config.load("folder", settings=f"audio.clip_seconds=5 audio.short_clips={how}")
+    settled = presets.load("folder", settings=f"audio.clip_seconds=5 audio.short_clips={how}")
     for seed, name in enumerate(("dog/1.wav", "cat/2.wav")):
         write_wav(tmp_path / name, noise(2.5, seed=seed))
-    clips = clean.write_clips(judged(tmp_path, settled), tmp_path, settled, tmp_path / "clips")
+    clips = windowing.write_clips(judged(tmp_path, settled), tmp_path, settled, tmp_path / "clips")
     assert clips["valid_seconds"].tolist() == [2.5, 2.5]
-    decoded = audio.decode(tmp_path / clips["path"].iloc[0])
+    decoded = decoder.decode(tmp_path / clips["path"].iloc[0])
     assert len(decoded.waveform) == 5 * RATE
     assert bool(decoded.waveform[round(2.5 * RATE) + 1 :].any()) == (how == "loop")
 
 
 def test_38_clips_of_any_recordings_fit_into_one_batch():
-    settled = settings_module.Audio(clip_seconds=1)
-    clips = [clip for seconds in (0.2, 1, 3.7) for _, _, clip in clean.cut(noise(seconds), settled)]
+    settled = settings.Audio(clip_seconds=1)
+    clips = [clip for seconds in (0.2, 1, 3.7) for _, _, clip in windowing.cut(noise(seconds), settled)]
     assert np.stack(clips).shape == (6, RATE)
 
 
@@ -459,7 +464,7 @@ def click(rate=RATE, level=1e-5, seconds=4):
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 96000])
 def test_39_a_click_in_near_silence_is_kept_whole_and_flagged(rate):
-    rules = settings_module.Clean()
+    rules = settings.Clean()
     assert facts_of(click(rate), rate)["flags"] == "TRIM_SKIPPED"
     assert len(clean.clean(click(rate), rate, rules)) == len(click(rate))
 
@@ -573,8 +578,8 @@ def test_41_a_length_that_is_not_declared_is_checked_while_decoding(tmp_path, mo
 @pytest.mark.parametrize("function", ["clean", "steps", "denoise"])
 @pytest.mark.parametrize("shape", [(RATE, 2), (2, RATE)])
 def test_42_what_is_not_mono_is_refused_at_once(function, shape):
-    arguments = {"denoise": (RATE,)}.get(function, (RATE, settings_module.Clean()))
-    with pytest.raises(clean.ShapeError, match=rf"mono.*\({shape[0]}, {shape[1]}\)"):
+    arguments = {"denoise": (RATE,)}.get(function, (RATE, settings.Clean()))
+    with pytest.raises(errors.ShapeError, match=rf"mono.*\({shape[0]}, {shape[1]}\)"):
         getattr(clean, function)(np.zeros(shape, np.float32), *arguments)
 
 
@@ -582,11 +587,11 @@ def test_42_what_is_not_mono_is_refused_at_once(function, shape):
 
 
 def survey(root, **data):
-    return audio.survey(root, sources.find(root, settings_module.Data(**data)))
+    return recording.survey(root, sources.find(root, settings.Data(**data)))
 
 
 def judged(root, settled=None):
-    return clean.judge(survey(root), settled or config.load("folder", settings="data.max_bad_fraction=0.9"))
+    return rules.judge(survey(root), settled or presets.load("folder", settings="data.max_bad_fraction=0.9"))
 
 
 def two_classes(root, *names):
@@ -645,8 +650,8 @@ def test_43_44_any_name_survives_from_the_folder_to_the_clip(tmp_path, name):
     artifacts.write_table(tmp_path / "recordings.csv", survey(root).convert_dtypes())
     recordings = artifacts.read_table(tmp_path / "recordings.csv")
     assert f"dog/{name}" in recordings["path"].tolist()
-    settled = config.load("folder")
-    clips = clean.write_clips(clean.judge(recordings, settled), root, settled, tmp_path / "clips")
+    settled = presets.load("folder")
+    clips = windowing.write_clips(rules.judge(recordings, settled), root, settled, tmp_path / "clips")
     artifacts.write_table(tmp_path / "clips.csv", clips.assign(group="", fold=None))
     assert len(artifacts.read_table(tmp_path / "clips.csv")) == 5
 
@@ -662,8 +667,8 @@ def test_45_a_name_that_is_no_text_is_set_aside_and_shown_escaped(tmp_path):
 @pytest.mark.parametrize(("one", "other"), [("dog/e\u0301.wav", "dog/\u00e9.wav"), ("dog/a.wav", "dog/A.wav")])
 def test_46_names_that_only_this_disk_tells_apart_stop_the_run(tmp_path, one, other):
     root = two_classes(tmp_path, one, other)
-    with pytest.raises(sources.SourceError, match=r"ID_COLLISION.* and "):
-        sources.find(root, settings_module.Data())
+    with pytest.raises(errors.SourceError, match=r"ID_COLLISION.* and "):
+        sources.find(root, settings.Data())
 
 
 def test_47_equal_names_in_two_folders_stay_two_recordings(tmp_path):
@@ -688,14 +693,14 @@ def test_48_of_equal_files_of_one_class_the_first_is_kept(tmp_path):
     reason = table.set_index("path").loc["dog/9.wav", "reason"]
     assert reason.startswith("DUP_SAME_LABEL: ")
     assert "dog/0.wav" in reason
-    assert clean.quarantine_table(table)["stage"].tolist() == ["02_clean"]
+    assert rules.quarantine_table(table)["stage"].tolist() == ["02_clean"]
 
 
 def test_48_copies_are_no_bad_recordings():
     copies = [{"label": "dog", "pcm_sha256": "same"}] * 30
     table = recordings_table(*copies, *[{"label": "cat"}] * 3)
     table["pcm_sha256"] = ["same"] * 30 + ["a", "b", "c"]
-    found = clean.judge(table, settings_module.Config(data=settings_module.Data(max_bad_fraction=0)))
+    found = rules.judge(table, settings.Config(data=settings.Data(max_bad_fraction=0)))
     assert found["status"].value_counts().to_dict() == {"quarantined": 29, "used": 4}
 
 
@@ -719,7 +724,7 @@ def judged_pairs(labels, pairs, **more):
     """The verdict on recordings r0, r1, … with these labels and near duplicates, among others of two classes."""
     mine = [{"label": label, **more.get(f"r{n}", {})} for n, label in enumerate(labels)]
     table = recordings_table(*mine, *[{"label": label} for label in ("dog", "cat") * 10])
-    return clean.judge(table, settings_module.Config(), near(*pairs)).iloc[: len(labels)]
+    return rules.judge(table, settings.Config(), near(*pairs)).iloc[: len(labels)]
 
 
 def test_50_near_duplicates_of_one_class_stay_and_are_flagged():
@@ -756,13 +761,13 @@ def test_50_an_unusable_twin_is_none():
 
 def test_50_a_re_encoded_recording_is_one_group_with_its_source(tmp_path):
     recordings = recordings_table({}, {}, {})
-    assert split.groups(recordings, near(("r0", "r2"))).tolist() == ["r0", "r1", "r0"]
+    assert partition.groups(recordings, near(("r0", "r2"))).tolist() == ["r0", "r1", "r0"]
 
 
 def test_51_the_same_recording_in_train_and_test_is_one_group():
     recordings = recordings_table({}, {"split": "test"}, {})
     recordings["pcm_sha256"] = ["same", "same", "other"]
-    assert split.groups(recordings).tolist() == ["r0", "r0", "r2"]
+    assert partition.groups(recordings).tolist() == ["r0", "r0", "r2"]
 
 
 # --- 52 to 54: too little of something ---------------------------------------------------------------------
@@ -770,8 +775,8 @@ def test_51_the_same_recording_in_train_and_test_is_one_group():
 
 def test_52_a_class_of_one_recording_is_named():
     recordings = recordings_table(*[{"label": "dog"}] * 5, {"label": "lonely"})
-    with pytest.raises(split.SplitError, match="lonely"):
-        split.folds(recordings.assign(group=recordings["recording_id"]), 5, seed=0)
+    with pytest.raises(errors.SplitError, match="lonely"):
+        partition.folds(recordings.assign(group=recordings["recording_id"]), 5, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -780,14 +785,14 @@ def test_52_a_class_of_one_recording_is_named():
 def test_53_fewer_than_two_classes_stop_the_run(tmp_path, names):
     for name in names:
         write_wav(tmp_path / name, CHORD)
-    with pytest.raises(sources.SourceError):
-        sources.find(tmp_path, settings_module.Data())
+    with pytest.raises(errors.SourceError):
+        sources.find(tmp_path, settings.Data())
 
 
 def test_53_a_class_with_too_few_for_every_fold_is_said_so():
     recordings = recordings_table(*[{"label": "dog"}] * 10, *[{"label": "cat"}] * 2)
     recordings["recording_id"] = [f"r{n:02}" for n in range(12)]
-    _, how = split.folds(recordings.assign(group=recordings["recording_id"]), 5, seed=0)
+    _, how = partition.folds(recordings.assign(group=recordings["recording_id"]), 5, seed=0)
     assert "cat" in how
 
 
@@ -804,19 +809,19 @@ def test_54_without_a_test_set_the_training_side_is_found_all_the_same(tmp_path,
     ("seconds", "windows"), [(600.0000001, 120), (600, 120), (602.5, 121), (5, 1), (5.0001, 1), (5.1, 2), (0.2, 1)]
 )
 def test_a_test_recording_has_as_many_windows_as_its_duration_rounded_up(seconds, windows):
-    settled = settings_module.Audio(sample_rate=4000, clip_seconds=5, test_windows=True)
-    clips = clean.cut(np.zeros(int(np.ceil(seconds * 4000)), np.float32), settled, every=True)
+    settled = settings.Audio(sample_rate=4000, clip_seconds=5, test_windows=True)
+    clips = windowing.cut(np.zeros(int(np.ceil(seconds * 4000)), np.float32), settled, every=True)
     assert [start for start, _, _ in clips] == [5.0 * k for k in range(windows)]
     assert {clip.shape for _, _, clip in clips} == {(20000,)}
 
 
 def test_windows_of_test_recordings_count_from_the_beginning_of_the_file(tmp_path):
-    settled = config.load("folder", settings="audio.clip_seconds=1 audio.test_windows=true")
+    settled = presets.load("folder", settings="audio.clip_seconds=1 audio.test_windows=true")
     paused = np.concatenate([np.zeros(2 * RATE), noise(1), np.zeros(round(1.2 * RATE))]).astype(np.float32)
     for shift, name in enumerate(("dog/1.wav", "cat/1.wav", "test/1.wav")):
         write_wav(tmp_path / name, np.roll(paused, shift))
-    table = judged(tmp_path, config.load("folder", settings="data.max_bad_fraction=0.9"))
-    clips = clean.write_clips(table, tmp_path, settled, tmp_path / "clips")
+    table = judged(tmp_path, presets.load("folder", settings="data.max_bad_fraction=0.9"))
+    clips = windowing.write_clips(table, tmp_path, settled, tmp_path / "clips")
     by_split = {side: part["start_seconds"].tolist() for side, part in clips.groupby("split")}
     assert by_split["test"] == [0, 1, 2, 3, 4]
     assert len(by_split["train"]) == 2
@@ -825,7 +830,7 @@ def test_windows_of_test_recordings_count_from_the_beginning_of_the_file(tmp_pat
 
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_a_high_pass_takes_out_what_lies_below_and_moves_nothing(rate):
-    rules = settings_module.Clean(high_pass_hz=200, trim_db=None, normalise=False)
+    rules = settings.Clean(high_pass_hz=200, trim_db=None, normalise=False)
     low, high = tone(40, 2, rate, 0.3), tone(1000, 2, rate, 0.3)
     steps = clean.steps(low + high, rate, rules)
     assert [name for name, _ in steps] == ["DC removed", "high-pass filtered", "peak limited"]
@@ -836,7 +841,7 @@ def test_a_high_pass_takes_out_what_lies_below_and_moves_nothing(rate):
 
 
 def test_without_normalising_the_level_is_left_unless_it_is_too_high():
-    rules = settings_module.Clean(normalise=False, trim_db=None)
+    rules = settings.Clean(normalise=False, trim_db=None)
     np.testing.assert_allclose(clean.clean(0.01 * tone(), RATE, rules), 0.01 * tone(), atol=1e-7)
     assert np.abs(clean.clean(3 * tone(), RATE, rules)).max() == pytest.approx(rules.peak, rel=1e-6)
 
@@ -855,7 +860,7 @@ def test_leading_silence_is_the_time_before_the_sound_at_any_gain(gain):
 def test_the_noise_floor_is_the_level_of_the_quietest_tenth(rms):
     facts = facts_of(np.concatenate([tone(440, 4), noise(1, rms=rms)]))
     assert facts["noise_floor_db"] == pytest.approx(20 * np.log10(rms), abs=1)
-    assert facts_of(np.concatenate([tone(440, 4), np.zeros(RATE)]))["noise_floor_db"] == audio.FLOOR_DB
+    assert facts_of(np.concatenate([tone(440, 4), np.zeros(RATE)]))["noise_floor_db"] == recording.FLOOR_DB
 
 
 @pytest.mark.parametrize("cutoff", [2500, 6000, 15000])

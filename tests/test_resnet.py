@@ -6,7 +6,8 @@ import pytest
 import torch
 from tables import noise, small_config
 
-from helpers import models, optimise, resnet
+from helpers.models import networks, resnet
+from helpers.training import optimise
 
 POOLINGS = ("mean", "mean_max", "gem")
 
@@ -115,12 +116,12 @@ def test_steps_on_one_batch_lower_its_loss():
 @pytest.mark.parametrize(("stem_stride", "coordinate", "pooling"), itertools.product([1, 2], [False, True], POOLINGS))
 def test_a_config_builds_it_as_it_says_and_its_outline_adds_up(stem_stride, coordinate, pooling):
     settings = {"name": "resnet", "stem_stride": stem_stride, "coordinate": coordinate, "pooling": pooling}
-    model = models.build(small_config(model=settings), 3).eval()
+    model = networks.build(small_config(model=settings), 3).eval()
     assert model.network.stem.stride == (stem_stride,) * 2 and model.network.coordinate == coordinate
     assert model.network.stem.in_channels == 1 + coordinate and model.network.pool.how == pooling
-    table = models.outline(model, 4000)
+    table = networks.outline(model, 4000)
     own = model.network.norm  # between the last block and the pool, no part of either
-    assert table["parameters"].sum() + models.count_parameters(own) == models.count_parameters(model)
+    assert table["parameters"].sum() + networks.count_parameters(own) == networks.count_parameters(model)
     assert model(torch.from_numpy(noise(8000)).reshape(2, 4000)).shape == (2, 3)
 
 

@@ -10,9 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from helpers import clean, row_ids, tables
-from helpers.row_ids import SubmissionError
-from helpers.settings import Audio, Config
+from helpers.audio import windowing
+from helpers.base import errors
+from helpers.base.errors import SubmissionError
+from helpers.base.settings import Audio, Config
+from helpers.submission import row_ids
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["cat", "dog"]
@@ -190,7 +192,7 @@ RATE = 8000  # Hz
 @given(st.integers(2, 160_000))
 def test_a_recording_has_as_many_rows_as_clips(n_samples):
     assume(not 0 < n_samples % (5 * RATE) < RATE / 1000)  # a rest below a millisecond: see the next test
-    clips = clean.cut(np.zeros(n_samples, np.float32), Audio(sample_rate=RATE, clip_seconds=5.0), every=True)
+    clips = windowing.cut(np.zeros(n_samples, np.float32), Audio(sample_rate=RATE, clip_seconds=5.0), every=True)
     found = candidates(files("a.ogg", seconds=n_samples / RATE), windows=5.0, id="{stem}_{end}")
     assert len(found) == len(clips)
 
@@ -253,13 +255,13 @@ def test_a_row_of_the_table_without_a_file_has_no_recording(tmp_path):
 
 
 def test_a_column_that_the_table_lacks_is_named_with_those_it_has(tmp_path):
-    with pytest.raises(tables.SourceError, match=r"test\.csv has no column 'audio_id'\. Its columns: row_id, file"):
+    with pytest.raises(errors.SourceError, match=r"test\.csv has no column 'audio_id'\. Its columns: row_id, file"):
         listed(tmp_path, "row_id,file\n1,a\n", "a.wav")
 
 
 @pytest.mark.parametrize("seconds", ["5s", "00:05", "five"])
 def test_a_window_that_ends_at_no_number_is_refused_in_words(tmp_path, seconds):
-    with pytest.raises((SubmissionError, tables.SourceError), match=rf"test\.csv.*{seconds}"):
+    with pytest.raises((SubmissionError, errors.SourceError), match=rf"test\.csv.*{seconds}"):
         listed(tmp_path, f"row_id,audio_id,seconds\n1,a,{seconds}\n", "a.wav")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
-from helpers import scoring
+from helpers.metrics import scoring
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 10_000)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import plant
 
-from helpers import artifacts, downloads, grammars, sources, targets
-from helpers import settings as settings_module
-from helpers.tables import SourceError
+from helpers.base import artifacts, targets
+from helpers.base.errors import SourceError
+from helpers.base.settings import Data
+from helpers.data import filenames, folders, sources
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 TWO_CLASSES = ("dog/a.wav", "cat/b.wav")
@@ -23,7 +24,7 @@ TWO_CLASSES = ("dog/a.wav", "cat/b.wav")
 
 def find(root, **data):
     """What is found below root, by path."""
-    return sources.find(root, settings_module.Data(**data)).set_index("path")
+    return sources.find(root, Data(**data)).set_index("path")
 
 
 def row(root, path, **data):
@@ -76,7 +77,7 @@ def test_files_in_hidden_folders_are_ignored(tmp_path, path):
 @pytest.mark.parametrize("path", [b"dog/\xff.wav", b"\xfe\xff/1.wav"])
 def test_a_name_that_is_not_utf8_is_set_aside_and_can_be_written(tmp_path, path):
     plant(tmp_path, *TWO_CLASSES, os.fsdecode(path))
-    table = sources.find(tmp_path, settings_module.Data())
+    table = sources.find(tmp_path, Data())
     [found] = table[table["status"].eq("quarantined")].itertuples()
     assert found.reason.startswith("NAME_UNSAFE")
     artifacts.write_table(tmp_path / "t.csv", table)
@@ -93,7 +94,7 @@ def test_every_file_has_one_row_and_only_known_classes_are_labels(tmp_path_facto
     root = tmp_path_factory.mktemp("tree")
     files = {*TWO_CLASSES, *paths}
     plant(root, *files)
-    table = sources.find(root, settings_module.Data())
+    table = sources.find(root, Data())
     assert sorted(table["path"]) == sorted(files)
     assert table["recording_id"].is_unique
     assert artifacts.account(table)["found"] == len(files)
@@ -530,7 +531,7 @@ def test_train_folders_leave_the_known_test_folder_as_it_is(tmp_path):
 def test_edits_change_labels_and_leave_recordings_out(tmp_path):
     root = plant(tmp_path, *TWO_CLASSES, "dog/c.wav", "test/dog/d.wav")
     edits = {sources.recording_id("dog/a.wav"): "cat", sources.recording_id("cat/b.wav"): "drop"}
-    found = sources.find(root, settings_module.Data(), edits).set_index("path")
+    found = sources.find(root, Data(), edits).set_index("path")
     assert found["label"].to_dict() == {
         "cat/b.wav": "cat",
         "dog/a.wav": "cat",
@@ -545,7 +546,7 @@ def test_edits_change_labels_and_leave_recordings_out(tmp_path):
 def test_edits_may_give_several_labels_or_none_where_several_are_allowed(tmp_path, edit, label):
     files = ("a.wav", "b.wav", "c.wav", "d.wav")
     tabled(tmp_path, TAGS, *files, multilabel=True)
-    data = settings_module.Data(labels_csv="train.csv", multilabel=True)
+    data = Data(labels_csv="train.csv", multilabel=True)
     found = sources.find(tmp_path, data, {sources.recording_id("d.wav"): edit}).set_index("path")
     assert found.loc["d.wav", ["label", "status"]].tolist() == [label, "ok"]
     assert set(targets.classes(found[found["status"].eq("ok")], multilabel=True)) == {"cat", "cow", "dog"}
@@ -554,7 +555,7 @@ def test_edits_may_give_several_labels_or_none_where_several_are_allowed(tmp_pat
 def test_an_edit_does_not_bring_in_a_class_that_differs_in_case_alone(tmp_path):
     root = plant(tmp_path, *TWO_CLASSES, "dog/c.wav")
     with pytest.raises(SourceError, match="differ in case or in spaces alone"):
-        sources.find(root, settings_module.Data(), {sources.recording_id("dog/a.wav"): "Cat"})
+        sources.find(root, Data(), {sources.recording_id("dog/a.wav"): "Cat"})
 
 
 # --- links -------------------------------------------------------------------------------------------------
@@ -636,7 +637,7 @@ def test_a_class_cannot_take_the_name_of_a_column(tmp_path):
     ],
 )
 def test_a_grammar_is_used_if_every_name_fits_it(tmp_path, title, names):
-    assert grammars.grammar_of([f"dog/{name}" for name in names])[0] == title
+    assert filenames.grammar_of([f"dog/{name}" for name in names])[0] == title
     found = find(plant(tmp_path, *(f"{label}/{name}" for label in ("dog", "cat") for name in names)))
     for name, (group, fold) in names.items():
         source, official = found.loc[f"dog/{name}", ["source", "official_fold"]]
@@ -740,10 +741,10 @@ def zipped(path, members):
 
 def test_the_esc50_archive_is_downloaded_once_and_read_through_its_table(tmp_path):
     archive = zipped(tmp_path / "a.zip", ARCHIVE)
-    root = downloads.download_esc50(tmp_path / "data", archive.as_uri())
+    root = folders.download_esc50(tmp_path / "data", archive.as_uri())
     assert os.listdir(tmp_path / "data") == ["ESC-50"]
     archive.unlink()
-    assert downloads.download_esc50(tmp_path / "data", archive.as_uri()) == root
+    assert folders.download_esc50(tmp_path / "data", archive.as_uri()) == root
 
     all50, ten = find(root, source="esc50"), find(root, source="esc10")
     assert all50["label"].to_dict() == {
@@ -770,7 +771,7 @@ def refused_download(tmp_path, content):
     if content is not None:
         (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(SourceError):
-        downloads.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
+        folders.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
     return [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.zip"]
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers import split, targets
-from helpers.split import SplitError
+from helpers.base import targets
+from helpers.base.errors import SplitError
+from helpers.splits import partition
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -53,33 +54,33 @@ def test_groups_are_the_connected_components_of_all_that_is_shared(rows, data):
     component = connected_components(graph, directed=False)[1] if rows else []
     smallest = table.groupby(component)["recording_id"].transform("min") if rows else table["recording_id"]
     pairs = pairs_of([(table["recording_id"][i], table["recording_id"][j]) for i, j in same])
-    assert split.groups(table, pairs).tolist() == smallest.tolist()
+    assert partition.groups(table, pairs).tolist() == smallest.tolist()
     shuffled = table.sample(frac=1, random_state=1)
-    assert split.groups(shuffled, pairs[::-1]).sort_index().tolist() == smallest.tolist()
+    assert partition.groups(shuffled, pairs[::-1]).sort_index().tolist() == smallest.tolist()
 
 
 def test_a_chain_of_shared_things_is_one_group():
     things = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "2"), ("", "3"), ("", "3"), ("", ""), ("", "")]
     table = recordings_of([(*pair, "") for pair in things])
-    assert sorted(split.groups(table).value_counts()) == [1, 1, 2, 4]
+    assert sorted(partition.groups(table).value_counts()) == [1, 1, 2, 4]
     last = table["recording_id"].iloc[[4, 6]]
-    assert sorted(split.groups(table, pairs_of([last.tolist()])).value_counts()) == [1, 3, 4]
+    assert sorted(partition.groups(table, pairs_of([last.tolist()])).value_counts()) == [1, 3, 4]
 
 
 def test_values_of_different_columns_and_kinds_bind_nothing():
     table = recordings_of([("a", "", ""), ("", "a", ""), ("", "", "author=a"), ("", "", "site=a")])
-    assert split.groups(table).nunique() == 4
+    assert partition.groups(table).nunique() == 4
 
 
 def test_recordings_without_a_column_of_ties_are_grouped_too():
     table = recordings_of([("a", "", ""), ("a", "", ""), ("", "", "")])
-    assert split.groups(table.drop(columns="together")).equals(split.groups(table))
+    assert partition.groups(table.drop(columns="together")).equals(partition.groups(table))
 
 
 def test_ties_say_in_words_what_binds_whom():
     table = recordings_of([("x", "0123456789abcdef0123", "author=Ann|site=3"), ("", "", ""), ("", "", "")])
     first, second, third = table["recording_id"]
-    found = split.ties(table, pairs_of([(third, first), ("gone", second)]))
+    found = partition.ties(table, pairs_of([(third, first), ("gone", second)]))
     assert set(found.itertuples(index=False, name=None)) == {
         (first, "source x"),
         (first, "samples 0123456789abcdef"),
@@ -108,7 +109,7 @@ def training_table(sizes, official=None):
 
 
 def dealt(table, n_folds, seed=0):
-    return split.folds(table, n_folds, seed)[0]
+    return partition.folds(table, n_folds, seed)[0]
 
 
 @LAW
@@ -148,7 +149,7 @@ def official_table(folds=4, per_fold=10):
 def test_official_folds_are_kept():
     table = training_table({"dog": [1, 2, 1], "cat": [1, 1, 3]})
     table["official_fold"] = table["group"].str[-1].astype(int).add(3).astype("Int64")
-    fold, how = split.folds(table, 5, seed=0)
+    fold, how = partition.folds(table, 5, seed=0)
     assert fold.tolist() == table["official_fold"].tolist()
     assert how == "official folds"
 
@@ -157,13 +158,13 @@ def test_official_folds_that_cut_through_a_group_are_refused_by_its_name():
     table = training_table({"dog": [1, 2], "cat": [1, 1]})
     table["official_fold"] = pd.array([1, 1, 2, 1, 2], dtype="Int64")
     with pytest.raises(SplitError, match=r"1 group crosses the official folds: dog-1"):
-        split.folds(table, 2, seed=0)
+        partition.folds(table, 2, seed=0)
 
 
 def test_a_duplicate_in_another_fold_moves_to_where_most_of_its_group_lies():
     table = official_table()
     table.loc[[0, 4, 9], "group"] = "trio"  # in the folds 1, 1 and 2
-    fold, how = split.folds(table, 5, seed=0)
+    fold, how = partition.folds(table, 5, seed=0)
     expected = table["official_fold"].tolist()
     expected[9] = 1
     assert fold.tolist() == expected and fold.dtype == "Int64"
@@ -177,9 +178,9 @@ def test_no_more_than_a_twentieth_may_leave_their_official_folds(moving, refused
         table.loc[[first, first + 1], "group"] = f"pair{first}"
     if refused:
         with pytest.raises(SplitError, match="3 groups cross the official folds: pair0, pair4, pair8"):
-            split.folds(table, 5, seed=0)
+            partition.folds(table, 5, seed=0)
     else:
-        fold, how = split.folds(table, 5, seed=0)
+        fold, how = partition.folds(table, 5, seed=0)
         assert fold.ne(table["official_fold"]).sum() == moving and "2 recordings moved" in how
 
 
@@ -188,7 +189,7 @@ def test_official_folds_are_used_where_nine_of_ten_recordings_have_one(lacking, 
     table = official_table()
     table.loc[10 : 9 + lacking, "official_fold"] = pd.NA
     known = table["official_fold"].notna()
-    fold, how = split.folds(table, 5, seed=0)
+    fold, how = partition.folds(table, 5, seed=0)
     assert how.startswith("official folds" if kept else "5 folds") and fold.notna().all()
     assert fold[known].equals(table.loc[known, "official_fold"]) == kept
     assert (f"; {lacking} recording" in how and "without one dealt out" in how) == kept
@@ -199,7 +200,7 @@ def test_recordings_without_a_fold_are_dealt_where_their_label_is_rarest_and_by_
     table.loc[[0, 20], "official_fold"] = pd.NA  # a dog and a cat of fold 1
     table.loc[[4, 8], ["group", "official_fold"]] = ["pair", 2]
     table.loc[[3], ["group", "official_fold"]] = ["pair", pd.NA]
-    fold, _ = split.folds(table, 5, seed=0)
+    fold, _ = partition.folds(table, 5, seed=0)
     assert fold[[0, 20]].tolist() == [1, 1] and fold[[3, 4, 8]].tolist() == [2, 2, 2]
 
 
@@ -210,18 +211,18 @@ def test_official_folds_made_whole_have_no_crossing_and_few_changes(seed):
     for pair in rng.permutation(60)[:6].reshape(3, 2):
         table.loc[pair, "group"] = table["group"][pair[0]]
     table.loc[rng.permutation(60)[:4], "official_fold"] = pd.NA
-    fold, how = split.folds(table, 5, seed)
+    fold, how = partition.folds(table, 5, seed)
     known = table["official_fold"].notna()
     moved = (fold[known] != table.loc[known, "official_fold"]).sum()
     assert fold.groupby(table["group"]).nunique().eq(1).all() and fold.isin(range(1, 6)).all()
     assert moved <= 3 and (f"; {moved} recording" in how and "moved" in how) == (moved > 0)
-    assert fold.equals(split.folds(table, 5, seed + 1)[0])
+    assert fold.equals(partition.folds(table, 5, seed + 1)[0])
 
 
 @pytest.mark.parametrize("official", [None, 1])
 def test_a_class_from_a_single_source_is_refused_by_its_name(official):
     with pytest.raises(SplitError, match=r"only one was found for: bird, cow\."):
-        split.folds(training_table({"cow": [5], "dog": [1, 1], "bird": [1]}, official), 2, seed=0)
+        partition.folds(training_table({"cow": [5], "dog": [1, 1], "bird": [1]}, official), 2, seed=0)
 
 
 @pytest.mark.parametrize("official", [None, [1, 2] * 4 + [1] * 3])
@@ -229,13 +230,13 @@ def test_a_class_of_one_source_lies_in_one_fold_and_is_said_to(official):
     table = training_table({"dog": [1] * 4, "cat": [1] * 4, "cow": [3]})
     if official:
         table["official_fold"] = pd.array(official, dtype="Int64")
-    fold, how = split.folds(table, 2, seed=0)
+    fold, how = partition.folds(table, 2, seed=0)
     assert fold[table["label"].eq("cow")].nunique() == 1 and set(fold) == {1, 2}
     assert "never tested by a network that has heard the class" in how and how.endswith(": cow")
 
 
 def test_a_class_with_fewer_sources_than_folds_is_named():
-    _, how = split.folds(training_table({"dog": [1] * 6, "cat": [2] * 3, "cow": [1] * 5}), 5, seed=0)
+    _, how = partition.folds(training_table({"dog": [1] * 6, "cat": [2] * 3, "cow": [1] * 5}), 5, seed=0)
     assert how.endswith("some folds lack cat")
 
 
@@ -269,7 +270,7 @@ def tagged_table(seed, n_groups=60, chances=(0.5, 0.4, 0.3, 0.2)):
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_with_several_labels_no_group_crosses_and_every_class_is_in_every_fold(seed, n_folds):
     table = tagged_table(seed)
-    fold, how = split.folds(table, n_folds, seed, multilabel=True)
+    fold, how = partition.folds(table, n_folds, seed, multilabel=True)
     assert fold.groupby(table["group"]).nunique().eq(1).all()
     assert set(fold) == set(range(1, n_folds + 1)) and fold.index.equals(table.index)
     per_class = targets.by_class(table.assign(fold=fold), multilabel=True)
@@ -280,7 +281,7 @@ def test_with_several_labels_no_group_crosses_and_every_class_is_in_every_fold(s
 
 def test_with_several_labels_the_rarest_is_dealt_out_evenly():
     table = training_table({"common": [1] * 20, "common|rare": [1] * 5, "": [1] * 5})
-    fold, _ = split.folds(table, 5, seed=0, multilabel=True)
+    fold, _ = partition.folds(table, 5, seed=0, multilabel=True)
     counts = pd.crosstab(table["label"], fold.to_numpy())
     assert (counts.loc["common|rare"] == 1).all() and (counts.loc[""] == 1).all() and (counts.loc["common"] == 4).all()
 
@@ -288,9 +289,9 @@ def test_with_several_labels_the_rarest_is_dealt_out_evenly():
 def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name():
     table = training_table({"dog": [1, 1], "cat|dog": [2], "": [1]})
     with pytest.raises(SplitError, match=r"only one was found for: cat\."):
-        split.folds(table, 2, seed=0, multilabel=True)
+        partition.folds(table, 2, seed=0, multilabel=True)
     table = training_table({"dog": [1, 1], "cat|dog": [2], "cat": [1], "": [1]})
-    assert set(split.folds(table, 2, seed=0, multilabel=True)[0]) == {1, 2}
+    assert set(partition.folds(table, 2, seed=0, multilabel=True)[0]) == {1, 2}
 
 
 # --- rounds ------------------------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name
 @LAW
 @given(st.sets(st.integers(1, 20), min_size=3), st.sampled_from(["validation", "last"]))
 def test_every_fold_is_the_test_once_and_the_rest_is_shared_out(numbers, select):
-    plan = split.rounds([*numbers, *numbers], select)
+    plan = partition.rounds([*numbers, *numbers], select)
     assert sorted(turn["test"] for turn in plan) == sorted(numbers)
     if select == "validation":
         assert sorted(turn["validation"] for turn in plan) == sorted(numbers)
@@ -312,19 +313,19 @@ def test_every_fold_is_the_test_once_and_the_rest_is_shared_out(numbers, select)
 @LAW
 @given(st.sets(st.integers(1, 20), min_size=3), st.sampled_from(["validation", "last"]), st.integers(1, 25))
 def test_fewer_test_folds_are_the_first_of_all_rounds(numbers, select, test_folds):
-    assert split.rounds(numbers, select, test_folds) == split.rounds(numbers, select)[:test_folds]
+    assert partition.rounds(numbers, select, test_folds) == partition.rounds(numbers, select)[:test_folds]
 
 
 def test_a_single_split_tests_one_fold_and_learns_from_all_others():
-    assert split.rounds([1, 2, 3, 4, 5], "last", 1) == [{"test": 1, "validation": None, "train": (2, 3, 4, 5)}]
+    assert partition.rounds([1, 2, 3, 4, 5], "last", 1) == [{"test": 1, "validation": None, "train": (2, 3, 4, 5)}]
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [1, 2]])
 def test_a_validation_fold_takes_three(numbers):
     with pytest.raises(SplitError, match=f"there are {len(numbers)}"):
-        split.rounds(numbers, "validation")
+        partition.rounds(numbers, "validation")
 
 
 def test_a_round_has_something_to_train_on():
     with pytest.raises(SplitError):
-        split.rounds([1], "last")
+        partition.rounds([1], "last")

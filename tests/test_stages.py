@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from signals import plant
 
-from helpers import artifacts, config, stages
-from helpers.artifacts import StageError
+from helpers.base import artifacts, code, recipe, settings
+from helpers.base.errors import StageError
+from helpers.run import journal, presets, stages
 
 RECORDINGS = pd.DataFrame(columns=list(artifacts.SCHEMAS["recordings.csv"]))
 
@@ -22,7 +23,7 @@ def home(tmp_path, monkeypatch):
 
 
 def settled(settings=""):
-    return config.load("folder", settings=settings)
+    return presets.load("folder", settings=settings)
 
 
 def explore(home, **counts):
@@ -69,8 +70,8 @@ def test_edits_by_hand_are_read_by_the_first_stage_alone():
 def test_every_stage_has_its_notebook_and_real_sections():
     for stage in stages.STAGES:
         assert (artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb").is_file()
-        assert all(isinstance(getattr(config.Config(), section), config.Section) for section in stage.sections)
-        assert all(config.Config().digest((key,)) for key in stage.keys)
+        assert all(isinstance(getattr(settings.Config(), section), recipe.Section) for section in stage.sections)
+        assert all(settings.Config().digest((key,)) for key in stage.keys)
 
 
 def test_the_page_that_says_who_learns_from_copies_is_made_again_when_that_changes():
@@ -98,13 +99,13 @@ def test_an_ensemble_is_submitted_with_all_its_members():
 @pytest.mark.parametrize("run", ["a/b", "../a", "/tmp/a", "..", ".", "a/"])
 def test_a_run_name_cannot_leave_outputs(home, run):
     with pytest.raises(StageError, match="without slashes"):
-        stages.run_folder(settled(), run)
+        journal.run_folder(settled(), run)
 
 
 def test_a_run_is_named_after_its_preset(home):
-    assert stages.run_folder(settled()) == home / "outputs" / "folder"
-    assert stages.run_folder(config.load("demo", fast=True)) == home / "outputs" / "demo-fast"
-    assert stages.run_folder(settled(), "mine") == home / "outputs" / "mine"
+    assert journal.run_folder(settled()) == home / "outputs" / "folder"
+    assert journal.run_folder(presets.load("demo", fast=True)) == home / "outputs" / "demo-fast"
+    assert journal.run_folder(settled(), "mine") == home / "outputs" / "mine"
 
 
 # --- begin and finish --------------------------------------------------------------------------------------
@@ -138,45 +139,45 @@ def test_the_record_keeps_what_earlier_stages_said(home):
     shown = explore(home, found=2, used=2)
     assert shown[["stage", "found", "used"]].to_numpy().tolist() == [["01_explore", 2, 2]]
     stages.begin("02_clean", settled(), data=home / "data")
-    run = stages.read_run(home / "outputs" / "folder")
+    run = journal.read_run(home / "outputs" / "folder")
     assert run["counts"] == {"found": 2, "used": 2}
     assert {name: record["status"] for name, record in run["stages"].items()} == {
         "01_explore": "done",
         "02_clean": "running",
     }
-    assert config.Config(**run["config"]) == settled()
+    assert settings.Config(**run["config"]) == settled()
     assert run["digests"]["data"] == artifacts.digest(home / "data")
     assert run["stages"]["01_explore"]["seconds"] >= 0
     assert run["stages"]["01_explore"]["peak_mb"] > 0
 
 
 def test_a_folder_without_a_record_has_none(tmp_path):
-    assert stages.read_run(tmp_path) == {}
+    assert journal.read_run(tmp_path) == {}
 
 
 def test_a_record_that_is_damaged_or_lost_is_put_right_from_its_copy(home):
     explore(home, found=2, used=2)
     folder = home / "outputs" / "folder"
-    record, copy = folder / "run.json", folder / stages.COPY
+    record, copy = folder / "run.json", folder / journal.COPY
     sound = record.read_bytes()
-    assert copy.read_bytes() == sound and stages.mend_run(folder) == ""
+    assert copy.read_bytes() == sound and journal.mend_run(folder) == ""
     for content in (b"", bytes(len(sound)), sound[:-30], b"{}", b"[]", b'{"stages": [1]}', None):
         record.unlink() if content is None else record.write_bytes(content)
-        assert "run.json is" in stages.mend_run(folder)
+        assert "run.json is" in journal.mend_run(folder)
         assert record.read_bytes() == sound
     copy.write_bytes(b"")
-    assert stages.mend_run(folder) == "" and why(home) is None  # the copy alone is no loss
+    assert journal.mend_run(folder) == "" and why(home) is None  # the copy alone is no loss
 
 
 def test_where_record_and_copy_are_damaged_the_run_begins_anew_with_its_checkpoints(home):
     explore(home)
     folder = home / "outputs" / "folder"
     artifacts.write_text(folder / "checkpoints" / "fold1.safetensors", "a training under way")
-    for name in ("run.json", stages.COPY):
+    for name in ("run.json", journal.COPY):
         (folder / name).write_bytes(bytes(100))
     with pytest.raises(StageError, match=r"run\.json is damaged.*make run-all RUN=folder"):
         stages.begin("01_explore", settled(), data=home / "data")
-    assert "so is its copy" in stages.mend_run(folder) and why(home) == "not run yet"
+    assert "so is its copy" in journal.mend_run(folder) and why(home) == "not run yet"
     assert (folder / "checkpoints" / "fold1.safetensors").is_file()
     explore(home)
     assert why(home) is None
@@ -274,13 +275,13 @@ def test_settings_of_its_own_sections_make_a_stage_stale_and_no_others(home):
 @pytest.mark.parametrize(
     ("function", "answer", "reason"),
     [
-        ("code_digest", lambda name: "other", "its code changed"),
-        ("library_versions", lambda: {"numpy": "0"}, "library versions changed"),
+        ("helpers.base.code.code_digest", lambda name: "other", "its code changed"),
+        ("helpers.run.journal.library_versions", lambda: {"numpy": "0"}, "library versions changed"),
     ],
 )
 def test_other_code_or_libraries_make_a_stage_stale(home, monkeypatch, function, answer, reason):
     explore(home)
-    monkeypatch.setattr(stages, function, answer)
+    monkeypatch.setattr(function, answer)
     assert why(home) == reason
 
 
@@ -292,39 +293,41 @@ def repository(tmp_path, monkeypatch):
     """A repository whose notebook reaches a and, through a, b; but not c."""
     cells = [
         {"cell_type": "markdown", "source": ["words"]},
-        {"cell_type": "code", "source": ["from helpers import a\n", "a.run()"], "outputs": []},
+        {"cell_type": "code", "source": ["from helpers.room import a\n", "a.run()"], "outputs": []},
     ]
-    plant(tmp_path, "helpers/a.py", content=b"from helpers import b")
-    plant(tmp_path, "helpers/b.py", "helpers/c.py", content=b"x = 1")
+    plant(tmp_path, "helpers/room/a.py", content=b"from helpers.room import b")
+    plant(tmp_path, "helpers/room/b.py", "helpers/room/c.py", content=b"x = 1")
     plant(tmp_path, "notebooks/n.ipynb", content=json.dumps({"cells": cells}).encode())
-    monkeypatch.setattr(stages, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(code, "REPOSITORY", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("path", "old", "new", "seen"),
     [
-        ("helpers/a.py", "import b", "import b  # why", True),
-        ("helpers/b.py", "x = 1", "x = 2", True),
-        ("helpers/c.py", "x = 1", "x = 2", False),
+        ("helpers/room/a.py", "import b", "import b  # why", True),
+        ("helpers/room/b.py", "x = 1", "x = 2", True),
+        ("helpers/room/c.py", "x = 1", "x = 2", False),
         ("notebooks/n.ipynb", "a.run()", "a.run(1)", True),
         ("notebooks/n.ipynb", "words", "other words", False),
         ("notebooks/n.ipynb", '"outputs": []', '"outputs": [1]', False),
     ],
 )
 def test_a_code_digest_sees_the_code_that_is_reached_and_nothing_else(repository, path, old, new, seen):
-    before = stages.code_digest("n")
+    before = code.code_digest("n")
     text = (repository / path).read_text()
     (repository / path).write_text(text.replace(old, new))
     assert old in text
-    assert (stages.code_digest("n") != before) == seen
+    assert (code.code_digest("n") != before) == seen
 
 
 def test_modules_are_found_through_others(repository):
-    assert stages.helper_modules("from helpers import a") == ["a", "b"]
-    assert stages.helper_modules("import numpy") == []
+    assert code.helper_modules("from helpers.room import a") == ["room.a", "room.b"]
+    assert code.helper_modules("import numpy") == []
 
 
 def test_the_code_of_a_stage_includes_what_its_modules_import_by_either_form():
-    assert {"audio", "decoder", "artifacts"} <= set(stages.helper_modules("from helpers import audio"))
-    assert "settings" in stages.helper_modules("from helpers.config import load")
+    reached = code.helper_modules("from helpers.audio import recording")
+    assert {"audio", "audio.recording", "audio.decoder", "base.artifacts"} <= set(reached)
+    assert "base.settings" in code.helper_modules("from helpers.run.presets import load")
+    assert "run.stages" in code.helper_modules("from helpers.run import begin")

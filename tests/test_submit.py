@@ -16,10 +16,12 @@ from competitions import ALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import config as configs
-from helpers import contract, sources, submit, tables
-from helpers.contract import SubmissionError
-from helpers.settings import Config
+from helpers.base import tables
+from helpers.base.errors import SubmissionError
+from helpers.base.settings import Config
+from helpers.data import sources
+from helpers.run import cli, presets
+from helpers.submission import contract, submit
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["cat", "dog"]
@@ -701,14 +703,14 @@ def check(root, content, folder, *more):
     """The exit status for a file of this content."""
     path = folder / "mine.csv"
     path.write_bytes(content)
-    return submit.main([str(path), "--data", str(root), *more])
+    return cli.main(["check", str(path), "--data", str(root), *more])
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("urbansound8k", "esc50")])
 def test_the_sample_itself_passes_in_every_competition_and_is_said_to_be_it(folder, capsys, name):
     root = folder(name)
     path = next(path for path in root.iterdir() if "ubmission" in path.name)
-    assert submit.main([str(path), "--data", str(root)]) == 0
+    assert cli.main(["check", str(path), "--data", str(root)]) == 0
     assert "note: This is the sample submission itself.\n" in capsys.readouterr().out
 
 
@@ -756,9 +758,9 @@ def test_an_excel_file_by_another_name_cannot_be_used(quest, tmp_path, capsys):
 
 
 def test_a_file_that_is_not_there_is_named(quest, tmp_path, capsys):
-    assert submit.main([str(tmp_path / "none.csv"), "--data", str(quest)]) == 2
+    assert cli.main(["check", str(tmp_path / "none.csv"), "--data", str(quest)]) == 2
     assert "There is no none.csv" in capsys.readouterr().err
-    assert submit.main([str(tmp_path), "--data", str(quest)]) == 2
+    assert cli.main(["check", str(tmp_path), "--data", str(quest)]) == 2
 
 
 def test_a_folder_that_cannot_be_used_is_named(quest, tmp_path, capsys):
@@ -770,7 +772,7 @@ def test_a_folder_that_cannot_be_used_is_named(quest, tmp_path, capsys):
         (empty, "No labelled audio"),
         (file, "does not exist"),
     ):
-        assert submit.main([str(file), "--data", str(root)]) == 2
+        assert cli.main(["check", str(file), "--data", str(root)]) == 2
         assert said in capsys.readouterr().err
 
 
@@ -781,7 +783,7 @@ def test_a_folder_without_test_files_and_sample_asks_for_nothing(tmp_path, capsy
     (root / "sample_submission.csv").unlink()
     for path in (root / "test" / "test").iterdir():
         path.unlink()
-    assert submit.main([str(file), "--data", str(root)]) == 2
+    assert cli.main(["check", str(file), "--data", str(root)]) == 2
     assert "neither a test folder nor a sample submission" in capsys.readouterr().err
 
 
@@ -804,13 +806,13 @@ def test_single_settings_and_presets_may_be_given(quest, tmp_path, capsys):
 
 @pytest.mark.parametrize("key, value", [("separator", "|"), ("separator", ","), ("id", "{stem}_{end}")])
 def test_marks_and_templates_may_be_given_in_the_command_line(key, value):
-    assert getattr(configs.load("folder", settings=f"submit.{key}={value}").submit, key) == value
+    assert getattr(presets.load("folder", settings=f"submit.{key}={value}").submit, key) == value
 
 
 def test_help_explains_the_command():
-    command = [sys.executable, "-m", "helpers.submit", "--help"]
+    command = [sys.executable, "-m", "helpers.submission.submit", "--help"]
     done = subprocess.run(command, cwd=Path(submit.__file__).parents[1], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: python -m helpers.submit") and "--data" in done.stdout and done.stderr == ""
+    assert done.stdout.startswith("usage: python -m helpers check") and "--data" in done.stdout and done.stderr == ""
 
 
 # --- files made elsewhere ----------------------------------------------------------------------------------
@@ -916,7 +918,7 @@ def test_a_file_of_twenty_thousand_rows_is_checked_within_seconds(tmp_path):
 
 
 def test_a_test_file_that_is_set_aside_keeps_its_row(quest):
-    config = configs.load(data=quest)
+    config = presets.load(data=quest)
     recordings = sources.find(quest, config.data)
     recordings.loc[recordings["path"].eq("test/test/audio_003.wav"), ["status", "reason"]] = "quarantined", "CORRUPT"
     wrong, _, asked = submit.check_file(quest / "sample_submission.csv", config, quest, recordings)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import prediction_rows, tagging_rows
 
-from helpers import relabel, suspects, targets
-from helpers.artifacts import StageError
+from helpers.base import targets
+from helpers.base.errors import StageError
+from helpers.data import relabel
+from helpers.metrics import suspects
 
 law = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 10_000)

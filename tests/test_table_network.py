@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import table_network
+from helpers.compare import table_network
 
 BALANCES = ("none", "weights", "sampling", "focal")
 both = pytest.mark.parametrize("multilabel", [False, True])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import downloads, tables
-from helpers.tables import SourceError
+from helpers.base import errors, tables
+from helpers.base.errors import SourceError
 
 LAW = settings(deadline=None, derandomize=True, max_examples=80)
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
@@ -179,7 +179,7 @@ def test_the_header_of_what_is_no_table_is_empty(tmp_path, content):
 
 
 def test_a_download_refuses_with_the_same_error():
-    assert downloads.SourceError is SourceError
+    assert errors.SourceError is SourceError
 
 
 @pytest.mark.parametrize(("text", "spelled"), [("cafe\u0301", "café"), ("café", "café"), ("I\u0307", "İ"), ("a", "a")])

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from helpers import targets
+from helpers.base import targets
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 readable = st.characters(exclude_categories=("C", "Z"), exclude_characters="|,")

@@ -12,21 +12,13 @@ from hypothesis import strategies as st
 from networks import assert_same, weights
 from tables import small_config, tone_scenes
 
-from helpers import (
-    artifacts,
-    batches,
-    checkpoints,
-    features,
-    fit,
-    images,
-    models,
-    optimise,
-    predict,
-    processes,
-    split,
-    targets,
-    train,
-)
+from helpers.audio import features, images
+from helpers.base import artifacts, errors, targets
+from helpers.compare import inference
+from helpers.models import checkpoints, networks
+from helpers.run import cli
+from helpers.splits import partition
+from helpers.training import batches, fit, optimise, processes, train
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
@@ -49,7 +41,7 @@ def one_round(clips, config, turn=TURN, kept_at=None, labels=LABELS):
 
 def data(clips, config, folds, shuffled=False):
     """Batches of the clips of some folds, as a round makes them."""
-    chosen = split.fold_rows(clips[1], folds)
+    chosen = partition.fold_rows(clips[1], folds)
     wanted = targets.matrix(chosen["label"], LABELS)
     return one_round(clips, config).batches(chosen.index, wanted, torch.Generator() if shuffled else None)
 
@@ -75,14 +67,18 @@ def test_no_group_is_trained_on_and_tested_or_chosen_with(clips, tmp_path, monke
     packed, rows = with_copies(clips)
     config = small_config(train={"epochs": 1, "select": select, "augmented_copies": copies})
     met, standardised = [], []
-    standardise = models.AudioClassifier.fit_standardisation
+    standardise = networks.AudioClassifier.fit_standardisation
     monkeypatch.setattr(
-        models.AudioClassifier, "fit_standardisation", lambda model, d: (standardised.append(d), standardise(model, d))
+        networks.AudioClassifier,
+        "fit_standardisation",
+        lambda model, d: (standardised.append(d), standardise(model, d)),
     )
     fitted = fit.fit
     monkeypatch.setattr(fit, "fit", lambda *args, **more: (met.append(args[1:3]), fitted(*args, **more))[1])
     train.cross_validate(packed, rows, config, tmp_path, device="cpu")
-    for turn, (training, validation), fitted_on in zip(split.rounds([1, 2, 3], select), met, standardised, strict=True):
+    for turn, (training, validation), fitted_on in zip(
+        partition.rounds([1, 2, 3], select), met, standardised, strict=True
+    ):
         trained = rows.loc[training.rows]
         chosen = rows.loc[[] if validation is None else validation.rows]
         tested = rows[rows["fold"].eq(turn["test"])]
@@ -169,8 +165,8 @@ def test_the_curves_are_told_as_they_are(chosen):
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
-    wanted = torch.from_numpy(targets.matrix(split.fold_rows(clips[1], [3])["label"], LABELS))
-    members = split.fold_rows(clips[1], [3]).index
+    wanted = torch.from_numpy(targets.matrix(partition.fold_rows(clips[1], [3])["label"], LABELS))
+    members = partition.fold_rows(clips[1], [3]).index
 
     def trained(config_seed, seed=0, suffix=""):
         config = small_config(train={"epochs": 2, "masks": 1}).model_copy(update={"seed": config_seed})
@@ -277,7 +273,7 @@ def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips
     names = [f"fold{fold}{seed}" for fold in (1, 2, 3) for seed in ("", "-seed1")]
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == names
     assert [(record["fold"], record["seed"]) for record in history] == [(f, s) for f in (1, 2, 3) for s in (0, 1)]
-    assert len(predict.Bundle(tmp_path).models) == 6
+    assert len(inference.Bundle(tmp_path).models) == 6
 
 
 def test_each_network_of_a_fold_is_the_one_that_predicted_it(clips, tmp_path):
@@ -330,7 +326,7 @@ def test_pseudo_labels_are_answers_to_test_clips_that_are_sure_and_in_no_group_t
     train.cross_validate(packed, rows, config, tmp_path, device="cpu")
     assert len(taught) == 6
     for turn, (_, before), (teachers, after) in zip(
-        split.rounds([1, 2, 3], select), taught[::2], taught[1::2], strict=True
+        partition.rounds([1, 2, 3], select), taught[::2], taught[1::2], strict=True
     ):
         added = rows.loc[list(after[len(before) :])]
         held_out = rows[rows["fold"].isin([turn["test"], turn["validation"]])]
@@ -555,7 +551,7 @@ def test_a_run_leaves_its_networks_their_answers_and_their_history(clips, run_fo
     pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-6)
     expected, _ = train.cross_validate(*clips, config, run_folder / "again")
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert predict.Bundle(run_folder).labels == LABELS
+    assert inference.Bundle(run_folder).labels == LABELS
 
 
 @pytest.mark.parametrize(("keep", "limit"), [(False, None), (True, None), (False, 1e-6)])
@@ -577,15 +573,15 @@ def test_a_run_that_fails_leaves_the_networks_that_were_there(run_folder, monkey
 
 
 def test_the_command_trains_and_says_what_it_made(run_folder, tmp_path, capsys):
-    assert train.main(options(tmp_path, epochs=1)) == 0
+    assert cli.main(["train", *options(tmp_path, epochs=1)]) == 0
     assert "3 networks, 3 epochs" in capsys.readouterr().out
     assert len(artifacts.read_json(run_folder / "history.json")) == 3
 
 
 def test_the_command_explains_what_is_missing_or_wrong(run_folder, tmp_path, capsys):
-    assert train.main([*options(tmp_path)[:2], "--run", "absent"]) == 1
+    assert cli.main(["train", *options(tmp_path)[:2], "--run", "absent"]) == 1
     assert "make run-all" in capsys.readouterr().err
-    assert train.main(["--preset", "demo", "--set", "train.epoch=3"]) == 2
+    assert cli.main(["train", "--preset", "demo", "--set", "train.epoch=3"]) == 2
     assert "train.epoch" in capsys.readouterr().err
 
 
@@ -594,14 +590,14 @@ def test_the_command_says_that_what_was_stopped_goes_on(run_folder, tmp_path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit.Trainer, "epoch", stopped)
-    assert train.main(options(tmp_path)) == 130
+    assert cli.main(["train", *options(tmp_path)]) == 130
     assert "goes on" in capsys.readouterr().err
 
 
 def test_the_command_says_what_a_process_that_failed_said(run_folder, tmp_path, monkeypatch, capsys):
     def fails(count, module, *arguments):
-        raise processes.TrainingError(f"{module} in {count} processes failed: out of memory")
+        raise errors.TrainingError(f"{module} in {count} processes failed: out of memory")
 
     monkeypatch.setattr(processes, "start", fails)
-    assert train.main(options(tmp_path, processes=2)) == 1
+    assert cli.main(["train", *options(tmp_path, processes=2)]) == 1
     assert "out of memory" in capsys.readouterr().err

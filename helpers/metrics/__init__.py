@@ -1,0 +1,7 @@
+"""From probabilities to answers, scores, intervals and doubted labels.
+
+Notebooks: 05 to 08.
+
+scoring (metrics on arrays), intervals (how far a score may be off), decisions (answers, thresholds, calibration),
+evaluate (metrics by name, with intervals), suspects (labels in doubt).
+"""

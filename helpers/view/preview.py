@@ -1,0 +1,216 @@
+"""What a training step makes of clips, shown before anything is learned.
+
+Every tensor comes from the functions that a step of `fit` calls: what is shown is what is learned.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helpers.audio import features
+from helpers.base import targets
+from helpers.models import networks
+from helpers.splits import partition
+from helpers.training import fit, perturb, train
+
+BATCH = 16  # clips of the batch of which some are shown
+TRIES = 50  # batches that are drawn until one is mixed, and one is not
+LEAST = 0.005  # a share of a label below this is not worth naming
+
+
+class Clip(NamedTuple):
+    """One clip on its way into the network."""
+
+    label: str
+    steps: list  # of (name, what is done in words, tensor [samples] or [bands, frames])
+    wanted: dict  # what the network should answer: shares by label
+
+
+class Batch(NamedTuple):
+    """A batch on its way into the network."""
+
+    draws: perturb.Draws
+    steps: list  # of (name, tensor [B, ...]); the last one is the network's input
+    wanted: torch.Tensor  # [B, C], what the loss compares its answers with
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.draws.partner is not None and bool((self.draws.weight < 1).any())
+
+
+def clips(
+    packed: np.ndarray,
+    rows: pd.DataFrame,
+    config,
+    generator: torch.Generator,
+    count: int = 4,
+) -> list[Clip]:
+    """Training clips of different classes, each followed step by step into the network.
+
+    As many are from mixed batches as train.mix_share says, each mixed of another pair of labels.
+
+    Args: packed of `train.learned_from`; rows of waveforms.csv; config; generator of the CPU; count
+        of clips.
+    """
+    turn = partition.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
+    model, training = first_model(packed, rows, config, turn)
+    labels = targets.classes(rows, config.data.multilabel)
+    some = _some(training)
+    names = some["label"].tolist()
+    inputs = features.unpack(torch.from_numpy(np.asarray(packed[some.index.to_numpy()])))
+    wanted = torch.from_numpy(targets.matrix(names, labels))
+    missing = _quota(count, config.train)
+    chosen = []
+    for _ in range(TRIES):
+        batch = walk(model, inputs, wanted, config.train, generator)
+        places = _choose(names, batch, chosen, missing[batch.is_mixed])
+        missing[batch.is_mixed] -= len(places)
+        chosen += [(place, batch) for place in places]
+        if not any(missing.values()):
+            break
+    return [_follow(place, batch, names, labels, config.train) for place, batch in chosen]
+
+
+def first_model(packed: np.ndarray, rows: pd.DataFrame, config, turn: dict):
+    """A network as the first step of a round finds it, and the rows that it learns from.
+
+    Args: packed of `train.learned_from`; rows of waveforms.csv; config; turn of `split.rounds`.
+    Returns (AudioClassifier, its standardisation fitted as for the training, rows).
+    """
+    labels = targets.classes(rows, config.data.multilabel)
+    learner = train.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
+    training = learner.training_rows()
+    model = networks.build(config, len(labels), fresh=False)
+    wanted = targets.matrix(training["label"], labels)
+    model.fit_standardisation(learner.batches(training.index, wanted))
+    return model, training
+
+
+@torch.no_grad()
+def walk(model, inputs, wanted, settings, generator) -> Batch:
+    """A batch's way into the network, as `fit.Trainer` sends it there.
+
+    Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors
+        [B, C]; settings the config's Train section; generator of the CPU.
+    """
+    is_image = inputs.ndim == 3
+    turned = perturb.turn_images(inputs, settings, generator) if is_image else inputs
+    draws = perturb.draw(len(inputs), settings, generator)
+    before = list(fit.input_steps(turned, wanted, draws, settings, model.multilabel))
+    _, heard, asked = before[-1]
+    steps = [(name, x) for name, x, _ in before]
+    if is_image:
+        steps = [("clip", inputs), ("turned", turned), *steps[1:]]
+    return Batch(draws, [*steps, *fit.picture_steps(model, heard, draws)], asked)
+
+
+def _some(training):
+    """A few clips of each label, at most BATCH."""
+    originals = training[training["parent_id"].eq("") & training["label"].ne("")]
+    each = max(1, BATCH // max(1, originals["label"].nunique()))
+    some = originals.groupby("label").head(each)
+    return some.sort_values("label", kind="stable").head(BATCH)
+
+
+def mixed_share(settings) -> float:
+    """The share of batches that are mixed. Args: settings the config's Train section."""
+    off = settings.mix == "none" or (settings.mix == "mixup" and not settings.mixup_alpha)
+    return 0.0 if off else settings.mix_share
+
+
+def _quota(count, settings):
+    """How many clips are shown mixed, and not: {True: number, False: number}."""
+    share = mixed_share(settings)
+    mixed = round(share * count)
+    if 0 < share < 1:
+        mixed = min(max(mixed, 1), count - 1)
+    return {True: mixed, False: count - mixed}
+
+
+def _choose(names, batch, chosen, count):
+    """Places of `count` clips in a batch, of labels and pairs of labels not yet chosen."""
+    labels = {names[place] for place, _ in chosen}
+    pairs = {_pair(place, before, names) for place, before in chosen}
+    places = []
+    for place, label in enumerate(names):
+        pair = _pair(place, batch, names)
+        alike = batch.is_mixed and label == names[batch.draws.partner[place]]
+        is_new = label not in labels and pair not in pairs
+        if len(places) < count and is_new and not alike:
+            places.append(place)
+            labels.add(label)
+            pairs.add(pair)
+    return places
+
+
+def _pair(place, batch, names):
+    """The labels that a clip is made of; where there are but two of them, the clips."""
+    members = [place, int(batch.draws.partner[place])] if batch.is_mixed else [place]
+    return frozenset(names[one] if len(set(names)) > 2 else one for one in members)
+
+
+def _follow(place, batch, names, labels, settings):
+    """One clip of a batch: its steps in words, without those that leave it as it was."""
+    drawn = perturb.Draws(*(None if one is None else one[place] for one in batch.draws))
+    partner = "" if drawn.partner is None else names[drawn.partner]
+    steps = []
+    for name, x in batch.steps:
+        own = x[place].squeeze()
+        what = describe(name, drawn, partner, settings)
+        is_sound_again = name == "front end" and own.ndim == 1  # of networks on the waveform itself
+        if what and not is_sound_again:
+            steps.append((name, what, own))
+    spoken = [targets.in_words(name) for name in labels]
+    shares = pd.Series(batch.wanted[place].tolist(), spoken).nlargest(3)
+    return Clip(names[place], steps, shares[shares.ge(LEAST)].to_dict())
+
+
+def describe(name: str, drawn: perturb.Draws, partner: str, settings) -> str:
+    """What a step does to a clip, in words; "" where it leaves the clip as it was.
+
+    Args: name of the step; drawn the clip's own draws; partner the label that it is mixed with;
+        settings the config's Train section.
+    """
+    if name in SPOKEN:
+        return SPOKEN[name](drawn, settings)
+    if name == "mixed":
+        weight = drawn.weight.item()
+        both = f"{weight:.0%} itself, {1 - weight:.0%} {targets.in_words(partner)}"
+        return both if weight < 1 else ""
+    if name == "front end" and settings.inputs == "images":
+        return ""  # they are the pictures
+    return PLAIN[name]
+
+
+def _played(drawn, settings):
+    part = f"{settings.crop:.0%} of the clip, " if settings.crop < 1 else ""
+    start, speed = drawn.offset.item(), drawn.rate.item()
+    return f"{part}from {start:.0%} of it on, at {speed:.2f} times the speed"
+
+
+def _gain(drawn, settings):
+    gain_db = round(20 * drawn.gain.abs().log10().item(), 1) + 0.0
+    return f"{gain_db:+.1f} dB" + (", upside down" if drawn.gain.item() < 0 else "")
+
+
+def _noise(drawn, settings):
+    colour, _, level = drawn.noise.tolist()
+    name = ("white", "pink", "brown")[int(colour * len(perturb.COLOURS))]
+    return f"{name} noise, {20 * np.log10(level):+.0f} dB against the clip" if level else ""
+
+
+def _masked(drawn, settings):
+    count = drawn.masks.shape[1]
+    return f"{count} bands of frequencies and {count} stretches of time blanked"
+
+
+SPOKEN = {"played": _played, "gain": _gain, "noise": _noise, "masked": _masked}
+PLAIN = {
+    "clip": "as it lies in the training data",
+    "turned": "mirrored, turned and zoomed",
+    "front end": "log-mel spectrogram",
+    "filtered": "bands made louder and softer",
+    "standardised": "each band around its mean over the training clips",
+}
