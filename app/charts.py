@@ -40,7 +40,9 @@ def picture(waveform, config, start_seconds=0):
 
 
 def bars(overall, counted, limits=None):
-    """Horizontal bars: the probability of each class, what counts as heard in full colour; limits are thresholds."""
+    """Horizontal bars: the probability of each class, what counts as heard in full colour; limits
+    are thresholds.
+    """
     import altair as alt
 
     from helpers.view.style import BLUE, INK, ORANGE
@@ -53,17 +55,26 @@ def bars(overall, counted, limits=None):
         y=alt.Y("label:N", sort=list(overall.index), title=None, axis=alt.Axis(**LABELS)),
     )
     layers = [
-        base.mark_bar(size=16).encode(color=alt.condition("datum.heard", alt.value(BLUE), alt.value(PALE))),
-        base.mark_text(align="left", dx=5, color=INK).encode(text=alt.Text("probability:Q", format=".0%")),
+        base.mark_bar(size=16).encode(
+            color=alt.condition("datum.heard", alt.value(BLUE), alt.value(PALE))
+        ),
+        base.mark_text(align="left", dx=5, color=INK).encode(
+            text=alt.Text("probability:Q", format=".0%")
+        ),
     ]
     if limits is not None:
         table["limit"] = limits[overall.index].to_numpy()
-        layers.append(base.mark_tick(color=ORANGE, thickness=3, size=20).encode(x=alt.X("limit:Q", scale=scale)))
+        layers.append(
+            base.mark_tick(color=ORANGE, thickness=3, size=20).encode(
+                x=alt.X("limit:Q", scale=scale)
+            )
+        )
     return alt.layer(*layers).properties(height=26 * len(table) + 30)
 
 
 def timeline(heard, labels):
-    """A row per class along the time of the file, the darker the more probable; where there is no sound it stays white.
+    """A row per class along the time of the file, the darker the more probable; where there is no
+    sound it stays white.
 
     Args: heard hearing.Hearing; labels the classes shown.
     """
@@ -76,11 +87,20 @@ def timeline(heard, labels):
     table = spans.loc[np.repeat(spans.index, len(labels))].reset_index(drop=True)
     table["label"] = np.tile(list(labels), len(spans))
     table["probability"] = found[list(labels)].to_numpy().ravel()
-    table["heard"] = [f"{clock(a)} to {clock(b)}" for a, b in zip(table.onset, table.offset, strict=True)]
+    table["heard"] = [
+        f"{clock(a)} to {clock(b)}" for a, b in zip(table.onset, table.offset, strict=True)
+    ]
     seconds = heard.heard.windows["end_seconds"].max()
     long = seconds >= 120
-    minutes = {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"} if long else {}
-    scale, colours = alt.Scale(nice=False, domain=[0, seconds]), alt.Scale(domain=[0, 1], range=[PALER, BLUE])
+    minutes = (
+        {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"}
+        if long
+        else {}
+    )
+    scale, colours = (
+        alt.Scale(nice=False, domain=[0, seconds]),
+        alt.Scale(domain=[0, 1], range=[PALER, BLUE]),
+    )
     chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(spans) <= 60 else 0)
     return chart.encode(
         x=alt.X(

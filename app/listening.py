@@ -1,4 +1,5 @@
-"""A sound for the app: decoded, and heard by the run's networks from end to end, as `make predict` does it.
+"""A sound for the app: decoded, and heard by the run's networks from end to end, as `make predict`
+does it.
 
 torch and the rest are imported when a sound is to be scored, so that the page is there at once.
 """
@@ -9,12 +10,23 @@ from pathlib import Path
 
 from app import charts
 
-LEGAL_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, what the recorder can be asked for
+LEGAL_RATES = (
+    8000,
+    11025,
+    16000,
+    22050,
+    24000,
+    32000,
+    44100,
+    48000,
+)  # Hz, what the recorder can be asked for
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A recording as the model heard it: waveform at the model's rate, what was heard of it, a line of facts."""
+    """A recording as the model heard it: waveform at the model's rate, what was heard of it, a line
+    of facts.
+    """
 
     waveform: object
     heard: object
@@ -31,7 +43,9 @@ def recorder_rate(sample_rate):
 
 
 def score(data, bundle):
-    """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be used."""
+    """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be
+    used.
+    """
     from helpers.audio import clean, decoder
     from helpers.base import errors
 
@@ -57,7 +71,8 @@ def facts(decoded, config):
 
 
 def counted(probabilities, bundle):
-    """The classes that count as heard: the most probable one, or with several labels all that reach their thresholds.
+    """The classes that count as heard: the most probable one, or with several labels all that reach
+    their thresholds.
 
     Args: probabilities Series by class, highest first. Returns an Index of classes.
     """
@@ -66,9 +81,11 @@ def counted(probabilities, bundle):
 
 
 def doubt(overall, windows):
-    """Words before an answer of less than even odds: unsure, or sure of each window but not of the same class.
+    """Words before an answer of less than even odds: unsure, or sure of each window but not of the
+    same class.
 
-    Args: overall probabilities of the recording; windows those over time, a row per window with sound.
+    Args: overall probabilities of the recording; windows those over time, a row per window with
+        sound.
 
     >>> import pandas as pd
     >>> unlike = pd.DataFrame({"dog": [0.9, 0.0, 0.1], "rain": [0.0, 0.8, 0.1], "sea": [0.1, 0.2, 0.8]})

@@ -1,4 +1,5 @@
-"""The app: choose a trained run, upload or record a sound, see what the model hears in it. Start it with `make app`.
+"""The app: choose a trained run, upload or record a sound, see what the model hears in it. Start it
+with `make app`.
 
 The page is there at once; torch and the rest are imported when a sound is to be scored.
 """
@@ -12,12 +13,28 @@ from pathlib import Path
 
 import streamlit as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # streamlit puts only the app's folder there
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # streamlit puts only the app's folder there
 
 from app import charts, listening
 from helpers.base import artifacts
 
-SUFFIXES = ("wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "mp4", "aac", "webm", "aif", "aiff", "au")
+SUFFIXES = (
+    "wav",
+    "flac",
+    "ogg",
+    "oga",
+    "opus",
+    "mp3",
+    "m4a",
+    "mp4",
+    "aac",
+    "webm",
+    "aif",
+    "aiff",
+    "au",
+)
 SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
 SHOWN_CLASSES = 12  # of many classes, the most probable ones
 # What a run that is damaged, or made by another version, may raise.
@@ -43,12 +60,15 @@ PROBLEMS = {
 }
 
 
-# --- runs --------------------------------------------------------------------------------------------------
+# --- runs
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run as the page shows it; score is (name of the metric, its value and interval) or None."""
+    """A trained run as the page shows it; score is (name of the metric, its value and interval) or
+    None.
+    """
 
     folder: Path
     config: object
@@ -75,7 +95,11 @@ def read_run(folder):
     cards = sorted(folder.glob("models/cnn/fold*/card.json"))
     card = artifacts.read_json(cards[0])
     settings = read_if_there(folder / "run.json").get("config", {})
-    marks = [mark for key, mark in (("synthetic", "synthetic data"), ("fast", "smoke run")) if settings.get(key)]
+    marks = [
+        mark
+        for key, mark in (("synthetic", "synthetic data"), ("fast", "smoke run"))
+        if settings.get(key)
+    ]
     metrics = read_if_there(folder / "metrics.json")
     name = metrics.get("headline", ["accuracy"])[0]
     score = (name, metrics[name]) if name in metrics else None
@@ -90,7 +114,10 @@ def read_if_there(path):
 def fingerprint(folder):
     """What changes when a run is trained again: names, times and sizes of its cards and weights."""
     files = sorted([*folder.glob("models/cnn/fold*/*"), *folder.glob("models/cnn/*.json")])
-    return tuple((file.parent.name, file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return tuple(
+        (file.parent.name, file.name, file.stat().st_mtime_ns, file.stat().st_size)
+        for file in files
+    )
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
@@ -101,14 +128,18 @@ def load_bundle(folder, prints):
     return inference.Bundle(folder)
 
 
-# --- a sound, scored ---------------------------------------------------------------------------------------
+# --- a sound, scored
+# ---------------------------------------------------------------------------------------
 
 
 def scored_once(run, bundle, data):
     """The scored recording, kept for this visitor until the sound or the run changes."""
     key = (run.folder, fingerprint(run.folder), hashlib.sha256(data).hexdigest())
     if st.session_state.get("scored", (None, None))[0] != key:
-        st.session_state["scored"] = (None, None)  # two long recordings need not be in memory at once
+        st.session_state["scored"] = (
+            None,
+            None,
+        )  # two long recordings need not be in memory at once
         with st.spinner("Listening …", show_time=True):
             st.session_state["scored"] = (key, listening.score(data, bundle))
     return st.session_state["scored"][1]
@@ -123,11 +154,14 @@ def plain(text):
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text))
 
 
-# --- the page ----------------------------------------------------------------------------------------------
+# --- the page
+# ----------------------------------------------------------------------------------------------
 
 
 def main():
-    """The whole page: the choices on the left, what was heard on the right, on a phone below each other."""
+    """The whole page: the choices on the left, what was heard on the right, on a phone below each
+    other.
+    """
     st.set_page_config(page_title="Earshot", page_icon="👂", layout="wide")
     st.html("<style>.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 3rem}</style>")
     st.title("Earshot", anchor=False)
@@ -175,14 +209,26 @@ def damaged(name, error):
 
 
 def trust(run):
-    """What the run knows, how well it did on recordings it was not trained on, and whether that means anything."""
+    """What the run knows, how well it did on recordings it was not trained on, and whether that
+    means anything.
+    """
     if run.marks:
-        st.badge(" · ".join(run.marks) + ": its scores say little", color="orange", icon=":material/science:")
+        st.badge(
+            " · ".join(run.marks) + ": its scores say little",
+            color="orange",
+            icon=":material/science:",
+        )
     for caution in read_cautions(run.folder):
         st.error(plain(caution.says), icon=":material/warning:")
-    st.markdown(measured(*run.score) if run.score else "How often it is right was not measured: notebook 07 does.")
+    st.markdown(
+        measured(*run.score)
+        if run.score
+        else "How often it is right was not measured: notebook 07 does."
+    )
     more = f" and {len(run.labels) - SHOWN_CLASSES} more" if len(run.labels) > SHOWN_CLASSES else ""
-    st.caption(f"Knows {len(run.labels)} classes: {plain(', '.join(run.labels[:SHOWN_CLASSES]))}{more}.")
+    st.caption(
+        f"Knows {len(run.labels)} classes: {plain(', '.join(run.labels[:SHOWN_CLASSES]))}{more}."
+    )
 
 
 def read_cautions(folder):
@@ -198,21 +244,34 @@ def measured(name, score):
     >>> measured("accuracy", {"value": 0.855, "low": 0.804, "high": 0.899})
     '**85.5%** of held-out recordings right (95% interval 80.4% to 89.9%)'
     """
-    of = "of held-out recordings right" if name == "accuracy" else f"{name.replace('_', ' ')} on held-out recordings"
+    of = (
+        "of held-out recordings right"
+        if name == "accuracy"
+        else f"{name.replace('_', ' ')} on held-out recordings"
+    )
     return f"**{score['value']:.1%}** {of} (95% interval {score['low']:.1%} to {score['high']:.1%})"
 
 
 def choose_sound(run):
-    """Name and bytes of the recording that was uploaded, recorded or chosen; None for bytes if there is none yet."""
-    source, settings = st.radio("Sound", [UPLOAD, RECORD, EXAMPLE], horizontal=True, key="source"), run.config.audio
+    """Name and bytes of the recording that was uploaded, recorded or chosen; None for bytes if
+    there is none yet.
+    """
+    source, settings = (
+        st.radio("Sound", [UPLOAD, RECORD, EXAMPLE], horizontal=True, key="source"),
+        run.config.audio,
+    )
     if source == EXAMPLE:
         return choose_example(run.folder)
     if source == UPLOAD:
-        limit = f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
+        limit = (
+            f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
+        )
         file = st.file_uploader(f"A recording of at most {limit}", SUFFIXES, key="upload")
     else:
         rate = listening.recorder_rate(settings.sample_rate)
-        file = st.audio_input(f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone")
+        file = st.audio_input(
+            f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone"
+        )
     return ("", None) if file is None else (Path(file.name).stem, file.getvalue())
 
 
@@ -224,13 +283,19 @@ def choose_example(folder):
         return "", None
     name = st.selectbox("One of the run's own clips", clips, key="example")
     if clips[name].parts[-3] == "train":
-        st.caption("Most of the networks were trained on this clip: a right answer here proves little.")
+        st.caption(
+            "Most of the networks were trained on this clip: a right answer here proves little."
+        )
     return clips[name].stem, clips[name].read_bytes()
 
 
 def examples(folder, unseen=5):
-    """Clips to try, by name: the first of each training class, then some of the test set, which no network has seen."""
-    train = {path.name: min(path.glob("*.flac"), default=None) for path in sorted(folder.glob("train/*"))}
+    """Clips to try, by name: the first of each training class, then some of the test set, which no
+    network has seen.
+    """
+    train = {
+        path.name: min(path.glob("*.flac"), default=None) for path in sorted(folder.glob("train/*"))
+    }
     test = sorted(folder.glob("test/*/*.flac"))[:unseen]
     return {name: path for name, path in train.items() if path} | {
         f"test clip {number}, never seen in training": path for number, path in enumerate(test, 1)
@@ -251,7 +316,9 @@ def welcome(run):
     st.subheader("Ready", anchor=False)
     seconds = run.config.audio.clip_seconds
     who = "One network listens" if run.networks == 1 else f"{run.networks} networks listen"
-    st.markdown(f"{who} from the first second to the last, in windows of {seconds:g} s, each half over the one before.")
+    st.markdown(
+        f"{who} from the first second to the last, in windows of {seconds:g} s, each half over the one before."
+    )
     st.caption("Upload a recording, record one, or try an example.")
 
 
@@ -263,29 +330,42 @@ def listen(run, bundle, data):
         return scored_once(run, bundle, data)
     except AudioIssue as issue:
         st.warning(PROBLEMS.get(issue.code, "This recording cannot be used. Try another one."))
-        detail = re.sub(r"'[^']*recording'", "the file", issue.detail)  # decoders quote the temporary path
+        detail = re.sub(
+            r"'[^']*recording'", "the file", issue.detail
+        )  # decoders quote the temporary path
         st.caption(plain(f"{issue.code}: {detail}"))
         return None
 
 
 def show_answer(scored, bundle, name):
-    """What was heard: the answer, the probability of each class, and with several windows the course over time."""
+    """What was heard: the answer, the probability of each class, and with several windows the
+    course over time.
+    """
     overall, windows = scored.heard.overall, scored.heard.by_window().dropna()
     counted = listening.counted(overall, bundle)
     unsure = "" if bundle.multilabel else listening.doubt(overall, windows)
     st.subheader(headline(overall[counted], unsure), anchor=False)
     st.altair_chart(charts.bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
-    note = "Each class has a probability of its own; the mark is its threshold. " if bundle.multilabel else ""
-    st.caption(f"{note}The model knows only its own classes and answers with them, whatever it hears.")
+    note = (
+        "Each class has a probability of its own; the mark is its threshold. "
+        if bundle.multilabel
+        else ""
+    )
+    st.caption(
+        f"{note}The model knows only its own classes and answers with them, whatever it hears."
+    )
     if len(scored.heard.heard.windows) > 1:
         show_course(scored.heard)
     else:
-        st.caption(f"One window: longer recordings are heard in windows of {bundle.config.audio.clip_seconds:g} s.")
+        st.caption(
+            f"One window: longer recordings are heard in windows of {bundle.config.audio.clip_seconds:g} s."
+        )
     offer_files(scored.heard, name)
 
 
 def headline(found, doubt=""):
-    """The answer in a few words. Args: found probabilities of what was heard; doubt the words before it.
+    """The answer in a few words. Args: found probabilities of what was heard; doubt the words
+    before it.
 
     >>> headline({"dog": 0.9, "rain": 0.6}), headline({"dog": 0.4}, "Unsure, perhaps ")
     ('dog (90%), rain (60%)', 'Unsure, perhaps dog (40%)')
@@ -300,8 +380,12 @@ def show_sound(scored, config):
     last = int((len(scored.waveform) / rate - 1) // SHOWN_SECONDS) * SHOWN_SECONDS
     if last > 0:
         starts = range(0, last + 1, SHOWN_SECONDS)
-        start = st.select_slider("Minute to see and hear", starts, format_func=lambda s: f"{s // 60}:00", key="minute")
-    piece = scored.waveform[start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate]
+        start = st.select_slider(
+            "Minute to see and hear", starts, format_func=lambda s: f"{s // 60}:00", key="minute"
+        )
+    piece = scored.waveform[
+        start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate
+    ]
     from helpers.audio import recording
 
     st.image(charts.picture(piece, config, start), width="stretch")
@@ -333,10 +417,16 @@ def tally(heard, most=5):
 
 def offer_files(heard, name):
     """The three files of `make predict FILE=… OUT=…`, to download."""
-    titles = {"windows.csv": "Windows (CSV)", "events.csv": "Events (CSV)", "labels.txt": "Audacity labels"}
+    titles = {
+        "windows.csv": "Windows (CSV)",
+        "events.csv": "Events (CSV)",
+        "labels.txt": "Audacity labels",
+    }
     files = heard.files()
     for column, (ending, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
-        column.download_button(title, files[ending], f"{name}.{ending}", on_click="ignore", key=ending)
+        column.download_button(
+            title, files[ending], f"{name}.{ending}", on_click="ignore", key=ending
+        )
 
 
 if __name__ == "__main__":

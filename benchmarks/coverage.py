@@ -3,8 +3,8 @@
 ``python -m benchmarks.coverage`` prints a table in some minutes; ``--rounds 200`` is quicker. In
 each round some groups of unequal size are drawn from a world whose scores are known. A group is
 harder or easier than others as a whole, and in each class anew, so recordings of one group are
-alike. Two models answer the same recordings. What is measured is ``helpers.metrics.intervals`` as the
-notebooks call it, and in brackets the percentiles of the same draws.
+alike. Two models answer the same recordings. What is measured is ``helpers.metrics.intervals`` as
+the notebooks call it, and in brackets the percentiles of the same draws.
 """
 
 import argparse
@@ -32,22 +32,37 @@ class World:
 
     name: str
     one_class: bool
-    spread: float  # standard deviation of the groups' log odds; 1 makes a correlation of 0.15 within groups
+    # standard deviation of the groups' log odds; 1 makes a correlation of 0.15 within groups
+    spread: float
 
 
-WORLDS = (World("speakers", False, 1.0), World("speakers, alike", False, 0.4), World("sources", True, 1.0))
+WORLDS = (
+    World("speakers", False, 1.0),
+    World("speakers, alike", False, 0.4),
+    World("sources", True, 1.0),
+)
 
 
-def answers(world: World, rounds: int, groups: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Counts of recordings [rounds, groups, classes]: "true", and of two models "hits" and "said", 1 and 2."""
+def answers(
+    world: World, rounds: int, groups: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Counts of recordings [rounds, groups, classes]: "true", and of two models "hits" and "said",
+    1 and 2.
+    """
     shape = (rounds, groups)
     sizes = np.maximum(2, rng.lognormal(np.log(20), 0.8, shape)).astype(int)
     own = np.broadcast_to(np.eye(CLASSES)[np.arange(groups) % CLASSES], (*shape, CLASSES))
     true = rng.multinomial(sizes, own if world.one_class else rng.dirichlet([2] * CLASSES, shape))
-    ease = EASE + rng.normal(0, world.spread, (*shape, 1)) + rng.normal(0, world.spread / 2, true.shape)
+    ease = (
+        EASE
+        + rng.normal(0, world.spread, (*shape, 1))
+        + rng.normal(0, world.spread / 2, true.shape)
+    )
     harder = ease - 0.4 + rng.normal(0, world.spread / 2, (*shape, 1))
     first, second = (1 / (1 + np.exp(-odds)) for odds in (ease, harder))
-    both = (np.minimum(first, second) + first * second) / 2  # models tend to err on the same recordings
+    both = (
+        np.minimum(first, second) + first * second
+    ) / 2  # models tend to err on the same recordings
     cells = np.stack([both, first - both, second - both, 1 - first - second + both], axis=-1)
     drawn = rng.multinomial(true, np.clip(cells, 0, 1) / cells.sum(axis=-1, keepdims=True))
     counts = {"true": true}
@@ -71,9 +86,13 @@ def scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def coverage(world: World, groups: int, rounds: int, seed: int = 0) -> pd.DataFrame:
-    """Share of the rounds whose interval holds the truth, by percentiles and as it is used, for each score."""
+    """Share of the rounds whose interval holds the truth, by percentiles and as it is used, for
+    each score.
+    """
     rng = np.random.default_rng(seed)
-    truth = scores({name: part.sum(axis=(0, 1)) for name, part in answers(world, 1, WORLD, rng).items()})
+    truth = scores(
+        {name: part.sum(axis=(0, 1)) for name, part in answers(world, 1, WORLD, rng).items()}
+    )
     counts = answers(world, rounds, groups, rng)
     weights = np.vstack([np.ones(groups, int), intervals.bootstrap_weights(groups, DRAWS, seed)])
     drawn = scores({name: np.einsum("sg,rgc->src", weights, part) for name, part in counts.items()})
@@ -91,8 +110,9 @@ def coverage(world: World, groups: int, rounds: int, seed: int = 0) -> pd.DataFr
 
 
 def held(name: str, samples: np.ndarray, sizes: np.ndarray, truth: float) -> np.ndarray:
-    """In which rounds the interval holds the truth: bool [rounds]. Args: samples [1 + draws, rounds]; sizes [groups,
-    rounds]."""
+    """In which rounds the interval holds the truth: bool [rounds]. Args: samples [1 + draws,
+    rounds]; sizes [groups, rounds].
+    """
     ends = intervals.change_bounds if name.startswith("paired") else intervals.bounds
     low, high = ends(samples[0], samples[1:], sizes)
     return (low <= truth) & (truth <= high)
@@ -102,7 +122,9 @@ def main(arguments=None):
     """Print the table, in Markdown."""
     about = "How often a 95 % interval holds the truth."
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=about)
-    parser.add_argument("--rounds", type=int, default=1000, help="data sets per row (default: 1000)")
+    parser.add_argument(
+        "--rounds", type=int, default=1000, help="data sets per row (default: 1000)"
+    )
     options = parser.parse_args(arguments)
     print("| world | groups |", " | ".join(SCORES), "|")
     print("|---|---|" + "---|" * len(SCORES))

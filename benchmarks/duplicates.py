@@ -1,9 +1,11 @@
-"""Are planted copies of real recordings found, is nothing else taken for a copy, and how does the search grow?
+"""Are planted copies of real recordings found, is nothing else taken for a copy, and how does the
+search grow?
 
-``python benchmarks/duplicates.py --data path/to/ESC-10`` copies every recording once per kind of change, searches
-originals and copies together, and counts the copies that were paired with their original and the pairs that are
-neither. Originals that share samples are listed first: they are no mistakes. Then it searches ever larger sets of clips
-that only resemble the originals, one in fifty with a copy. Writes duplicates.json and duplicates.png.
+``python benchmarks/duplicates.py --data path/to/ESC-10`` copies every recording once per kind of
+change, searches originals and copies together, and counts the copies that were paired with their
+original and the pairs that are neither. Originals that share samples are listed first: they are no
+mistakes. Then it searches ever larger sets of clips that only resemble the originals, one in fifty
+with a copy. Writes duplicates.json and duplicates.png.
 """
 
 import argparse
@@ -34,12 +36,15 @@ from helpers.splits import duplicates
 from helpers.view import style
 
 SUFFIXES = {suffix for suffixes in recording.SUFFIXES.values() for suffix in suffixes}
-NOTHING_DB = -60.0  # dBFS; a copy that holds no more has nothing left to be found: it was cut from a pause
+NOTHING_DB = (
+    -60.0
+)  # dBFS; a copy that holds no more has nothing left to be found: it was cut from a pause
 CLIP_SECONDS, CLIP_RATE = 5.0, 16000
 COPIED = 50  # of the growing sets, one clip in so many has a copy
 
 
-# --- kinds of copies: (waveform, sample rate, generator) -> (waveform or [samples, channels], sample rate) --------
+# --- kinds of copies: (waveform, sample rate, generator) -> (waveform or [samples, channels],
+# sample rate) --------
 
 
 def resampled(waveform, rate, rng, to_rate):
@@ -66,7 +71,9 @@ def stereo(waveform, rate, rng):
 def noisy(waveform, rate, rng):
     """White noise 30 dB below the sound."""
     rms = np.sqrt(np.mean(waveform**2))
-    return (waveform + 10 ** (-30 / 20) * rms * rng.standard_normal(len(waveform))).astype(np.float32), rate
+    return (waveform + 10 ** (-30 / 20) * rms * rng.standard_normal(len(waveform))).astype(
+        np.float32
+    ), rate
 
 
 def late(waveform, rate, rng, seconds):
@@ -107,9 +114,15 @@ KINDS = {  # name: (change, file format)
     "2 s cut off": (part(late, seconds=2), "PCM_16"),
     "60 % excerpt": (part(excerpt, share=0.6), "PCM_16"),
     "50 % excerpt, MP3": (part(excerpt, share=0.5), "mp3"),
-    "8 kHz, 0.3 s cut off": (part(both, changes=(part(late, seconds=0.3), part(resampled, to_rate=8000))), "PCM_16"),
+    "8 kHz, 0.3 s cut off": (
+        part(both, changes=(part(late, seconds=0.3), part(resampled, to_rate=8000))),
+        "PCM_16",
+    ),
     "noise at 30 dB, MP3": (noisy, "mp3"),
-    "-12 dB, Ogg, 80 % excerpt": (part(both, changes=(part(gained, gain_db=-12), part(excerpt, share=0.8))), "ogg"),
+    "-12 dB, Ogg, 80 % excerpt": (
+        part(both, changes=(part(gained, gain_db=-12), part(excerpt, share=0.8))),
+        "ogg",
+    ),
 }
 LOSSY = {"mp3": ("mp3", "libmp3lame", 64000), "opus": ("ogg", "libopus", 24000)}
 
@@ -118,7 +131,13 @@ def save(folder, name, waveform, rate, form):
     """Write a waveform in a format of LOSSY, as ogg, or as a WAV of a subtype; returns the path."""
     path = folder / f"{name}.{form if form in (*LOSSY, 'ogg') else 'wav'}"
     if form in LOSSY:
-        path.write_bytes(encoded(recording.resample(waveform, rate, 48000) if form == "opus" else waveform, rate, form))
+        path.write_bytes(
+            encoded(
+                recording.resample(waveform, rate, 48000) if form == "opus" else waveform,
+                rate,
+                form,
+            )
+        )
     elif form == "ogg":
         soundfile.write(path, waveform, rate, format="OGG", subtype="VORBIS")
     else:
@@ -141,40 +160,62 @@ def encoded(waveform, rate, form):
     return buffer.getvalue()
 
 
-# --- recall ------------------------------------------------------------------------------------------------
+# --- recall
+# ------------------------------------------------------------------------------------------------
 
 
 def table_of(paths):
     names = [str(path) for path in paths]
-    return pd.DataFrame({"recording_id": names, "path": names, "status": "ok", "pcm_sha256": "", "duration_seconds": 0})
+    return pd.DataFrame(
+        {
+            "recording_id": names,
+            "path": names,
+            "status": "ok",
+            "pcm_sha256": "",
+            "duration_seconds": 0,
+        }
+    )
 
 
 def plant(path, number, folder, change, form):
-    """Write the copy of one recording: (path, whether it holds sound), or None for what cannot be decoded."""
+    """Write the copy of one recording: (path, whether it holds sound), or None for what cannot be
+    decoded.
+    """
     try:
         decoded = decoder.decode(path)
     except errors.AudioIssue:
         return None
     waveform = recording.to_mono(decoded.waveform)[0]
     waveform, rate = change(waveform, decoded.sample_rate, np.random.default_rng(number))
-    return save(folder, f"{number:05d}", waveform, rate, form), recording.level_db(waveform) > NOTHING_DB
+    return save(folder, f"{number:05d}", waveform, rate, form), recording.level_db(
+        waveform
+    ) > NOTHING_DB
 
 
 def recall(originals, copied, shared, kind, folder):
-    """One row of the table: copies of a kind, found ones, false pairs, and those in which nothing is left.
+    """One row of the table: copies of a kind, found ones, false pairs, and those in which nothing
+    is left.
 
-    Args: originals, the files that are searched; copied, those that get a copy; shared, pairs that are no mistakes.
+    Args: originals, the files that are searched; copied, those that get a copy; shared, pairs that
+        are no mistakes.
     """
     change, form = KINDS[kind]
     folder.mkdir()
-    jobs = (joblib.delayed(plant)(path, number, folder, change, form) for number, path in enumerate(copied))
+    jobs = (
+        joblib.delayed(plant)(path, number, folder, change, form)
+        for number, path in enumerate(copied)
+    )
     planted = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
     of = {str(copy[0]): str(path) for path, copy in zip(copied, planted, strict=True) if copy}
     audible = [str(copy[0]) for copy in planted if copy and copy[1]]
     began = time.monotonic()
     pairs = duplicates.find("", table_of([*originals, *of]))
     seconds = time.monotonic() - began
-    found = {other for one, other in zip(pairs["recording_id"], pairs["other_id"], strict=True) if of.get(other) == one}
+    found = {
+        other
+        for one, other in zip(pairs["recording_id"], pairs["other_id"], strict=True)
+        if of.get(other) == one
+    }
     sources = pairs[["recording_id", "other_id"]].map(lambda name: of.get(name, name))
     false = [tuple(sorted(row)) for row in sources.itertuples(index=False) if row[0] != row[1]]
     false = [row for row in false if row not in shared]
@@ -186,26 +227,40 @@ def recall(originals, copied, shared, kind, folder):
         "nothing_left": len(of) - len(audible),
     }
     row |= {"least_correlation": float(least), "seconds": round(seconds, 1)}
-    return row | {"missed": sorted(of[name] for name in set(audible) - found), "false": sorted(set(false))}
+    return row | {
+        "missed": sorted(of[name] for name in set(audible) - found),
+        "false": sorted(set(false)),
+    }
 
 
-# --- growth ------------------------------------------------------------------------------------------------
+# --- growth
+# ------------------------------------------------------------------------------------------------
 
 
 def resembling(waveform, rng):
-    """Another sound of the same kind: played at another speed, its phases drawn anew: float32 [samples]."""
-    stretched = recording.resample(waveform, CLIP_RATE, round(CLIP_RATE * 2 ** rng.uniform(-0.5, 0.5)))
+    """Another sound of the same kind: played at another speed, its phases drawn anew: float32
+    [samples].
+    """
+    stretched = recording.resample(
+        waveform, CLIP_RATE, round(CLIP_RATE * 2 ** rng.uniform(-0.5, 0.5))
+    )
     size = round(CLIP_SECONDS * CLIP_RATE)
     start = int(rng.integers(max(1, len(stretched) - size)))
-    piece = np.pad(stretched[start : start + size], (0, max(0, size - len(stretched) + start)))[:size]
+    piece = np.pad(stretched[start : start + size], (0, max(0, size - len(stretched) + start)))[
+        :size
+    ]
     transform = ShortTimeFFT(np.hanning(513)[:-1], 128, CLIP_RATE)
     spectrum = transform.stft(piece)
-    drawn = transform.istft(np.abs(spectrum) * np.exp(2j * np.pi * rng.uniform(size=spectrum.shape)), k1=size)
+    drawn = transform.istft(
+        np.abs(spectrum) * np.exp(2j * np.pi * rng.uniform(size=spectrum.shape)), k1=size
+    )
     return (0.5 * drawn / max(np.abs(drawn).max(), 1e-9)).astype(np.float32)
 
 
 def write_clip(sounds, number, folder):
-    """Write clip `number`, and for one in COPIED a copy: quieter, 0.7 s later, with noise 30 dB below."""
+    """Write clip `number`, and for one in COPIED a copy: quieter, 0.7 s later, with noise 30 dB
+    below.
+    """
     rng = np.random.default_rng(number)
     clip = resembling(sounds[number % len(sounds)], rng)
     save(folder, f"{number:05d}", clip, CLIP_RATE, "PCM_16")
@@ -219,17 +274,24 @@ def peak_mb():
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage tells of a child begins with its parent's
         return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
+        2**20 if sys.platform == "darwin" else 1024
+    )
 
 
 def search(folder, size):
-    """Find the duplicates among the first `size` clips; run in a process of its own, for its peak memory."""
+    """Find the duplicates among the first `size` clips; run in a process of its own, for its peak
+    memory.
+    """
     clips = [folder / f"{number:05d}.wav" for number in range(size)]
     copies = [folder / f"{number:05d}-copy.wav" for number in range(0, size, COPIED)]
     before, began = peak_mb(), time.monotonic()
     pairs = duplicates.find("", table_of([*clips, *copies]))
     seconds = time.monotonic() - began
-    right = [Path(other).stem == f"{Path(one).stem}-copy" for one, other in pairs[["recording_id", "other_id"]].values]
+    right = [
+        Path(other).stem == f"{Path(one).stem}-copy"
+        for one, other in pairs[["recording_id", "other_id"]].values
+    ]
     return {
         "clips": len(clips) + len(copies),
         "seconds": round(seconds, 1),
@@ -259,7 +321,9 @@ def growth_figure(rows):
     """Seconds and memory over the number of clips."""
     table = pd.DataFrame(rows)
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-    for axis, column, title in zip(axes, ("seconds", "peak_mb"), ("Time in seconds", "Peak memory in MB"), strict=True):
+    for axis, column, title in zip(
+        axes, ("seconds", "peak_mb"), ("Time in seconds", "Peak memory in MB"), strict=True
+    ):
         axis.plot(table["clips"], table[column], "o-")
         axis.set(title=title, xlabel="five-second clips", xlim=(0, None), ylim=(0, None))
         style.grid(axis, "y")
@@ -268,29 +332,57 @@ def growth_figure(rows):
 
 def say(row):
     """Print one row of numbers as a line."""
-    shown = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()]
+    shown = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in row.items()
+    ]
     print("; ".join(shown), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, type=Path, help="folder with recordings, at any depth")
-    parser.add_argument("--out", default=Path("."), type=Path, help="where duplicates.json and .png go")
-    parser.add_argument("--count", type=int, help="copy so many recordings only, spread over the folder")
     parser.add_argument(
-        "--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), metavar="KIND", help="of copies"
+        "--data", required=True, type=Path, help="folder with recordings, at any depth"
     )
-    parser.add_argument("--clips", type=int, default=10000, help="size of the largest growing set; 0: none")
+    parser.add_argument(
+        "--out", default=Path("."), type=Path, help="where duplicates.json and .png go"
+    )
+    parser.add_argument(
+        "--count", type=int, help="copy so many recordings only, spread over the folder"
+    )
+    parser.add_argument(
+        "--kinds",
+        nargs="*",
+        default=list(KINDS),
+        choices=list(KINDS),
+        metavar="KIND",
+        help="of copies",
+    )
+    parser.add_argument(
+        "--clips", type=int, default=10000, help="size of the largest growing set; 0: none"
+    )
     chosen = parser.parse_args()
     os.environ.setdefault("EARSHOT_HEADLESS", "1")
-    originals = sorted(path for path in chosen.data.resolve().rglob("*") if path.suffix.lower() in SUFFIXES)
+    originals = sorted(
+        path for path in chosen.data.resolve().rglob("*") if path.suffix.lower() in SUFFIXES
+    )
     if not originals:
         parser.error(f"{chosen.data} holds no recordings")
-    copied = originals[:: max(1, len(originals) // chosen.count)][: chosen.count] if chosen.count else originals
+    copied = (
+        originals[:: max(1, len(originals) // chosen.count)][: chosen.count]
+        if chosen.count
+        else originals
+    )
     own = duplicates.find("", table_of(originals))
-    shared = {tuple(sorted(row)) for row in own[["recording_id", "other_id"]].itertuples(index=False)}
+    shared = {
+        tuple(sorted(row)) for row in own[["recording_id", "other_id"]].itertuples(index=False)
+    }
     print(f"{len(originals)} originals; {len(shared)} pairs of them share samples")
-    print(own.assign(**own[["recording_id", "other_id"]].map(lambda name: Path(name).name)).to_string(index=False))
+    print(
+        own.assign(**own[["recording_id", "other_id"]].map(lambda name: Path(name).name)).to_string(
+            index=False
+        )
+    )
     Path(chosen.out).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=chosen.out) as scratch:
         rows = []

@@ -1,7 +1,9 @@
-"""The results of a run on ESC-10 as files that are small enough to keep: a table, its protocol, per-clip probabilities.
+"""The results of a run on ESC-10 as files that are small enough to keep: a table, its protocol,
+per-clip probabilities.
 
-``python -m benchmarks.esc10 --run esc10_gpu`` after ``make run-all PRESET=esc10_gpu`` (add ``DATA=path/to/ESC-10`` to
-both where the recordings lie elsewhere) writes results/esc10_gpu.json and results/esc10_gpu.csv.
+``python -m benchmarks.esc10 --run esc10_gpu`` after ``make run-all PRESET=esc10_gpu`` (add
+``DATA=path/to/ESC-10`` to both where the recordings lie elsewhere) writes results/esc10_gpu.json
+and results/esc10_gpu.csv.
 """
 
 import argparse
@@ -30,7 +32,10 @@ def results(folder):
     several = folder / "models" / "cnn" / "seeds.csv"
     together = artifacts.read_table(folder / "models" / "cnn" / "out_of_fold.csv")
     table = artifacts.read_table(several) if several.is_file() else together.assign(seed=0)
-    single = {int(seed): accuracy(part.drop(columns="seed"), clips, config) for seed, part in table.groupby("seed")}
+    single = {
+        int(seed): accuracy(part.drop(columns="seed"), clips, config)
+        for seed, part in table.groupby("seed")
+    }
     predicted = decisions.per_recording(together, clips, False, config.model.aggregate)
     values = np.array([score["accuracy"] for score in single.values()])
     found = {
@@ -55,13 +60,22 @@ def accuracy(table, clips, config):
     found = decisions.per_recording(table, clips, False, config.model.aggregate)
     right = found["label"].eq(found["predicted"])
     by_fold = right.groupby(found["fold"]).mean().round(4)
-    return {"accuracy": round(float(right.mean()), 4), "folds": {str(fold): v for fold, v in by_fold.items()}}
+    return {
+        "accuracy": round(float(right.mean()), 4),
+        "folds": {str(fold): v for fold, v in by_fold.items()},
+    }
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.esc10", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="esc10", help="name of the run below outputs/ (default: esc10)")
-    parser.add_argument("--to", default="results", help="folder that the files go to (default: results)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.esc10", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--run", default="esc10", help="name of the run below outputs/ (default: esc10)"
+    )
+    parser.add_argument(
+        "--to", default="results", help="folder that the files go to (default: results)"
+    )
     options = parser.parse_args(arguments)
     try:
         found, table = results(artifacts.existing_run(options.run))
@@ -72,7 +86,10 @@ def main(arguments=None):
     target.mkdir(parents=True, exist_ok=True)
     artifacts.write_json(target / f"{options.run}.json", found)
     table.to_csv(target / f"{options.run}.csv", index=False)
-    print(f"single {found['single_mean']:.2%} (sd {found['single_deviation'] or 0:.2%}), ensemble", found["ensemble"])
+    print(
+        f"single {found['single_mean']:.2%} (sd {found['single_deviation'] or 0:.2%}), ensemble",
+        found["ensemble"],
+    )
     return 0
 
 

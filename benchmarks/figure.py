@@ -1,4 +1,6 @@
-"""The figure of a benchmark: how many times as fast, beside what was aimed at, and growth with the data."""
+"""The figure of a benchmark: how many times as fast, beside what was aimed at, and growth with the
+data.
+"""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,13 +23,25 @@ def draw(results):
 
 
 def draw_ratios(axis, records):
-    """A bar per comparison, from the slowest to the fastest single turn a line, a tick at the target."""
+    """A bar per comparison, from the slowest to the fastest single turn a line, a tick at the
+    target.
+    """
     for place, (name, record) in enumerate(records.items()):
         axis.barh(place, record["ratio"], color=style.BLUE, height=0.6)
         axis.plot(record["ratio_of_single_turns"], [place, place], color=style.INK, linewidth=2)
-        axis.plot([record["target"]] * 2, [place - 0.4, place + 0.4], color=style.ORANGE, linewidth=3)
+        axis.plot(
+            [record["target"]] * 2, [place - 0.4, place + 0.4], color=style.ORANGE, linewidth=3
+        )
         label = f"{name}\n{record['plain_ms_per_clip']:.1f} → {record['ours_ms_per_clip']:.1f} ms"
-        axis.text(-0.02, place, label, ha="right", va="center", transform=axis.get_yaxis_transform(), fontsize=9)
+        axis.text(
+            -0.02,
+            place,
+            label,
+            ha="right",
+            va="center",
+            transform=axis.get_yaxis_transform(),
+            fontsize=9,
+        )
     axis.set_yticks([])
     axis.invert_yaxis()
     axis.set(title="Times as fast as the plain way", xlabel="ratio of medians (orange: target)")
@@ -38,7 +52,13 @@ def draw_growth(axis, table):
     """Seconds over size, a line per stage, both axes logarithmic."""
     for stage, part in table.groupby("stage", sort=False):
         axis.plot(part["size"], part["seconds"], marker="o", label=stage)
-    axis.set(xscale="log", yscale="log", title="Time over data", xlabel="times the data", ylabel="seconds")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        title="Time over data",
+        xlabel="times the data",
+        ylabel="seconds",
+    )
     axis.set_xticks(sorted(table["size"].unique()), sorted(table["size"].unique()))
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")

@@ -1,7 +1,7 @@
 """How time and memory grow with the data, stage by stage, each in a process of its own.
 
-``python -m benchmarks.growth STAGE FOLDER`` runs one stage on the recordings that FOLDER/recordings.pkl lists and
-prints what it took; `measure` and `large` start such processes.
+``python -m benchmarks.growth STAGE FOLDER`` runs one stage on the recordings that
+FOLDER/recordings.pkl lists and prints what it took; `measure` and `large` start such processes.
 """
 
 import argparse
@@ -31,12 +31,15 @@ LARGE_BYTES = int(1.1 * CAP_BYTES)  # the packed waveforms of `large`
 LOOKED_AT = 512  # of those clips are trained on and scored; all with --full
 
 
-# --- one stage, in this process ----------------------------------------------------------------------------
+# --- one stage, in this process
+# ----------------------------------------------------------------------------
 
 
 @dataclass
 class Place:
-    """A folder in which stages follow each other: what they are run on, and what the stage before left there."""
+    """A folder in which stages follow each other: what they are run on, and what the stage before
+    left there.
+    """
 
     folder: Path
     config: Config = field(init=False)
@@ -101,7 +104,9 @@ RUN = {  # stage: (function, the table it runs on)
 
 
 class Watch:
-    """The most private memory (RssAnon, no shared file pages) that this process holds inside the block, in bytes."""
+    """The most private memory (RssAnon, no shared file pages) that this process holds inside the
+    block, in bytes.
+    """
 
     def __enter__(self):
         self.before = self.peak = private_bytes()
@@ -128,7 +133,9 @@ def private_bytes(which="RssAnon"):
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return 0
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(which))
+    return next(
+        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(which)
+    )
 
 
 def refuse_more_than(cap_bytes):
@@ -140,7 +147,9 @@ def refuse_more_than(cap_bytes):
 
 
 def run_stage(stage, folder, cap_bytes=None):
-    """Run a stage twice: on a few rows, which loads what it needs, then on all, measured; returns the record."""
+    """Run a stage twice: on a few rows, which loads what it needs, then on all, measured; returns
+    the record.
+    """
     place, (function, name) = Place(Path(folder)), RUN[stage]
     table = place.table(name)
     if cap_bytes:
@@ -151,18 +160,32 @@ def run_stage(stage, folder, cap_bytes=None):
         started = time.perf_counter()
         function(place, table, place.folder)
         seconds = time.perf_counter() - started
-    return {"stage": stage, "rows": len(table), "seconds": seconds, "before": watch.before, "peak": watch.peak}
+    return {
+        "stage": stage,
+        "rows": len(table),
+        "seconds": seconds,
+        "before": watch.before,
+        "peak": watch.peak,
+    }
 
 
-# --- many stages, in processes of their own ----------------------------------------------------------------
+# --- many stages, in processes of their own
+# ----------------------------------------------------------------
 
 
 def started_anew(stage, folder, cap_bytes=None):
-    """A stage's record from a fresh process. Raises RuntimeError with what the process said if it failed."""
+    """A stage's record from a fresh process. Raises RuntimeError with what the process said if it
+    failed.
+    """
     command = [sys.executable, "-m", "benchmarks.growth", stage, str(folder)]
     command += ["--cap", str(cap_bytes)] if cap_bytes else []
     done = subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ | {"EARSHOT_HEADLESS": "1"}, check=False
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"EARSHOT_HEADLESS": "1"},
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{stage} failed:\n{done.stderr[-2000:]}")
@@ -170,7 +193,9 @@ def started_anew(stage, folder, cap_bytes=None):
 
 
 def spread(work, size, folder):
-    """A folder that holds the base recordings `size` times under new names, as links, and what stages need."""
+    """A folder that holds the base recordings `size` times under new names, as links, and what
+    stages need.
+    """
     folder.mkdir(parents=True)
     base, tables = work.recordings.head(BASE), []
     for number in range(size):
@@ -189,8 +214,8 @@ def spread(work, size, folder):
 def measure(work, sizes):
     """Time and memory of every stage at several times the data.
 
-    Returns {"measured": a list of records, "stages": by stage the exponent of time over size and the ratio of the peak
-    memory at the largest size to that at the smallest}.
+    Returns {"measured": a list of records, "stages": by stage the exponent of time over size and
+    the ratio of the peak memory at the largest size to that at the smallest}.
     """
     measured = []
     for size in sizes:
@@ -198,11 +223,16 @@ def measure(work, sizes):
         spread(work, size, folder)
         measured += [{"size": size, **started_anew(stage, folder)} for stage in STAGES]
     table = pd.DataFrame(measured)
-    return {"measured": measured, "stages": {stage: growth_of(table[table["stage"].eq(stage)]) for stage in STAGES}}
+    return {
+        "measured": measured,
+        "stages": {stage: growth_of(table[table["stage"].eq(stage)]) for stage in STAGES},
+    }
 
 
 def growth_of(table):
-    """Slope of log time over log size (1: linear), and peak memory at the largest over that at the smallest size."""
+    """Slope of log time over log size (1: linear), and peak memory at the largest over that at the
+    smallest size.
+    """
     ordered = table.sort_values("size")
     sizes, seconds, peaks = (ordered[name].to_numpy(float) for name in ("size", "seconds", "peak"))
     exponent = np.polyfit(np.log(sizes), np.log(seconds), 1)[0] if len(sizes) > 1 else float("nan")
@@ -215,9 +245,11 @@ def growth_of(table):
 
 
 def large(work, everything=False, waveform_bytes=LARGE_BYTES):
-    """Pack more waveforms than CAP_BYTES of memory, then train and score, all under that cap on private memory.
+    """Pack more waveforms than CAP_BYTES of memory, then train and score, all under that cap on
+    private memory.
 
-    Args: work; everything: train and score on all clips, not on LOOKED_AT from all over the file; waveform_bytes.
+    Args: work; everything: train and score on all clips, not on LOOKED_AT from all over the file;
+        waveform_bytes.
     """
     folder = work.fresh()
     spread(work, 1, folder)
@@ -230,18 +262,28 @@ def large(work, everything=False, waveform_bytes=LARGE_BYTES):
     records = [started_anew("packing", folder, CAP_BYTES)]
     rows = place.table("rows.pkl")
     rows.iloc[:: 1 if everything else max(1, count // LOOKED_AT)].to_pickle(folder / "part.pkl")
-    records += [started_anew(stage, folder, CAP_BYTES) for stage in ("training on a part", "scoring of a part")]
+    records += [
+        started_anew(stage, folder, CAP_BYTES)
+        for stage in ("training on a part", "scoring of a part")
+    ]
     (folder / "waveforms.npy").unlink()
     peak = max(record["peak"] for record in records)
     says = (
         f"{count * row_bytes / 2**30:.1f} GiB of waveforms packed, trained on and scored with at most "
         f"{peak / 2**30:.2f} GiB of private memory (cap {CAP_BYTES / 2**30:.0f} GiB)"
     )
-    return {"waveforms_bytes": count * row_bytes, "cap_bytes": CAP_BYTES, "stages": records, "says": says}
+    return {
+        "waveforms_bytes": count * row_bytes,
+        "cap_bytes": CAP_BYTES,
+        "stages": records,
+        "says": says,
+    }
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.growth", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("stage", choices=list(RUN))
     parser.add_argument("folder")
     parser.add_argument("--cap", type=int, help="most private memory in bytes")

@@ -17,7 +17,9 @@ from benchmarks import ours
 
 @dataclass
 class Work:
-    """What is measured on: recordings (a table of `ours.usable`) below root, config, an empty folder, repeats."""
+    """What is measured on: recordings (a table of `ours.usable`) below root, config, an empty
+    folder, repeats.
+    """
 
     recordings: pd.DataFrame
     root: Path
@@ -29,7 +31,9 @@ class Work:
     @property
     def paths(self):
         """Where each recording lies, by its id."""
-        return {row.recording_id: Path(self.root) / row.path for row in self.recordings.itertuples()}
+        return {
+            row.recording_id: Path(self.root) / row.path for row in self.recordings.itertuples()
+        }
 
     def fresh(self):
         """A folder that is not there yet: files that are overwritten cost more than new ones."""
@@ -54,7 +58,9 @@ def timed(function):
 
 @contextlib.contextmanager
 def apart(function):
-    """A function that calls the given one, which can be pickled, in another process: what `timed` returns there."""
+    """A function that calls the given one, which can be pickled, in another process: what `timed`
+    returns there.
+    """
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
     process = context.Process(target=_serve, args=(far, function), daemon=True)
@@ -79,11 +85,12 @@ def _serve(pipe, function):
 
 
 def side_by_side(one, other, clips, repeats, alone=True):
-    """Time two ways of doing the same in turns, after each ran once: (record, last result of one, of the other).
+    """Time two ways of doing the same in turns, after each ran once: (record, last result of one,
+    of the other).
 
-    The plain way, `one`, runs alone in a process, as it would in a notebook of its own: nothing that Earshot sets
-    reaches it. The record holds medians in ms per clip, the ratio of the medians with the smallest and largest of the
-    single turns, and what the first run of each took.
+    The plain way, `one`, runs alone in a process, as it would in a notebook of its own: nothing
+    that Earshot sets reaches it. The record holds medians in ms per clip, the ratio of the medians
+    with the smallest and largest of the single turns, and what the first run of each took.
     """
     with apart(one) if alone else contextlib.nullcontext(lambda: timed(one)) as plain:
         ways = [("plain", plain), ("ours", lambda: timed(other))]

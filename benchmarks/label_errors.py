@@ -1,8 +1,9 @@
 """How many labels that were turned wrong on purpose does the ranking of suspects find?
 
-``python benchmarks/label_errors.py --data path/to/ESC-10`` flips the labels of random recordings to a random other
-class, cross-validates each model on the labels so spoiled, ranks all recordings by how doubtful their label is, and
-counts how many of the flipped ones are in the first tenth, and how many of those doubted first were
+``python benchmarks/label_errors.py --data path/to/ESC-10`` flips the labels of random recordings to
+a random other class, cross-validates each model on the labels so spoiled, ranks all recordings by
+how doubtful their label is, and counts how many of the flipped ones are in the first tenth, and how
+many of those doubted first were
 flipped: the others had a right label all along. Features are computed once; groups and folds stay.
 """
 
@@ -42,17 +43,27 @@ def prepare(settled, data, preset):
 
 
 def flip(labels, share, rng):
-    """Labels by recording_id, of which a share is replaced by a random other class; returns (labels, who: bool)."""
+    """Labels by recording_id, of which a share is replaced by a random other class; returns
+    (labels, who: bool).
+    """
     classes, spoiled = sorted(labels.unique()), labels.copy()
     chosen = rng.choice(labels.index, round(share * len(labels)), replace=False)
-    spoiled[chosen] = [rng.choice([name for name in classes if name != labels[one]]) for one in chosen]
+    spoiled[chosen] = [
+        rng.choice([name for name in classes if name != labels[one]]) for one in chosen
+    ]
     return spoiled, spoiled.ne(labels)
 
 
 def predict(name, folder, labels, settled):
-    """Out-of-fold predictions per recording of a model that learns from these labels (all clips and copies alike)."""
-    rows, table = (artifacts.read_table(folder / file) for file in ("waveforms.csv", "features.csv"))
-    rows, table = (part.assign(label=part["recording_id"].map(labels).fillna("")) for part in (rows, table))
+    """Out-of-fold predictions per recording of a model that learns from these labels (all clips and
+    copies alike).
+    """
+    rows, table = (
+        artifacts.read_table(folder / file) for file in ("waveforms.csv", "features.csv")
+    )
+    rows, table = (
+        part.assign(label=part["recording_id"].map(labels).fillna("")) for part in (rows, table)
+    )
     if name == "cnn":
         packed = np.load(folder / "waveforms.npy", mmap_mode="r")
         with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +75,9 @@ def predict(name, folder, labels, settled):
 
 
 def measure(seed, names, folder, settled, share):
-    """What is found per model and of their averages: share of the flips in the first tenth, share rightly suggested."""
+    """What is found per model and of their averages: share of the flips in the first tenth, share
+    rightly suggested.
+    """
     rows = artifacts.read_table(folder / "waveforms.csv")
     truth = rows[rows["split"].eq("train")].groupby("recording_id")["label"].first()
     labels, flipped = flip(truth, share, np.random.default_rng(seed))
@@ -72,7 +85,11 @@ def measure(seed, names, folder, settled, share):
     for name in names:
         started = time.perf_counter()
         found[name] = predict(name, folder, labels, settled)
-        print(f"seed {seed}: {name}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"seed {seed}: {name}, {time.perf_counter() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     teams = {name: [name] for name in names} | {"all": names}
     teams["all but mfcc_linear"] = [name for name in names if name != "mfcc_linear"] or names
     for title, members in teams.items():
@@ -97,24 +114,52 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", help="folder of recordings, one sub-folder per class")
-    source.add_argument("--run", help="name of a run below outputs/ with the features of such recordings")
-    parser.add_argument("--preset", default="esc10", help="preset to read and to learn with (default: %(default)s)")
-    parser.add_argument("--flip", type=float, default=0.05, help="share of labels to flip (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="so many sets of flips (default: %(default)s)")
-    parser.add_argument("--models", default="mfcc_linear,svm,xgboost", help="models on the feature table (%(default)s)")
-    parser.add_argument("--cnn", action="store_true", help="the CNN too: minutes per seed without a GPU")
-    parser.add_argument("--epochs", type=int, help="train the CNN for so many epochs (default: the preset's)")
+    source.add_argument(
+        "--run", help="name of a run below outputs/ with the features of such recordings"
+    )
+    parser.add_argument(
+        "--preset", default="esc10", help="preset to read and to learn with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--flip", type=float, default=0.05, help="share of labels to flip (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="so many sets of flips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--models",
+        default="mfcc_linear,svm,xgboost",
+        help="models on the feature table (%(default)s)",
+    )
+    parser.add_argument(
+        "--cnn", action="store_true", help="the CNN too: minutes per seed without a GPU"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="train the CNN for so many epochs (default: the preset's)"
+    )
     parser.add_argument("--out", help="write the results to this JSON file")
     options = parser.parse_args(arguments)
     os.environ["EARSHOT_HEADLESS"] = "1"
     data = options.data and str(Path(options.data).expanduser().resolve())
-    settled = presets.load(options.preset, data, settings=f"train.epochs={options.epochs}" if options.epochs else "")
-    folder = artifacts.existing_run(options.run) if options.run else prepare(settled, data, options.preset)
+    settled = presets.load(
+        options.preset, data, settings=f"train.epochs={options.epochs}" if options.epochs else ""
+    )
+    folder = (
+        artifacts.existing_run(options.run)
+        if options.run
+        else prepare(settled, data, options.preset)
+    )
     names = [*(["cnn"] if options.cnn else []), *options.models.split(",")]
-    results = [row for seed in range(options.seeds) for row in measure(seed, names, folder, settled, options.flip)]
+    results = [
+        row
+        for seed in range(options.seeds)
+        for row in measure(seed, names, folder, settled, options.flip)
+    ]
     groups = pd.DataFrame(results).drop(columns="seed").groupby("models", sort=False)
     table = groups.agg(["mean", "std"]).round(3)
-    print(f"{options.flip:.0%} of the labels flipped, {options.seeds} seeds; found in the first {TOP:.0%}:")
+    print(
+        f"{options.flip:.0%} of the labels flipped, {options.seeds} seeds; found in the first {TOP:.0%}:"
+    )
     print(table[["recall", "suggestion_right"]].to_string())
     print("Of the labels doubted first, so many were wrong (the others were right all along):")
     print(table.drop(columns=["recall", "suggestion_right"]).to_string())

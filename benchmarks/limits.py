@@ -13,7 +13,9 @@ COPIED = 64 << 20  # bytes, more than the caches hold
 
 @functools.cache
 def gflop_per_second(repeats=7):
-    """Single-precision GFLOP per second of a matrix product on all of torch's threads: the best of some repeats."""
+    """Single-precision GFLOP per second of a matrix product on all of torch's threads: the best of
+    some repeats.
+    """
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
     return 2 * SIDE**3 / _best(lambda: a @ b, repeats) / 1e9
 
@@ -38,7 +40,9 @@ def _best(function, repeats):
 
 @torch.no_grad()
 def gflop(model, n_samples):
-    """GFLOP of the matrix products and convolutions that a model needs for one clip of so many samples."""
+    """GFLOP of the matrix products and convolutions that a model needs for one clip of so many
+    samples.
+    """
     model.eval()
     with FlopCounterMode(display=False) as counted:
         model(torch.zeros(1, n_samples))

@@ -13,22 +13,37 @@ from helpers.models import checkpoints, networks
 from helpers.splits import rules
 from helpers.training import batches, fit, train
 
-PLAIN_READS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")  # what librosa opens without another decoder
+PLAIN_READS = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".mp3",
+    ".aif",
+    ".aiff",
+)  # what librosa opens without another decoder
 NO_COPIES = pd.DataFrame(columns=list(artifacts.SCHEMAS["augmented.csv"]), dtype=object)
 
 
 def usable(root, recordings, config, count):
-    """So many recordings that both ways can use, spread evenly over the surveyed table, all on the training side."""
+    """So many recordings that both ways can use, spread evenly over the surveyed table, all on the
+    training side.
+    """
     surveyed = recording.survey(root, recordings, config.audio.max_seconds)
-    forgiving = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_fraction": 1.0})})
+    forgiving = config.model_copy(
+        update={"data": config.data.model_copy(update={"max_bad_fraction": 1.0})}
+    )
     judged = rules.judge(surveyed, forgiving)
     readable = judged["path"].str.lower().str.endswith(PLAIN_READS)
     table = judged[judged["status"].eq("used") & judged["split"].eq("train") & readable]
-    return table.iloc[np.unique(np.linspace(0, len(table) - 1, count).astype(int))].reset_index(drop=True)
+    return table.iloc[np.unique(np.linspace(0, len(table) - 1, count).astype(int))].reset_index(
+        drop=True
+    )
 
 
 def prepare(recordings, root, folder, config):
-    """What 02 and 04 do: clips, packed waveforms, pictures, below a new folder; returns (packed, rows)."""
+    """What 02 and 04 do: clips, packed waveforms, pictures, below a new folder; returns (packed,
+    rows).
+    """
     rows = pack(clips(recordings, root, folder, config), folder, config, folder)
     packed = np.load(Path(folder) / "waveforms.npy", mmap_mode="r")
     images.write_images(packed, rows, config, Path(folder) / "spectrograms")
@@ -42,7 +57,9 @@ def clips(recordings, root, folder, config):
 
 
 def pack(table, folder, config, out):
-    """The clips of a table, whose paths begin at `folder`, packed to `out`/waveforms.npy: the rows of waveforms.csv."""
+    """The clips of a table, whose paths begin at `folder`, packed to `out`/waveforms.npy: the rows
+    of waveforms.csv.
+    """
     return features.pack(table, NO_COPIES, folder, Path(out) / "waveforms.npy", config)
 
 
@@ -67,7 +84,9 @@ def network(packed, rows, config, device="cpu"):
 
 def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
-    config = train.with_number_format(packed, config, len(labels(rows, config)), torch.device(device))
+    config = train.with_number_format(
+        packed, config, len(labels(rows, config)), torch.device(device)
+    )
     model = network(packed, rows, config, device)
     work.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)
@@ -80,7 +99,9 @@ def bundle(packed, rows, config, folder, epochs=0):
         training.epoch()
     model = training.model.eval()
     place = Path(folder) / "models" / config.model.name / "fold1"
-    checkpoints.save(model, place, labels(rows, config), config, {"train": [2], "validation": None, "test": 1})
+    checkpoints.save(
+        model, place, labels(rows, config), config, {"train": [2], "validation": None, "test": 1}
+    )
     artifacts.seal(place.parent)
     return inference.Bundle(folder, config.model.name)
 

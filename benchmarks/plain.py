@@ -1,7 +1,8 @@
-"""The plain way: one file after the other in one process, with the calls that ordinary notebooks use.
+"""The plain way: one file after the other in one process, with the calls that ordinary notebooks
+use.
 
-The other side of every comparison in ``bench.py``. Steps, settings and sizes are the same as ours, so that what comes
-out can be compared; only the way there is the usual one.
+The other side of every comparison in ``bench.py``. Steps, settings and sizes are the same as ours,
+so that what comes out can be compared; only the way there is the usual one.
 """
 
 from pathlib import Path
@@ -35,18 +36,26 @@ def cleaned(path, config):
         waveform = waveform[max(0, start - keep) : stop + keep]
     if rules.denoise:
         noise = clean.quietest(waveform, rate)
-        waveform = noisereduce.reduce_noise(y=waveform, sr=rate, stationary=True, y_noise=noise, prop_decrease=0.8)
+        waveform = noisereduce.reduce_noise(
+            y=waveform, sr=rate, stationary=True, y_noise=noise, prop_decrease=0.8
+        )
     return waveform / np.abs(waveform).max() * rules.peak
 
 
 def cut(waveform, config):
     """Clips of one length, end to end; the last one is kept where it is long enough, and filled up."""
-    size, settings, clips = round(config.audio.clip_seconds * config.audio.sample_rate), config.audio, []
+    size, settings, clips = (
+        round(config.audio.clip_seconds * config.audio.sample_rate),
+        config.audio,
+        [],
+    )
     for start in range(0, len(waveform), size):
         piece = waveform[start : start + size]
         if start == 0 or len(piece) >= settings.min_last_fraction * size:
             looped = settings.short_clips == "loop"
-            clips.append(np.resize(piece, size) if looped else librosa.util.fix_length(piece, size=size))
+            clips.append(
+                np.resize(piece, size) if looped else librosa.util.fix_length(piece, size=size)
+            )
     return clips
 
 
@@ -71,7 +80,11 @@ def picture(mel, path, config, draw="specshow"):
     plt.figure(figsize=(inches, inches), dpi=DOTS_PER_INCH)
     if draw == "specshow":
         librosa.display.specshow(
-            mel, sr=config.audio.sample_rate, hop_length=config.features.hop_length, cmap="magma", vmin=mel.max() - 80
+            mel,
+            sr=config.audio.sample_rate,
+            hop_length=config.features.hop_length,
+            cmap="magma",
+            vmin=mel.max() - 80,
         )
     else:
         plt.imshow(mel, origin="lower", aspect="auto", cmap="magma", vmin=mel.max() - 80)
@@ -81,7 +94,8 @@ def picture(mel, path, config, draw="specshow"):
 
 
 def prepare(work, config):
-    """Recordings to cleaned WAV clips and PNG pictures in a new folder; returns each clip and its log-mel, by its name.
+    """Recordings to cleaned WAV clips and PNG pictures in a new folder; returns each clip and its
+    log-mel, by its name.
 
     Args: work of harness.Work; config.
     """
@@ -91,17 +105,20 @@ def prepare(work, config):
     for identity, path in work.paths.items():
         for number, clip in enumerate(cut(cleaned(path, config), config)):
             name = f"{identity}-{number:03d}"
-            soundfile.write(Path(folder) / f"{name}.wav", clip, config.audio.sample_rate, subtype="PCM_16")
+            soundfile.write(
+                Path(folder) / f"{name}.wav", clip, config.audio.sample_rate, subtype="PCM_16"
+            )
             made[name] = clip, log_mel(clip, config)
             picture(made[name][1], Path(folder) / f"{name}.png", config, work.draw)
     return made
 
 
 def windows(path, config):
-    """A whole file in windows, half over each other, the last one at its end: (clips, seconds of sound in each).
+    """A whole file in windows, half over each other, the last one at its end: (clips, seconds of
+    sound in each).
 
-    Of each window its silent edges are cut, the rest is brought to the file's peak and filled up. For files without
-    digital silence inside; frames are counted from librosa's RMS.
+    Of each window its silent edges are cut, the rest is brought to the file's peak and filled up.
+    For files without digital silence inside; frames are counted from librosa's RMS.
     """
     rate, rules = config.audio.sample_rate, config.clean
     waveform, _ = librosa.load(path, sr=rate)
@@ -116,21 +133,30 @@ def windows(path, config):
     for start in [*starts, *([starts[-1] + rest] if rest > rules.min_seconds * rate else [])]:
         heard = loud[(loud >= start) & (loud < start + size)]
         if len(heard) * (frame // 4) >= rules.min_seconds * rate:
-            first, last = max(start, heard[0] - keep), min(start + size, heard[-1] + frame // 4 + keep)
+            first, last = (
+                max(start, heard[0] - keep),
+                min(start + size, heard[-1] + frame // 4 + keep),
+            )
             piece = waveform[first:last] / peak * rules.peak
             looped = config.audio.short_clips == "loop"
-            clips.append(np.resize(piece, size) if looped else librosa.util.fix_length(piece, size=size))
+            clips.append(
+                np.resize(piece, size) if looped else librosa.util.fix_length(piece, size=size)
+            )
             seconds.append(len(piece) / rate)
     return clips, seconds
 
 
 @torch.no_grad()
 def score(paths, model, config):
-    """Class probabilities [files, C]: each window of each file on its own through the network, counted by its sound."""
+    """Class probabilities [files, C]: each window of each file on its own through the network,
+    counted by its sound.
+    """
     found = []
     for path in paths:
         clips, seconds = windows(path, config)
-        inputs = [model.standardise(torch.from_numpy(log_mel(clip, config))[None]) for clip in clips]
+        inputs = [
+            model.standardise(torch.from_numpy(log_mel(clip, config))[None]) for clip in clips
+        ]
         each = torch.cat([model.network(x).softmax(dim=1) for x in inputs]).numpy()
         found.append(np.average(each, axis=0, weights=seconds))
     return np.stack(found)
@@ -150,7 +176,9 @@ class Spectrograms(torch.utils.data.Dataset):
 
 
 def epoch(network, loader, optimiser):
-    """One pass over the training clips: float32, eager, the loss fetched after each step. Returns the mean loss."""
+    """One pass over the training clips: float32, eager, the loss fetched after each step. Returns
+    the mean loss.
+    """
     network.train()
     total = 0.0
     for spectrograms, labels in loader:

@@ -15,7 +15,8 @@ compare     the other models, the ensembles, a trained run in use
 view        what is looked at and listened to
 run         a preset becomes a run: settings, stages, report, the series, the command line
 
-Beside them stands ``environment``, which runs before anything is installed. A notebook opens with ``run.begin``.
+Beside them stands ``environment``, which runs before anything is installed. A notebook opens with
+``run.begin``.
 """
 
 __version__ = "0.1.0"

@@ -40,24 +40,32 @@ def missing_requirements(text):
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     names = {line: package(line) for line in lines if line and not line.startswith("-")}
     modules = {line: IMPORT_NAMES.get(name, name.replace("-", "_")) for line, name in names.items()}
-    return [line for line, module in modules.items() if importlib.util.find_spec(module.split(".")[0]) is None]
+    return [
+        line
+        for line, module in modules.items()
+        if importlib.util.find_spec(module.split(".")[0]) is None
+    ]
 
 
 def prepare():
     """Install the missing requirements with pip, holding an installed torch where it is.
 
-    Wheels among Kaggle's inputs are taken first, without the internet. Raises RuntimeError, with what to do, if pip
-    fails; without what is optional it says what will be missing, and goes on.
+    Wheels among Kaggle's inputs are taken first, without the internet. Raises RuntimeError, with
+    what to do, if pip fails; without what is optional it says what will be missing, and goes on.
     """
     missing = missing_requirements(REQUIREMENTS.read_text(encoding="utf-8"))
     needed = [line for line in missing if package(line) not in OPTIONAL]
     if needed:
         print(f"Installing {len(needed)} packages: {', '.join(needed)}")
         if failure := install(needed):
-            raise RuntimeError(f"pip could not install {', '.join(needed)}:\n{failure[-600:]}\n{OFFLINE}")
+            raise RuntimeError(
+                f"pip could not install {', '.join(needed)}:\n{failure[-600:]}\n{OFFLINE}"
+            )
     for line in missing:
         if package(line) in OPTIONAL and install([line], "--retries", "0"):
-            print(f"{package(line)} is not there and cannot be installed: {OPTIONAL[package(line)]}.")
+            print(
+                f"{package(line)} is not there and cannot be installed: {OPTIONAL[package(line)]}."
+            )
     importlib.invalidate_caches()
 
 
@@ -79,4 +87,6 @@ def install(lines, *options):
 def wheel_folders():
     """Folders of wheels among Kaggle's inputs, which are data sets up to three folders deep."""
     depths = ("", "*/", "*/*/", "*/*/*/")
-    return sorted({wheel.parent for depth in depths for wheel in Path(INPUTS).glob(depth + "*.whl")})
+    return sorted(
+        {wheel.parent for depth in depths for wheel in Path(INPUTS).glob(depth + "*.whl")}
+    )

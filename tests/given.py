@@ -1,4 +1,6 @@
-"""Folders as people have them, each given as DATA and nothing more: written small, with what must be found in them."""
+"""Folders as people have them, each given as DATA and nothing more: written small, with what must
+be found in them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,9 @@ WORDS = ("bed", "cat", "eight", "five")
 
 @dataclass(frozen=True)
 class Given:
-    """What must be found: recordings to learn from and of the test side, classes, and how it was recognised."""
+    """What must be found: recordings to learn from and of the test side, classes, and how it was
+    recognised.
+    """
 
     folder: Path
     says: str  # part of what is printed as recognised
@@ -118,13 +122,19 @@ def paths_from_further_up(root):
 
 
 def lone_audio(root):
-    """All recordings in the folder itself; train.csv has the ids of most, the sample submission those of the others."""
+    """All recordings in the folder itself; train.csv has the ids of most, the sample submission
+    those of the others.
+    """
     studio = Studio(root, 0)
     rows = [(name[:-4], label) for name, label in _takes(studio, ".")]
     studio.table("train.csv", ("id", "target"), rows)
     names = _tests(studio, ".")
-    studio.table("sample_submission.csv", ("id", "target"), [(name[:-4], CLASSES[0]) for name in names])
-    return Given(studio.folder, "test set: the recordings that sample_submission.csv names", n_test=3)
+    studio.table(
+        "sample_submission.csv", ("id", "target"), [(name[:-4], CLASSES[0]) for name in names]
+    )
+    return Given(
+        studio.folder, "test set: the recordings that sample_submission.csv names", n_test=3
+    )
 
 
 def train_and_test_tables(root):
@@ -177,7 +187,10 @@ def speakers_as_classes(root):
 ALL = {
     **{"class_folders": class_folders, "table": table, "table_with_speakers": table_with_speakers},
     **{"several_labels": several_labels, "flags": flags, "metadata_per_side": metadata_per_side},
-    **{"metadata_with_paths": metadata_with_paths, "paths_without_extension": paths_without_extension},
+    **{
+        "metadata_with_paths": metadata_with_paths,
+        "paths_without_extension": paths_without_extension,
+    },
     **{"paths_from_further_up": paths_from_further_up, "lone_audio": lone_audio},
     **{"train_and_test_tables": train_and_test_tables, "semicolons": semicolons, "tabs": tabs},
     **{"words_of_few_speakers": words_of_few_speakers, "speakers_as_classes": speakers_as_classes},

@@ -1,4 +1,6 @@
-"""The runner without kernels: each notebook's cells are executed in this process, one stage after the other."""
+"""The runner without kernels: each notebook's cells are executed in this process, one stage after
+the other.
+"""
 
 import contextlib
 import io
@@ -18,8 +20,9 @@ class Reached(Exception):
 
 
 class Here(Engine):
-    """An engine of papermill. The runner, its parameters and the notebooks are the real ones; a kernel's start and
-    imports, most of a tiny chain's time, are saved."""
+    """An engine of papermill. The runner, its parameters and the notebooks are the real ones; a
+    kernel's start and imports, most of a tiny chain's time, are saved.
+    """
 
     last = None  # a name: once the notebook has given it a value, Reached is raised
 
@@ -41,7 +44,9 @@ class Here(Engine):
 
 @contextlib.contextmanager
 def no_kernels(last=None):
-    """Within it papermill executes notebooks in this process, until one has given a value to the name `last`."""
+    """Within it papermill executes notebooks in this process, until one has given a value to the
+    name `last`.
+    """
     usual = papermill_engines.get_engine()
     papermill_engines.register(None, type("Here", (Here,), {"last": last}))
     try:

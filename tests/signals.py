@@ -29,7 +29,8 @@ def snr_db(heard, truth):
     return 10 * np.log10(np.sum(np.square(truth, dtype=np.float64)) / max(np.sum(error**2), 1e-30))
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 def encoded(waveform, sample_rate=16000, format="WAV", subtype=None, endian=None):
@@ -53,12 +54,18 @@ def encoded_av(waveform, sample_rate=16000, format="ipod", codec="aac"):
 
 
 def encoded_mp3(waveform, sample_rate=16000, counted=True, variable=False):
-    """A mono waveform as an MP3 of constant or variable bitrate, with or without a header that counts its frames."""
+    """A mono waveform as an MP3 of constant or variable bitrate, with or without a header that
+    counts its frames.
+    """
     buffer, options = io.BytesIO(), {"write_xing": str(int(counted)), "id3v2_version": "0"}
     with av.open(buffer, "w", format="mp3", options=options) as file:
-        stream = file.add_stream("libmp3lame", rate=sample_rate, options={"q:a": "4"} if variable else {"b": "64000"})
+        stream = file.add_stream(
+            "libmp3lame", rate=sample_rate, options={"q:a": "4"} if variable else {"b": "64000"}
+        )
         stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(np.asarray(waveform, np.float32)[None], format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.asarray(waveform, np.float32)[None], format="fltp", layout="mono"
+        )
         frame.sample_rate = sample_rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             file.mux(packet)
@@ -90,13 +97,23 @@ def riff(*chunks):
 def wav_format(codec=1, channels=1, sample_rate=16000, bits=16, width=None):
     """A WAV's format chunk; width: bytes of a sample over all channels."""
     width = channels * bits // 8 if width is None else width
-    return chunk(b"fmt ", struct.pack("<HHIIHH", codec, channels, sample_rate, sample_rate * width, width, bits))
+    return chunk(
+        b"fmt ",
+        struct.pack("<HHIIHH", codec, channels, sample_rate, sample_rate * width, width, bits),
+    )
 
 
-def wav_bytes(data=bytes(2000), codec=1, channels=1, sample_rate=16000, bits=16, declared=None, extra=b""):
+def wav_bytes(
+    data=bytes(2000), codec=1, channels=1, sample_rate=16000, bits=16, declared=None, extra=b""
+):
     """A WAV file put together by hand: every field of its header can be a lie."""
     width = channels * bits // 8
-    head = struct.pack("<HHIIHH", codec, channels, sample_rate, sample_rate * width % 2**32, width, bits) + extra
+    head = (
+        struct.pack(
+            "<HHIIHH", codec, channels, sample_rate, sample_rate * width % 2**32, width, bits
+        )
+        + extra
+    )
     chunks = b"fmt " + struct.pack("<I", len(head)) + head
     chunks += b"data" + struct.pack("<I", len(data) if declared is None else declared) + data
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
@@ -117,7 +134,8 @@ def plant(root, *names, content=b"x"):
     return root
 
 
-# --- damaged files -----------------------------------------------------------------------------------------
+# --- damaged files
+# -----------------------------------------------------------------------------------------
 
 WHOLE = {
     "WAV": lambda sound: encoded(sound),
@@ -130,7 +148,15 @@ WHOLE = {
     "AAC": lambda sound: encoded_av(sound, format="adts"),
     "WEBM": lambda sound: encoded_av(sound, 48000, "webm", "libopus"),
 }
-EXTREMES = (b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\xff" * 4, b"\x80\x00", b"\x01\x00\x00\x00")
+EXTREMES = (
+    b"\x00",
+    b"\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\xff" * 4,
+    b"\x80\x00",
+    b"\x01\x00\x00\x00",
+)
 
 
 def mutants(container, number, seed=0):
@@ -158,7 +184,9 @@ def _flip(content, rng, whole):
 
 def _overwrite(content, rng, whole):
     at, length = _place(content, rng), int(rng.integers(1, 300))
-    content[at : at + length] = rng.bytes(length) if rng.integers(2) else bytes([rng.integers(256)]) * length
+    content[at : at + length] = (
+        rng.bytes(length) if rng.integers(2) else bytes([rng.integers(256)]) * length
+    )
     return content
 
 
@@ -197,12 +225,21 @@ DAMAGES = {
 }
 
 
-# --- tables ------------------------------------------------------------------------------------------------
+# --- tables
+# ------------------------------------------------------------------------------------------------
 
 
 def recordings_table(*rows):
-    """A table as in recordings.csv: a sound, usable training recording per dict, but for what the dict says."""
-    usual = {"label": "dog", "split": "train", "status": "ok", "loudest_db": -20.0, "duration_seconds": 1.0}
+    """A table as in recordings.csv: a sound, usable training recording per dict, but for what the
+    dict says.
+    """
+    usual = {
+        "label": "dog",
+        "split": "train",
+        "status": "ok",
+        "loudest_db": -20.0,
+        "duration_seconds": 1.0,
+    }
     columns = artifacts.SCHEMAS["recordings.csv"]
     table = pd.DataFrame(
         [
@@ -212,5 +249,9 @@ def recordings_table(*rows):
         columns=list(columns),
     )
     for column, kind in columns.items():
-        table[column] = table[column].fillna("").astype(kind) if kind == artifacts.TEXT else table[column].astype(kind)
+        table[column] = (
+            table[column].fillna("").astype(kind)
+            if kind == artifacts.TEXT
+            else table[column].astype(kind)
+        )
     return table

@@ -10,15 +10,31 @@ SMALL = {
     "features": {"n_fft": 256, "hop_length": 128, "n_mels": 16, "f_min": 50.0},
     "model": {"name": "cnn", "channels": (8, 16), "dropout": 0.0},
     "train": {
-        **{"epochs": 4, "batch_size": 8, "views": 1, "threads": 1, "learning_rate": 0.01, "masks": 0, "ema": 0.0},
-        **{"select": "validation", "mix": "mixup", "speed": 0.1, "polarity": False, "precision": "fp32"},
+        **{
+            "epochs": 4,
+            "batch_size": 8,
+            "views": 1,
+            "threads": 1,
+            "learning_rate": 0.01,
+            "masks": 0,
+            "ema": 0.0,
+        },
+        **{
+            "select": "validation",
+            "mix": "mixup",
+            "speed": 0.1,
+            "polarity": False,
+            "precision": "fp32",
+        },
     },
     "evaluate": {"bootstrap_samples": 200},
 }
 
 
 def small_config(**sections):
-    """A Config of half-second clips at 8 kHz and a network of two small blocks; sections change single settings."""
+    """A Config of half-second clips at 8 kHz and a network of two small blocks; sections change
+    single settings.
+    """
     return Config(
         **{
             name: {**SMALL.get(name, {}), **sections.get(name, {})} if isinstance(sections.get(name, {}), dict) else
@@ -36,11 +52,18 @@ def tone(frequency_hz, sample_rate=8000, seconds=0.5, amplitude=0.5):
 
 def noise(n_samples, seed=0, amplitude=0.1):
     """White noise, float32 [samples]."""
-    return (amplitude * np.random.default_rng(seed).standard_normal(n_samples)).clip(-1, 1).astype(np.float32)
+    return (
+        (amplitude * np.random.default_rng(seed).standard_normal(n_samples))
+        .clip(-1, 1)
+        .astype(np.float32)
+    )
 
 
-def tone_clips(pitches=(("high", 2000), ("low", 400)), folds=3, groups_per_fold=2, clips_per_group=2, seed=0):
-    """Noisy tones as a packed array and its rows of waveforms.csv: easy classes, every class in every fold.
+def tone_clips(
+    pitches=(("high", 2000), ("low", 400)), folds=3, groups_per_fold=2, clips_per_group=2, seed=0
+):
+    """Noisy tones as a packed array and its rows of waveforms.csv: easy classes, every class in
+    every fold.
 
     Returns (packed int16 [clips, 4000], rows).
     """
@@ -50,23 +73,47 @@ def tone_clips(pitches=(("high", 2000), ("low", 400)), folds=3, groups_per_fold=
             for member in range(groups_per_fold):
                 for take in range(clips_per_group):
                     name = f"{label}{fold}{member}{take}"
-                    sound = tone(pitch_hz * (1 + 0.02 * member)) + noise(4000, seed + len(rows), 0.05)
+                    sound = tone(pitch_hz * (1 + 0.02 * member)) + noise(
+                        4000, seed + len(rows), 0.05
+                    )
                     packed.append(np.round(sound.clip(-1, 1) * 32767).astype(np.int16))
-                    rows.append((f"{name}-000", "", name, label, "train", f"{label}{fold}{member}", "", fold, 0.0, 0.5))
+                    rows.append(
+                        (
+                            f"{name}-000",
+                            "",
+                            name,
+                            label,
+                            "train",
+                            f"{label}{fold}{member}",
+                            "",
+                            fold,
+                            0.0,
+                            0.5,
+                        )
+                    )
     columns = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "path", "fold"]
     table = pd.DataFrame(rows, columns=[*columns, "start_seconds", "valid_seconds"])
     return np.stack(packed), table.astype({"fold": "Int64"})
 
 
 def tone_scenes(seed=0, **shape):
-    """Clips in which two tones, one or none are heard: labels "high|low", "high", "low" and "", all in every fold.
+    """Clips in which two tones, one or none are heard: labels "high|low", "high", "low" and "", all
+    in every fold.
 
     Args: seed; shape as of tone_clips. Returns (packed int16 [clips, 4000], rows).
     """
-    packed, rows = tone_clips([(label, 0) for label in ("high|low", "high", "low", "")], seed=seed, **shape)
+    packed, rows = tone_clips(
+        [(label, 0) for label in ("high|low", "high", "low", "")], seed=seed, **shape
+    )
     for number, label in enumerate(rows["label"]):
-        heard = [tone(pitch_hz, amplitude=0.25) for name, pitch_hz in (("high", 2000), ("low", 400)) if name in label]
-        packed[number] = np.round((sum(heard) + noise(4000, seed + number, 0.05)).clip(-1, 1) * 32767)
+        heard = [
+            tone(pitch_hz, amplitude=0.25)
+            for name, pitch_hz in (("high", 2000), ("low", 400))
+            if name in label
+        ]
+        packed[number] = np.round(
+            (sum(heard) + noise(4000, seed + number, 0.05)).clip(-1, 1) * 32767
+        )
     return packed, rows
 
 
@@ -77,7 +124,11 @@ def feature_rows(labels=("a", "b", "c"), folds=3, groups_per_fold=2, clips_per_g
         for fold in range(1, folds + 1):
             for member in range(groups_per_fold):
                 for take in range(clips_per_group):
-                    identity = {"clip_id": f"{label}{fold}{member}{take}", "parent_id": "", "label": label}
+                    identity = {
+                        "clip_id": f"{label}{fold}{member}{take}",
+                        "parent_id": "",
+                        "label": label,
+                    }
                     place = {"split": "train", "group": f"{label}{fold}{member}", "fold": fold}
                     values = 4 * (np.arange(4) == number) + 0.5 * rng.standard_normal(4)
                     names = ("mfcc_01_mean", "mfcc_02_mean", "mfcc_03_mean", "rms_std")
@@ -88,28 +139,43 @@ def feature_rows(labels=("a", "b", "c"), folds=3, groups_per_fold=2, clips_per_g
 
 
 def tagged_rows(seed=0, **shape):
-    """A feature table with the labels "p|q", "p", "q" and "": each of the two labels has a feature of its own."""
+    """A feature table with the labels "p|q", "p", "q" and "": each of the two labels has a feature
+    of its own.
+    """
     table = feature_rows(("p|q", "p", "q", ""), seed=seed, **shape)
-    table.loc[:, "mfcc_01_mean":] = 0.5 * np.random.default_rng(seed).standard_normal((len(table), 4))
+    table.loc[:, "mfcc_01_mean":] = 0.5 * np.random.default_rng(seed).standard_normal(
+        (len(table), 4)
+    )
     for label, column in (("p", "mfcc_01_mean"), ("q", "mfcc_02_mean")):
         table[column] += 4 * table["label"].str.contains(label)
     return table
 
 
 def prediction_rows(labels, predicted, groups=None, classes=("a", "b", "c"), confidence=0.8):
-    """A table of predictions: each row's `predicted` class gets `confidence`, the others share what is left."""
-    rows = pd.DataFrame({"recording_id": [f"r{i}" for i in range(len(labels))], "fold": 1, "label": list(labels)})
+    """A table of predictions: each row's `predicted` class gets `confidence`, the others share what
+    is left.
+    """
+    rows = pd.DataFrame(
+        {"recording_id": [f"r{i}" for i in range(len(labels))], "fold": 1, "label": list(labels)}
+    )
     rows["group"] = rows["recording_id"] if groups is None else list(groups)
     rows["predicted"] = list(predicted)
     for name in classes:
-        rows[name] = np.where(rows["predicted"].eq(name), confidence, (1 - confidence) / (len(classes) - 1))
+        rows[name] = np.where(
+            rows["predicted"].eq(name), confidence, (1 - confidence) / (len(classes) - 1)
+        )
     return rows
 
 
 def tagging_rows(n=60, seed=0, classes=("a", "b", "c"), groups=None):
-    """A table of predictions with several labels, one or none per recording: probabilities that are often right."""
+    """A table of predictions with several labels, one or none per recording: probabilities that are
+    often right.
+    """
     rng = np.random.default_rng(seed)
-    truth = np.vstack([np.eye(len(classes)), rng.uniform(size=(n - len(classes), len(classes))) < 0.4]) > 0
+    truth = (
+        np.vstack([np.eye(len(classes)), rng.uniform(size=(n - len(classes), len(classes))) < 0.4])
+        > 0
+    )
     found = (0.3 * truth + rng.uniform(0, 0.7, truth.shape)).round(2)
     names = np.array(classes)
     rows = pd.DataFrame({"recording_id": [f"r{i}" for i in range(n)], "fold": np.arange(n) % 3 + 1})

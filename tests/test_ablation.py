@@ -1,4 +1,6 @@
-"""The ablation: one ingredient at a time, on folds that nothing is reported on, resumed where it stopped."""
+"""The ablation: one ingredient at a time, on folds that nothing is reported on, resumed where it
+stopped.
+"""
 
 import numpy as np
 import pandas as pd
@@ -24,10 +26,21 @@ def recipe(**changes):
 
 def test_what_is_on_is_taken_out_and_what_is_off_is_added():
     tried = {
-        setting: value for _, setting, value in ablation.trials(recipe(mix="between_class", polarity=False, masks=2))
+        setting: value
+        for _, setting, value in ablation.trials(
+            recipe(mix="between_class", polarity=False, masks=2)
+        )
     }
-    assert tried["train.mix"] == "mixup" and tried["train.polarity"] is True and tried["train.masks"] == 0
-    both = [value for _, setting, value in ablation.trials(recipe(mix="between_class")) if setting == "train.mix"]
+    assert (
+        tried["train.mix"] == "mixup"
+        and tried["train.polarity"] is True
+        and tried["train.masks"] == 0
+    )
+    both = [
+        value
+        for _, setting, value in ablation.trials(recipe(mix="between_class"))
+        if setting == "train.mix"
+    ]
     assert both == ["none", "mixup"]
 
 
@@ -36,9 +49,16 @@ def test_no_change_is_tried_twice_or_means_nothing():
         tried = [trial[1:] for trial in ablation.trials(recipe(mix=mix))]
         assert len(set(tried)) == len(tried)
         assert all(ablation.value_of(recipe(mix=mix), setting) != value for setting, value in tried)
-    assert "model.pooling" not in {setting for _, setting, _ in ablation.trials(recipe())}  # the plain CNN has none
-    for crop, is_tried in ((1.0, True), (0.5, False)):  # a part of a clip begins anywhere, shifted or not
-        assert ("train.shift" in {setting for _, setting, _ in ablation.trials(recipe(crop=crop))}) == is_tried
+    assert "model.pooling" not in {
+        setting for _, setting, _ in ablation.trials(recipe())
+    }  # the plain CNN has none
+    for crop, is_tried in (
+        (1.0, True),
+        (0.5, False),
+    ):  # a part of a clip begins anywhere, shifted or not
+        assert (
+            "train.shift" in {setting for _, setting, _ in ablation.trials(recipe(crop=crop))}
+        ) == is_tried
 
 
 def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewer(run):
@@ -46,7 +66,9 @@ def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewe
     plan = ablation.plan(rows)
     folds = sorted(rows["fold"].dropna().unique())
     assert sorted(turn["test"] for turn in plan) == folds
-    assert all(turn["test"] not in turn["train"] and len(turn["train"]) == len(folds) - 2 for turn in plan)
+    assert all(
+        turn["test"] not in turn["train"] and len(turn["train"]) == len(folds) - 2 for turn in plan
+    )
     assert all(turn["validation"] is None for turn in plan)
 
 
@@ -66,7 +88,11 @@ def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(run)
         *_, table = ablation.measure(run, recipe(mix="between_class"), only=("train.mix",))
     assert table["tried"].tolist() == ["none", "mixup"]
     for row in table.itertuples():
-        verdicts = {"no difference"} if row.change_low <= 0 <= row.change_high else {"keep: it helps", "drop: it costs"}
+        verdicts = (
+            {"no difference"}
+            if row.change_low <= 0 <= row.change_high
+            else {"keep: it helps", "drop: it costs"}
+        )
         assert row.verdict in verdicts
 
 
@@ -74,9 +100,13 @@ def test_short_clips_are_filled_anew_from_what_was_there(run):
     packed, rows = np.load(run / "waveforms.npy"), artifacts.read_table(run / "waveforms.csv")
     rows = rows.assign(valid_seconds=rows["valid_seconds"] / 2)
     settings, half = recipe().audio, packed.shape[1] // 2
-    looped = ablation.filled(packed, rows, settings.model_copy(update={"short_clips": "loop"}), run / "looped.npy")
+    looped = ablation.filled(
+        packed, rows, settings.model_copy(update={"short_clips": "loop"}), run / "looped.npy"
+    )
     np.testing.assert_array_equal(looped[:, half : 2 * half], looped[:, :half])
-    padded = ablation.filled(looped, rows, settings.model_copy(update={"short_clips": "pad"}), run / "padded.npy")
+    padded = ablation.filled(
+        looped, rows, settings.model_copy(update={"short_clips": "pad"}), run / "padded.npy"
+    )
     assert not padded[:, half:].any()
     np.testing.assert_array_equal(padded[:, :half], packed[:, :half])
 

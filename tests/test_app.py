@@ -1,4 +1,6 @@
-"""The app in streamlit's AppTest: whatever is chosen, uploaded or recorded, the page answers and stays up."""
+"""The app in streamlit's AppTest: whatever is chosen, uploaded or recorded, the page answers and
+stays up.
+"""
 
 import doctest
 import importlib
@@ -32,7 +34,11 @@ def save_run(name, labels=LABELS, **sections):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
         checkpoints.save(
-            networks.build(config, len(labels)), folder / "models" / "cnn" / f"fold{fold}", labels, config, turn
+            networks.build(config, len(labels)),
+            folder / "models" / "cnn" / f"fold{fold}",
+            labels,
+            config,
+            turn,
         )
     artifacts.seal(folder / "models" / "cnn")
     artifacts.write_json(folder / "run.json", {"config": config.model_dump(mode="json")})
@@ -86,7 +92,10 @@ def encoded_m4a(waveform, rate=44100):
 def charts(app):
     """The charts of the page: a list of (specification, data)."""
     protos = [element.proto for element in app.get("vega_lite_chart")]
-    return [(json.loads(p.spec), pa.ipc.open_stream(p.datasets[0].data.data).read_pandas()) for p in protos]
+    return [
+        (json.loads(p.spec), pa.ipc.open_stream(p.datasets[0].data.data).read_pandas())
+        for p in protos
+    ]
 
 
 def shown_probabilities(app):
@@ -109,10 +118,15 @@ def assert_answered(app):
 def assert_refused(app, code):
     """A sentence, the code, no answer, and a page that still takes recordings."""
     assert not app.exception and not charts(app) and app.file_uploader
-    assert len(app.warning) == 1 and len(app.warning[0].value) > 30 and f"{code}:" in said(app).replace("\\", "")
+    assert (
+        len(app.warning) == 1
+        and len(app.warning[0].value) > 30
+        and f"{code}:" in said(app).replace("\\", "")
+    )
 
 
-# --- runs --------------------------------------------------------------------------------------------------
+# --- runs
+# --------------------------------------------------------------------------------------------------
 
 
 def test_without_a_run_the_page_says_what_to_do_and_finds_one_that_comes_later(home):
@@ -129,20 +143,31 @@ def test_a_run_shows_its_classes_and_asks_for_a_recording(tiny):
 
 
 def test_a_run_shows_its_held_out_score_with_the_interval(tiny):
-    artifacts.write_json(tiny / "metrics.json", {"accuracy": {"value": 0.855, "low": 0.804, "high": 0.899}})
+    artifacts.write_json(
+        tiny / "metrics.json", {"accuracy": {"value": 0.855, "low": 0.804, "high": 0.899}}
+    )
     assert "**85.5%** of held-out recordings right (95% interval 80.4% to 89.9%)" in said(start())
 
 
 def test_a_run_that_should_not_be_used_as_it_is_says_why(tiny):
-    board = {"model": ["svm", "cnn"], "accuracy": [0.9, 0.3], "accuracy_low": [0.8, 0.2], "accuracy_high": [1.0, 0.4]}
+    board = {
+        "model": ["svm", "cnn"],
+        "accuracy": [0.9, 0.3],
+        "accuracy_low": [0.8, 0.2],
+        "accuracy_high": [1.0, 0.4],
+    }
     behind = {"difference": [0, -0.6], "difference_low": [0, -0.7], "difference_high": [0, -0.5]}
     artifacts.write_table(tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}))
     assert "clearly below svm" in start().error[0].value
-    artifacts.write_table(tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}).assign(difference_high=0.0))
+    artifacts.write_table(
+        tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}).assign(difference_high=0.0)
+    )
     assert not start().error
 
 
-@pytest.mark.parametrize(("setting", "mark"), [("synthetic", "synthetic data"), ("fast", "smoke run")])
+@pytest.mark.parametrize(
+    ("setting", "mark"), [("synthetic", "synthetic data"), ("fast", "smoke run")]
+)
 def test_runs_whose_scores_mean_little_are_marked(home, setting, mark):
     save_run("plain")
     assert mark not in said(start())
@@ -203,7 +228,8 @@ def test_a_damaged_run_is_explained_and_another_one_can_be_chosen(tiny, harm):
     assert not app.error and app.subheader[0].value == "Ready"
 
 
-# --- what comes in -----------------------------------------------------------------------------------------
+# --- what comes in
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
@@ -225,21 +251,31 @@ def test_the_probabilities_shown_are_those_of_predict_file(tiny, tmp_path):
     shown = shown_probabilities(app)
     assert shown.index.tolist() == expected.index.tolist()
     np.testing.assert_allclose(shown, expected, rtol=1e-5)
-    assert expected.index[0] in app.subheader[0].value and f"{expected.iloc[0]:.0%}" in app.subheader[0].value
+    assert (
+        expected.index[0] in app.subheader[0].value
+        and f"{expected.iloc[0]:.0%}" in app.subheader[0].value
+    )
 
 
-@pytest.mark.parametrize(("rate", "recorded"), [(8000, 8000), (22050, 22050), (20000, 22050), (96000, 48000)])
+@pytest.mark.parametrize(
+    ("rate", "recorded"), [(8000, 8000), (22050, 22050), (20000, 22050), (96000, 48000)]
+)
 def test_the_recorder_takes_the_models_rate_or_the_next_one_that_it_can(home, rate, recorded):
     save_run("tiny", audio={"sample_rate": rate, "clip_seconds": 0.5})
     app = start()
     app.radio(key="source").set_value(RECORD).run()
-    assert app.audio_input[0].sample_rate == recorded and f"{recorded / 1000:g} kHz" in app.audio_input[0].label
+    assert (
+        app.audio_input[0].sample_rate == recorded
+        and f"{recorded / 1000:g} kHz" in app.audio_input[0].label
+    )
 
 
 def test_a_recording_of_the_microphone_is_answered(tiny):
     app = start()
     app.radio(key="source").set_value(RECORD).run()
-    app.audio_input[0].set_value(("recording.wav", encoded(sound(1.0, 8000), 8000), "audio/wav")).run()
+    app.audio_input[0].set_value(
+        ("recording.wav", encoded(sound(1.0, 8000), 8000), "audio/wav")
+    ).run()
     assert_answered(app)
     assert "WAV · 1 s · 8 kHz · mono → heard as 8 kHz mono" in said(app)
 
@@ -253,7 +289,11 @@ def test_the_runs_own_clips_can_be_tried_and_those_trained_on_say_so(tiny):
     app.radio(key="source").set_value(EXAMPLE).run()
     assert_answered(app)
     clips = app.selectbox(key="example")
-    assert clips.options == ["bell", "dog", "test clip 1, never seen in training"] and "proves little" in said(app)
+    assert clips.options == [
+        "bell",
+        "dog",
+        "test clip 1, never seen in training",
+    ] and "proves little" in said(app)
     clips.set_value(clips.options[-1]).run()
     assert_answered(app)
     assert "proves little" not in said(app)
@@ -265,7 +305,8 @@ def test_a_run_without_clips_says_so(tiny):
     assert not app.exception and "kept no clips" in app.info[0].value
 
 
-# --- what cannot be used -----------------------------------------------------------------------------------
+# --- what cannot be used
+# -----------------------------------------------------------------------------------
 
 
 def with_nan(waveform):
@@ -321,7 +362,8 @@ def test_no_place_of_this_machine_is_named(tiny):
     assert app.warning and "/recording" not in said(app)
 
 
-# --- over time ---------------------------------------------------------------------------------------------
+# --- over time
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
@@ -338,7 +380,13 @@ def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
 
 def test_times_are_those_of_the_file_and_where_there_is_no_sound_it_stays_white(tiny):
     waveform = np.concatenate(
-        [np.zeros(20 * 8000), sound(1.0, 8000), np.zeros(14 * 8000), sound(2.0, 8000), np.zeros(800)]
+        [
+            np.zeros(20 * 8000),
+            sound(1.0, 8000),
+            np.zeros(14 * 8000),
+            sound(2.0, 8000),
+            np.zeros(800),
+        ]
     )
     app = upload(start(), "day.one.wav", encoded(waveform, 8000))
     assert_answered(app)
@@ -347,14 +395,20 @@ def test_times_are_those_of_the_file_and_where_there_is_no_sound_it_stays_white(
     assert starts.between(19.95, 21).sum() >= 1 and starts.between(34.95, 37).sum() >= 2
     assert (starts.between(19.95, 21.05) | starts.between(34.95, 37.05)).all()
     events, windows = (frame.value for frame in app.dataframe)
-    assert events["onset"].min() == pytest.approx(20, abs=0.05) and events["offset"].max() == pytest.approx(
-        37, abs=0.05
-    )
+    assert events["onset"].min() == pytest.approx(20, abs=0.05) and events[
+        "offset"
+    ].max() == pytest.approx(37, abs=0.05)
     silent = windows["label"].eq("")
-    assert windows["end"].iloc[-1] == pytest.approx(37.1) and windows.loc[silent, LABELS].isna().all(axis=None)
+    assert windows["end"].iloc[-1] == pytest.approx(37.1) and windows.loc[
+        silent, LABELS
+    ].isna().all(axis=None)
     assert f"{silent.sum()} without sound" in said(app)
     buttons = [element.proto for element in app.get("download_button")]
-    assert [button.label for button in buttons] == ["Windows (CSV)", "Events (CSV)", "Audacity labels"]
+    assert [button.label for button in buttons] == [
+        "Windows (CSV)",
+        "Events (CSV)",
+        "Audacity labels",
+    ]
 
 
 def test_the_minutes_of_a_long_recording_are_seen_and_heard_one_at_a_time(tiny):
@@ -374,15 +428,23 @@ def test_a_recording_of_about_a_minute_is_shown(tiny, seconds):
 def test_a_recording_of_one_window_has_no_timeline(tiny):
     app = upload(start(), "short.wav", encoded(sound(0.5)))
     assert_answered(app)
-    assert len(charts(app)) == 1 and not app.dataframe and "One window" in said(app) and app.get("download_button")
+    assert (
+        len(charts(app)) == 1
+        and not app.dataframe
+        and "One window" in said(app)
+        and app.get("download_button")
+    )
 
 
-# --- several labels at once --------------------------------------------------------------------------------
+# --- several labels at once
+# --------------------------------------------------------------------------------
 
 
 def tagging_run(thresholds):
     folder = save_run("tags", data={"multilabel": True})
-    artifacts.write_json(folder / "models" / "cnn" / "thresholds.json", dict(zip(LABELS, thresholds, strict=True)))
+    artifacts.write_json(
+        folder / "models" / "cnn" / "thresholds.json", dict(zip(LABELS, thresholds, strict=True))
+    )
     artifacts.seal(folder / "models" / "cnn")
     return folder
 
@@ -394,7 +456,9 @@ def test_with_several_labels_every_class_above_its_threshold_is_heard(home):
     answer = app.subheader[0].value
     assert "bell" in answer and "rain" in answer and "dog" not in answer
     _, data = charts(app)[0]
-    assert data.set_index("label")["limit"].to_dict() == dict(zip(LABELS, [0.0, 1.0, 0.0], strict=True))
+    assert data.set_index("label")["limit"].to_dict() == dict(
+        zip(LABELS, [0.0, 1.0, 0.0], strict=True)
+    )
 
 
 def test_with_several_labels_none_may_be_heard_and_probabilities_stand_alone(home):
@@ -408,7 +472,8 @@ def test_with_several_labels_none_may_be_heard_and_probabilities_stand_alone(hom
     assert shown_probabilities(app).sum() != pytest.approx(1, abs=0.05)
 
 
-# --- names that mean something to Markdown -----------------------------------------------------------------
+# --- names that mean something to Markdown
+# -----------------------------------------------------------------
 
 
 def test_labels_are_shown_as_they_are_written(home):

@@ -1,4 +1,6 @@
-"""Files are written whole or not at all; tables come back as they went in; digests see contents and names."""
+"""Files are written whole or not at all; tables come back as they went in; digests see contents and
+names.
+"""
 
 import os
 from pathlib import Path
@@ -24,10 +26,15 @@ def put(path, kind, content):
 
 
 def tree(root):
-    return {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_text()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
-# --- replacing ---------------------------------------------------------------------------------------------
+# --- replacing
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -61,7 +68,9 @@ def test_an_error_inside_leaves_the_old_and_no_temporary(tmp_path, kind, error, 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     artifacts.write_text(tmp_path / "a.txt", "old")
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space left"):
         artifacts.write_text(tmp_path / "a.txt", "new")
     assert tree(tmp_path) == {"a.txt": "old"}
@@ -76,7 +85,8 @@ def test_json_without_a_meaning_is_refused_and_the_old_stays(tmp_path, value):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-# --- tables ------------------------------------------------------------------------------------------------
+# --- tables
+# ------------------------------------------------------------------------------------------------
 
 AWKWARD = [
     "",
@@ -95,16 +105,24 @@ AWKWARD = [
     " ",
     "é",
 ]
-PRINTED = st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")  # pandas 2 ends a text at a zero byte
+PRINTED = st.characters(
+    exclude_categories=["Cs"], exclude_characters="\r\0"
+)  # pandas 2 ends a text at a zero byte
 NAMES = st.sampled_from(AWKWARD) | st.text(PRINTED)
 NUMBERS = st.none() | st.floats(allow_nan=False)
-ROWS = st.lists(st.tuples(NAMES, NAMES, NUMBERS, st.none() | st.integers(-(2**31), 2**31)), max_size=5)
+ROWS = st.lists(
+    st.tuples(NAMES, NAMES, NUMBERS, st.none() | st.integers(-(2**31), 2**31)), max_size=5
+)
 
 
 def clips_table(rows):
     table = pd.DataFrame(rows, columns=["label", "path", "start_seconds", "fold"])
     for column, kind in artifacts.SCHEMAS["clips.csv"].items():
-        table[column] = table[column].astype(kind) if column in table else pd.Series("", table.index, dtype="str")
+        table[column] = (
+            table[column].astype(kind)
+            if column in table
+            else pd.Series("", table.index, dtype="str")
+        )
     return table.assign(valid_seconds=table["start_seconds"])[list(artifacts.SCHEMAS["clips.csv"])]
 
 
@@ -114,11 +132,15 @@ def test_a_table_comes_back_as_it_went_in(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "clips.csv"
     table = clips_table(rows)
     artifacts.write_table(path, table)
-    pd.testing.assert_frame_equal(artifacts.read_table(path), table, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        artifacts.read_table(path), table, check_exact=True, check_dtype=False
+    )
 
 
 def test_a_carriage_return_in_a_name_comes_back(tmp_path):
-    artifacts.write_table(tmp_path / "t.csv", pd.DataFrame({"path": ["a\rb.wav"], "label": ["dog"]}))
+    artifacts.write_table(
+        tmp_path / "t.csv", pd.DataFrame({"path": ["a\rb.wav"], "label": ["dog"]})
+    )
     assert artifacts.read_table(tmp_path / "t.csv").to_numpy().tolist() == [["a\rb.wav", "dog"]]
 
 
@@ -127,7 +149,11 @@ def test_a_schema_orders_columns_types_them_and_names_a_missing_one(tmp_path):
     artifacts.write_table(tmp_path / "clips.csv", table[table.columns[::-1]].assign(extra=1))
     read = artifacts.read_table(tmp_path / "clips.csv")
     assert list(read) == list(artifacts.SCHEMAS["clips.csv"])
-    assert {column: str(kind) for column, kind in read.dtypes.items() if column in ("fold", "start_seconds")} == {
+    assert {
+        column: str(kind)
+        for column, kind in read.dtypes.items()
+        if column in ("fold", "start_seconds")
+    } == {
         "fold": "Int64",
         "start_seconds": "float64",
     }
@@ -141,22 +167,34 @@ def test_a_schema_orders_columns_types_them_and_names_a_missing_one(tmp_path):
 def test_columns_beyond_an_open_schema_are_kept_as_numbers(tmp_path):
     table = pd.DataFrame({"clip_id": ["1"], "fold": [1], "dog": [0.1 + 0.2], "001": [1e-300]})
     artifacts.write_table(tmp_path / "out_of_fold.csv", table)
-    assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict("list")
+    assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict(
+        "list"
+    )
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "a\rb", "a\r\nb", 'say "x"', "a,b", " ", "é"])
 def test_a_columns_name_comes_back_whatever_it_holds(tmp_path, name):
     table = pd.DataFrame({"clip_id": ["1", "2"], "fold": [1, 2], name: [0.5, 1.0]})
     artifacts.write_table(tmp_path / "out_of_fold.csv", table)
-    assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict("list")
+    assert artifacts.read_table(tmp_path / "out_of_fold.csv").to_dict("list") == table.to_dict(
+        "list"
+    )
 
 
 def test_columns_beside_those_of_the_classes_have_names_that_no_class_may_have(tmp_path):
-    beside = {name for file in ("out_of_fold.csv", "seeds.csv", "predictions.csv") for name in artifacts.SCHEMAS[file]}
+    beside = {
+        name
+        for file in ("out_of_fold.csv", "seeds.csv", "predictions.csv")
+        for name in artifacts.SCHEMAS[file]
+    }
     rows = prediction_rows(["a", "b", "c"], ["a", "c", "b"])
     clips = rows[["recording_id", "label", "group", "fold"]].assign(clip_id=["1", "2", "3"])
     found = rows[["fold", "a", "b", "c"]].assign(clip_id=["1", "2", "3"])
-    for table in (decisions.per_recording(found, clips), decisions.per_clip(found, clips), decisions.worst(rows, 2)):
+    for table in (
+        decisions.per_recording(found, clips),
+        decisions.per_clip(found, clips),
+        decisions.worst(rows, 2),
+    ):
         beside |= set(table) - {"a", "b", "c"}
     assert beside - {artifacts.EVERYTHING_ELSE} <= artifacts.IDENTITY
 
@@ -164,7 +202,9 @@ def test_columns_beside_those_of_the_classes_have_names_that_no_class_may_have(t
 CSV = b"clip_id,fold,dog\nx,1,0.5\ny,2,0.25\n"
 
 
-@pytest.mark.parametrize("content", [b"", bytes(len(CSV)), CSV[:5], b'clip_id,fold,dog\n"x,1', b"\xff" + CSV, b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", bytes(len(CSV)), CSV[:5], b'clip_id,fold,dog\n"x,1', b"\xff" + CSV, b"{}"]
+)
 def test_a_damaged_table_is_named(tmp_path, content):
     (tmp_path / "out_of_fold.csv").write_bytes(content)
     with pytest.raises(artifacts.DamagedFile, match=r"out_of_fold\.csv is damaged"):
@@ -181,14 +221,20 @@ def test_damaged_json_is_named(tmp_path, content):
 def test_what_is_missing_is_said_to_be_with_the_run_that_makes_it_again(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
     for read, name in ((artifacts.read_json, "a.json"), (artifacts.read_table, "clips.csv")):
-        with pytest.raises(artifacts.DamagedFile, match=rf"{name} is missing.*make run-all RUN=mine"):
+        with pytest.raises(
+            artifacts.DamagedFile, match=rf"{name} is missing.*make run-all RUN=mine"
+        ):
             read(tmp_path / "outputs" / "mine" / "deep" / name)
-    for name, command in (("cleaning_ledger.csv", "ablate"), ("ablation/1/out_of_fold.csv", "ablation")):
+    for name, command in (
+        ("cleaning_ledger.csv", "ablate"),
+        ("ablation/1/out_of_fold.csv", "ablation"),
+    ):
         with pytest.raises(artifacts.DamagedFile, match=f"Delete it; `make {command} RUN=mine`"):
             artifacts.read_table(tmp_path / "outputs" / "mine" / name)
 
 
-# --- digests -----------------------------------------------------------------------------------------------
+# --- digests
+# -----------------------------------------------------------------------------------------------
 
 
 def grow(root, files):
@@ -202,7 +248,10 @@ FILES = {"a/1.wav": "one", "a/2.wav": "two", "b/é.wav": "three"}
 
 
 def test_equal_trees_have_equal_digests_wherever_they_lie(tmp_path):
-    first, second = grow(tmp_path / "x", FILES), grow(tmp_path / "y" / "z", dict(reversed(FILES.items())))
+    first, second = (
+        grow(tmp_path / "x", FILES),
+        grow(tmp_path / "y" / "z", dict(reversed(FILES.items()))),
+    )
     assert artifacts.digest(first) == artifacts.digest(second)
     assert artifacts.digest(first / "a/1.wav") == artifacts.digest(second / "a/1.wav")
     assert artifacts.digest(tmp_path / "nothing") is None
@@ -222,7 +271,10 @@ def test_equal_trees_have_equal_digests_wherever_they_lie(tmp_path):
 )
 def test_any_change_of_name_or_byte_changes_the_digest_even_with_old_times(tmp_path, change):
     root = grow(tmp_path / "x", FILES)
-    before, times = artifacts.digest(root), {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    before, times = (
+        artifacts.digest(root),
+        {path: path.stat().st_mtime_ns for path in root.rglob("*")},
+    )
     change(root)
     for path, mtime in times.items():
         if path.exists():
@@ -230,14 +282,17 @@ def test_any_change_of_name_or_byte_changes_the_digest_even_with_old_times(tmp_p
     assert artifacts.digest(root) != before
 
 
-# --- accounts, home ----------------------------------------------------------------------------------------
+# --- accounts, home
+# ----------------------------------------------------------------------------------------
 
 
 @LAW
 @given(st.lists(st.sampled_from(["ok", "used", "quarantined", "ignored"])))
 def test_an_account_adds_up(status):
     counts = artifacts.account(pd.DataFrame({"status": pd.Series(status, dtype="str")}))
-    assert counts["found"] == len(status) == counts["used"] + counts["quarantined"] + counts["ignored"]
+    assert (
+        counts["found"] == len(status) == counts["used"] + counts["quarantined"] + counts["ignored"]
+    )
     assert counts["used"] == status.count("ok") + status.count("used")
 
 

@@ -8,7 +8,17 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signals import encoded, encoded_av, noise, plant, recordings_table, snr_db, tone, wav_bytes, write_wav
+from signals import (
+    encoded,
+    encoded_av,
+    noise,
+    plant,
+    recordings_table,
+    snr_db,
+    tone,
+    wav_bytes,
+    write_wav,
+)
 
 from helpers.audio import decoder, recording
 from helpers.audio.decoder import Decoded
@@ -27,7 +37,8 @@ def decode(folder, content, **limits):
     return decoder.decode(folder / "x", **limits)
 
 
-# --- decoding ----------------------------------------------------------------------------------------------
+# --- decoding
+# ----------------------------------------------------------------------------------------------
 
 LINEAR = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 
@@ -65,7 +76,9 @@ def test_integers_are_fractions_of_full_scale(tmp_path, bits, kind):
         (lambda: encoded(CHORD, format="MP3"), "MP3/MPEG_LAYER_III", 25),
     ],
 )
-def test_companded_and_lossy_formats_keep_the_sound_in_its_place(tmp_path, content, codec, least_snr_db):
+def test_companded_and_lossy_formats_keep_the_sound_in_its_place(
+    tmp_path, content, codec, least_snr_db
+):
     decoded = decode(tmp_path, content())
     assert decoded.codec == codec
     assert decoded.waveform.shape == (len(CHORD), 1)
@@ -74,9 +87,15 @@ def test_companded_and_lossy_formats_keep_the_sound_in_its_place(tmp_path, conte
 
 @pytest.mark.parametrize(
     ("container", "codec", "name", "delay"),
-    [("ipod", "aac", "MP4/AAC", 1024), ("adts", "aac", "AAC/AAC", 1024), ("ipod", "alac", "MP4/ALAC", 0)],
+    [
+        ("ipod", "aac", "MP4/AAC", 1024),
+        ("adts", "aac", "AAC/AAC", 1024),
+        ("ipod", "alac", "MP4/ALAC", 0),
+    ],
 )
-def test_what_libsndfile_cannot_read_keeps_the_sound_behind_its_coders_delay(tmp_path, container, codec, name, delay):
+def test_what_libsndfile_cannot_read_keeps_the_sound_behind_its_coders_delay(
+    tmp_path, container, codec, name, delay
+):
     decoded = decode(tmp_path, encoded_av(CHORD, RATE, container, codec))
     heard = decoded.waveform[delay : delay + len(CHORD), 0]
     assert (decoded.codec, decoded.sample_rate) == (name, RATE)
@@ -98,12 +117,15 @@ def test_the_content_decides_not_the_name(tmp_path, suffix):
     assert decoder.decode(tmp_path / f"x{suffix}").codec == "FLAC/PCM_16"
 
 
-@pytest.mark.parametrize("name", ["é ü.wav", "a,b.wav", 'say "x".wav', "two\nlines.wav", "n" * 251 + ".wav"])
+@pytest.mark.parametrize(
+    "name", ["é ü.wav", "a,b.wav", 'say "x".wav', "two\nlines.wav", "n" * 251 + ".wav"]
+)
 def test_any_name_the_disk_takes_can_be_read(tmp_path, name):
     assert len(decoder.decode(write_wav(tmp_path / name, CHORD)).waveform) == len(CHORD)
 
 
-# --- refusals ----------------------------------------------------------------------------------------------
+# --- refusals
+# ----------------------------------------------------------------------------------------------
 
 
 def half(content, share=0.5):
@@ -111,7 +133,9 @@ def half(content, share=0.5):
 
 
 def guid(codec):
-    """The rest of an extensible WAV header: size, valid bits, speakers, and the real codec's identity."""
+    """The rest of an extensible WAV header: size, valid bits, speakers, and the real codec's
+    identity.
+    """
     return struct.pack("<HHIH", 22, 16, 4, codec) + bytes.fromhex("000000001000800000aa00389b71")
 
 
@@ -172,19 +196,53 @@ def test_what_cannot_be_used_is_refused_by_its_code(tmp_path, case):
 @pytest.mark.parametrize(
     ("code", "content"),
     [
-        pytest.param("NOT_AUDIO", lambda: wav_bytes()[:20], id="WAV header cut at 20 bytes (row 4)"),
+        pytest.param(
+            "NOT_AUDIO", lambda: wav_bytes()[:20], id="WAV header cut at 20 bytes (row 4)"
+        ),
         pytest.param("BAD_RATE", lambda: wav_bytes(sample_rate=0), id="0 Hz (row 24)"),
-        pytest.param("TRUNCATED", lambda: encoded(LONG_NOISE, format="OGG")[:-100], id="OGG, last page cut (row 8)"),
-        pytest.param("TRUNCATED", lambda: half(encoded(CHORD, format="OGG")), id="short OGG cut in half (row 8)"),
-        pytest.param("TRUNCATED", lambda: half(encoded(CHORD, format="RF64")), id="RF64 cut (row 5)"),
+        pytest.param(
+            "TRUNCATED",
+            lambda: encoded(LONG_NOISE, format="OGG")[:-100],
+            id="OGG, last page cut (row 8)",
+        ),
+        pytest.param(
+            "TRUNCATED",
+            lambda: half(encoded(CHORD, format="OGG")),
+            id="short OGG cut in half (row 8)",
+        ),
+        pytest.param(
+            "TRUNCATED", lambda: half(encoded(CHORD, format="RF64")), id="RF64 cut (row 5)"
+        ),
         pytest.param("TRUNCATED", lambda: half(encoded(CHORD, format="AIFF")), id="AIFF cut"),
         pytest.param("TRUNCATED", lambda: half(encoded(CHORD, format="AU")), id="AU cut"),
-        pytest.param("CODEC_NOT_ALLOWED", lambda: encoded(CHORD, RATE, "AIFF", "IMA_ADPCM"), id="IMA in AIFF (19)"),
-        pytest.param("CODEC_NOT_ALLOWED", lambda: wav_bytes(codec=0xFFFE, extra=guid(2)), id="ADPCM in WAVEX (19)"),
-        pytest.param("CODEC_NOT_ALLOWED", lambda: encoded(CHORD, RATE, "AU", "G721_32"), id="G721 in AU: ValueError"),
-        pytest.param("CODEC_NOT_ALLOWED", lambda: encoded(CHORD, 8000, "AIFF", "GSM610"), id="GSM in AIFF: ValueError"),
-        pytest.param("TRUNCATED", lambda: flac_declaring(2**28), id="FLAC declaring 2^28 samples: MemoryError"),
-        pytest.param("TOO_LARGE", lambda: flac_declaring(2**36 - 1), id="FLAC declaring 2^36 samples"),
+        pytest.param(
+            "CODEC_NOT_ALLOWED",
+            lambda: encoded(CHORD, RATE, "AIFF", "IMA_ADPCM"),
+            id="IMA in AIFF (19)",
+        ),
+        pytest.param(
+            "CODEC_NOT_ALLOWED",
+            lambda: wav_bytes(codec=0xFFFE, extra=guid(2)),
+            id="ADPCM in WAVEX (19)",
+        ),
+        pytest.param(
+            "CODEC_NOT_ALLOWED",
+            lambda: encoded(CHORD, RATE, "AU", "G721_32"),
+            id="G721 in AU: ValueError",
+        ),
+        pytest.param(
+            "CODEC_NOT_ALLOWED",
+            lambda: encoded(CHORD, 8000, "AIFF", "GSM610"),
+            id="GSM in AIFF: ValueError",
+        ),
+        pytest.param(
+            "TRUNCATED",
+            lambda: flac_declaring(2**28),
+            id="FLAC declaring 2^28 samples: MemoryError",
+        ),
+        pytest.param(
+            "TOO_LARGE", lambda: flac_declaring(2**36 - 1), id="FLAC declaring 2^36 samples"
+        ),
     ],
 )
 def test_the_rest_of_what_cannot_be_used_is_refused_by_its_code(tmp_path, code, content):
@@ -229,7 +287,12 @@ def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.wav")
     (tmp_path / "loop.wav").symlink_to("loop.wav")
     (tmp_path / "gone.wav").symlink_to("nowhere.wav")
-    codes = {"x.wav": "NOT_REGULAR", "fifo.wav": "NOT_REGULAR", "loop.wav": "UNREADABLE", "gone.wav": "UNREADABLE"}
+    codes = {
+        "x.wav": "NOT_REGULAR",
+        "fifo.wav": "NOT_REGULAR",
+        "loop.wav": "UNREADABLE",
+        "gone.wav": "UNREADABLE",
+    }
     for name, code in codes.items():
         with pytest.raises(AudioIssue, match=code):
             decoder.decode(tmp_path / name)
@@ -241,7 +304,10 @@ def mutants(content, number, seed):
     for _ in range(number):
         mutant = bytearray(content)
         for _ in range(generator.integers(1, 8)):
-            at, length = generator.integers(generator.choice([64, len(content)]) - 16), generator.integers(1, 16)
+            at, length = (
+                generator.integers(generator.choice([64, len(content)]) - 16),
+                generator.integers(1, 16),
+            )
             end = at + generator.choice([0, length])
             mutant[at:end] = generator.bytes(generator.choice([0, length]))
         yield bytes(mutant)
@@ -262,7 +328,8 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_never_anything_else(tmp_path
     assert refused  # the mutants do bite
 
 
-# --- mono, resampling, writing -----------------------------------------------------------------------------
+# --- mono, resampling, writing
+# -----------------------------------------------------------------------------
 
 
 def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
@@ -274,7 +341,9 @@ def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
 @LAW
 @given(st.lists(st.floats(-120, 0), min_size=1, max_size=40))
 def test_the_tenth_percentile_is_numpys(levels):
-    assert recording._tenth(np.array(levels)) == pytest.approx(np.percentile(levels, 10), rel=1e-12, abs=1e-12)
+    assert recording._tenth(np.array(levels)) == pytest.approx(
+        np.percentile(levels, 10), rel=1e-12, abs=1e-12
+    )
 
 
 def test_mono_is_the_mean_of_the_channels():
@@ -361,12 +430,15 @@ def test_an_mp3_for_a_page_sounds_like_its_source(tmp_path, rate):
     assert snr_db(decoded.waveform[2000:-2000, 0], ideal[2000:-2000]) > 20
 
 
-# --- measuring ---------------------------------------------------------------------------------------------
+# --- measuring
+# ---------------------------------------------------------------------------------------------
 
 
 def measured(waveform, rate=RATE):
     waveform = np.asarray(waveform, np.float32)
-    return recording.measure(Decoded(waveform[:, None] if waveform.ndim == 1 else waveform, rate, "WAV/PCM_16", 16))
+    return recording.measure(
+        Decoded(waveform[:, None] if waveform.ndim == 1 else waveform, rate, "WAV/PCM_16", 16)
+    )
 
 
 def test_a_sine_measures_as_theory_says():
@@ -408,7 +480,10 @@ def test_silence_is_the_share_of_silent_frames(share):
 
 def test_equal_samples_have_equal_hashes_whatever_file_they_came_in(tmp_path):
     samples = (CHORD * 32767).astype(np.int16)
-    facts = [recording.measure(decode(tmp_path, encoded(samples, format=form))) for form in ("WAV", "FLAC", "AIFF")]
+    facts = [
+        recording.measure(decode(tmp_path, encoded(samples, format=form)))
+        for form in ("WAV", "FLAC", "AIFF")
+    ]
     assert len({fact["pcm_sha256"] for fact in facts}) == 1
     others = [measured(-CHORD), measured(CHORD[:-1]), measured(CHORD, 8000), measured(CHORD * 0.99)]
     assert len({fact["pcm_sha256"] for fact in [facts[0], *others]}) == 5
@@ -431,7 +506,8 @@ def test_a_few_samples_can_be_measured(n_samples):
     assert all(np.isfinite(value) for value in facts.values() if isinstance(value, int | float))
 
 
-# --- the survey --------------------------------------------------------------------------------------------
+# --- the survey
+# --------------------------------------------------------------------------------------------
 
 
 def survey(root):
@@ -446,16 +522,29 @@ def test_a_survey_measures_what_it_can_and_sets_aside_the_rest(tmp_path):
     plant(tmp_path, "cat/cut.flac", content=half(encoded(CHORD, format="FLAC")))
     plant(tmp_path, "notes.txt")
     found = survey(tmp_path)
-    codes = {path: reason.split(":")[0] for path, reason in found["reason"].items() if found["status"][path] != "ok"}
+    codes = {
+        path: reason.split(":")[0]
+        for path, reason in found["reason"].items()
+        if found["status"][path] != "ok"
+    }
     assert codes == {
         "dog/text.wav": "NOT_AUDIO",
         "dog/empty.wav": "EMPTY_FILE",
         "cat/cut.flac": "TRUNCATED",
         "notes.txt": "not an audio file by its name",
     }
-    assert artifacts.account(found.reset_index()) == {"found": 6, "used": 2, "quarantined": 3, "ignored": 1}
+    assert artifacts.account(found.reset_index()) == {
+        "found": 6,
+        "used": 2,
+        "quarantined": 3,
+        "ignored": 1,
+    }
     assert found.loc["dog/1.wav", "sha256"] == artifacts.file_digest(tmp_path / "dog/1.wav")
-    assert found.loc["dog/1.wav", "pcm_sha256"] == found.loc["cat/2.wav", "pcm_sha256"] == measured_hash(tmp_path)
+    assert (
+        found.loc["dog/1.wav", "pcm_sha256"]
+        == found.loc["cat/2.wav", "pcm_sha256"]
+        == measured_hash(tmp_path)
+    )
 
 
 def measured_hash(root):

@@ -32,9 +32,12 @@ def innocent(n=160, seed=0, classes=CLASSES, takes=2, n_folds=2):
     recorder = rng.integers(0, 4, n_groups)[group]
     rows = pd.DataFrame({"recording_id": [f"r{i:03d}" for i in range(n)], "label": label})
     rows["path"] = [
-        f"{name}/{1000 + 7 * of}-{i % takes}.wav" for i, (name, of) in enumerate(zip(label, group, strict=True))
+        f"{name}/{1000 + 7 * of}-{i % takes}.wav"
+        for i, (name, of) in enumerate(zip(label, group, strict=True))
     ]
-    rows = rows.assign(split="train", status="ok", flags="", channels=rng.integers(1, 3, n_groups)[group])
+    rows = rows.assign(
+        split="train", status="ok", flags="", channels=rng.integers(1, 3, n_groups)[group]
+    )
     rows["sample_rate"] = np.array([16000, 22050, 44100, 48000])[recorder]
     rows["codec"] = np.array(["WAV/PCM_16", "WAV/PCM_24", "FLAC/PCM_16", "OGG/VORBIS"])[recorder]
     rows["bit_depth"] = np.array([16, 24, 16, np.nan])[recorder]
@@ -43,9 +46,14 @@ def innocent(n=160, seed=0, classes=CLASSES, takes=2, n_folds=2):
     rows["silence_fraction"] = rng.beta(0.3, 2, n).round(2)
     rows["dc_offset"] = rng.normal(0, 0.001, n)
     rows["leading_silence_seconds"] = rng.exponential(0.1, n).round(2)
-    rows["noise_floor_db"], rows["bandwidth_hz"] = rng.normal(-60, 8, n), rng.uniform(6000, 22000, n)
+    rows["noise_floor_db"], rows["bandwidth_hz"] = (
+        rng.normal(-60, 8, n),
+        rng.uniform(6000, 22000, n),
+    )
     fold = pd.array(rank[group] % n_folds + 1, dtype="Int64")
-    return rows, pd.DataFrame({"recording_id": rows["recording_id"], "group": group.astype(str), "fold": fold})
+    return rows, pd.DataFrame(
+        {"recording_id": rows["recording_id"], "group": group.astype(str), "fold": fold}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -67,17 +75,22 @@ def number(rows):
 
 PLANTED = {
     "sample_rate": lambda rows: number(rows).map([16000, 22050, 44100, 48000].__getitem__),
-    "codec": lambda rows: "WAV/" + number(rows).map(["PCM_16", "PCM_24", "PCM_32", "FLOAT"].__getitem__),
+    "codec": lambda rows: (
+        "WAV/" + number(rows).map(["PCM_16", "PCM_24", "PCM_32", "FLOAT"].__getitem__)
+    ),
     "bit_depth": lambda rows: number(rows).map([8.0, 16.0, 24.0, np.nan].__getitem__),
     "channels": lambda rows: number(rows) % 2 + 1,
     "dc_offset": lambda rows: 0.01 * number(rows),
-    "leading_silence_seconds": lambda rows: 0.5 * number(rows) + rows["leading_silence_seconds"].clip(upper=0.4),
+    "leading_silence_seconds": lambda rows: (
+        0.5 * number(rows) + rows["leading_silence_seconds"].clip(upper=0.4)
+    ),
     "noise_floor_db": lambda rows: -90 + 10 * number(rows) + rows["rms_db"] % 5,
     "bandwidth_hz": lambda rows: 4000.0 + 4000 * number(rows),
 }
 
 
-# --- what is found -----------------------------------------------------------------------------------------
+# --- what is found
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", PLANTED)
@@ -87,7 +100,9 @@ def test_a_planted_shortcut_is_flagged_and_no_other_column_is(column):
     assert found["verdict"] == "suspicious" and flagged(found) == [column]
     first = found["columns"][0]
     assert first["column"] == column and first["auc"] > 0.8 and first["low"] > 0.7
-    assert column in found["says"] and first["says"].startswith(f"{column} alone tells the class with AUC")
+    assert column in found["says"] and first["says"].startswith(
+        f"{column} alone tells the class with AUC"
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,9 +118,14 @@ def test_a_planted_shortcut_is_flagged_and_no_other_column_is(column):
 def test_a_class_in_the_file_name_is_said_to_be_harmless(name, place):
     rows, folds = innocent()
     facts = zip(folds["group"], number(rows), rows["label"], rows["path"].str[-5], strict=True)
-    facts = [{"source": 1000 + 7 * int(s), "number": n, "label": label, "take": t} for s, n, label, t in facts]
+    facts = [
+        {"source": 1000 + 7 * int(s), "number": n, "label": label, "take": t}
+        for s, n, label, t in facts
+    ]
     names = [name.format(**fact, code="wxyz"[fact["number"]] * 2) for fact in facts]
-    found = audit.shortcuts(rows.assign(path=[f"any/{stem}.wav" for stem in names]), folds, n_samples=200)
+    found = audit.shortcuts(
+        rows.assign(path=[f"any/{stem}.wav" for stem in names]), folds, n_samples=200
+    )
     assert flagged(found) == [] and found["verdict"] == "ok" and place in found["class_in_names"]
     assert "The class stands in the file names" in found["says"] and "harmless" in found["says"]
 
@@ -114,7 +134,10 @@ def test_a_class_in_the_file_name_is_said_to_be_harmless(name, place):
     ("name", "values"),
     [
         ("{first} {take}", ("SM04421", "SM02387", "SM01201", "SM03010")),
-        ("x_{source}_a_b_c_d_e_f_g_{first}", ("2024-05-01", "2024-05-02", "2024-06-11", "2024-07-01")),
+        (
+            "x_{source}_a_b_c_d_e_f_g_{first}",
+            ("2024-05-01", "2024-05-02", "2024-06-11", "2024-07-01"),
+        ),
     ],
 )
 def test_what_a_class_was_recorded_with_or_when_is_a_shortcut_of_the_name(name, values):
@@ -122,7 +145,9 @@ def test_what_a_class_was_recorded_with_or_when_is_a_shortcut_of_the_name(name, 
     first = number(rows).map(lambda n: values[n % len(values)])
     facts = zip(first, folds["group"], rows["path"].str[-5], strict=True)
     names = [name.format(first=device, source=source, take=take) for device, source, take in facts]
-    found = audit.shortcuts(rows.assign(path=[f"any/{stem}.wav" for stem in names]), folds, n_samples=200)
+    found = audit.shortcuts(
+        rows.assign(path=[f"any/{stem}.wav" for stem in names]), folds, n_samples=200
+    )
     assert found["class_in_names"] == [] and "harmless" not in found["says"]
     assert flagged(found) and all(column.startswith("name part") for column in flagged(found))
     assert "a device, a person, a place, a day" in found["columns"][0]["says"]
@@ -131,7 +156,9 @@ def test_what_a_class_was_recorded_with_or_when_is_a_shortcut_of_the_name(name, 
 def test_names_of_one_class_that_are_built_in_another_way_are_found():
     rows, folds = innocent()
     plain = rows.assign(path=[f"x/{i * 7919 % 9973}-{i % 2}.wav" for i in range(len(rows))])
-    built = plain.assign(path=plain["path"].where(rows["label"].ne("rain"), "x/rec " + rows["recording_id"] + ".wav"))
+    built = plain.assign(
+        path=plain["path"].where(rows["label"].ne("rain"), "x/rec " + rows["recording_id"] + ".wav")
+    )
     found = audit.shortcuts(built, folds, n_samples=200)
     assert "name shape" in flagged(found) and entry_of(found, "name shape")["class"] == "rain"
     assert flagged(audit.shortcuts(plain, folds, n_samples=200)) == []
@@ -157,17 +184,28 @@ def test_a_length_that_one_class_is_cut_to_is_found():
 def test_only_a_spectrum_that_breaks_off_counts_as_a_format():
     rows, folds = innocent()
     dog = rows["label"].eq("dog")
-    cut = rows.assign(bandwidth_hz=rows["bandwidth_hz"].where(~dog, 7000 + rows["bandwidth_hz"] / 10))
+    cut = rows.assign(
+        bandwidth_hz=rows["bandwidth_hz"].where(~dog, 7000 + rows["bandwidth_hz"] / 10)
+    )
     assert "cut_off_hz" not in metadata.file_facts(cut)
-    found = audit.shortcuts(cut.assign(flags=np.where(dog, "LOW_BANDWIDTH", "")), folds, n_samples=200)
-    assert entry_of(found, "cut_off_hz")["flagged"] and entry_of(found, "cut_off_hz")["class"] == "dog"
+    found = audit.shortcuts(
+        cut.assign(flags=np.where(dog, "LOW_BANDWIDTH", "")), folds, n_samples=200
+    )
+    assert (
+        entry_of(found, "cut_off_hz")["flagged"] and entry_of(found, "cut_off_hz")["class"] == "dog"
+    )
 
 
 def test_facts_of_the_sound_may_differ_by_class_and_formats_may_not():
     rows, folds = innocent(320)
     many_dogs = rows["label"].eq("dog") & folds["group"].astype(int).mod(5).gt(0)
-    for column, value, alarm in (("rms_db", rows["rms_db"] - 40, []), ("sample_rate", 8000, ["sample_rate"])):
-        found = audit.shortcuts(rows.assign(**{column: rows[column].mask(many_dogs, value)}), folds, n_samples=200)
+    for column, value, alarm in (
+        ("rms_db", rows["rms_db"] - 40, []),
+        ("sample_rate", 8000, ["sample_rate"]),
+    ):
+        found = audit.shortcuts(
+            rows.assign(**{column: rows[column].mask(many_dogs, value)}), folds, n_samples=200
+        )
         assert 0.65 < entry_of(found, column)["class_low"] < 0.9
         assert flagged(found) == alarm
 
@@ -182,7 +220,8 @@ def test_several_labels_are_told_one_against_the_rest():
     assert flagged(found) == ["sample_rate"] and entry_of(found, "sample_rate")["class"] == "bell"
 
 
-# --- what is not -------------------------------------------------------------------------------------------
+# --- what is not
+# -------------------------------------------------------------------------------------------
 
 
 def test_innocent_metadata_raises_no_alarm():
@@ -201,7 +240,9 @@ def test_shuffled_labels_are_told_no_better_than_by_chance():
     planted = rows.assign(**{column: plant(rows) for column, plant in PLANTED.items()})
     labels = planted.groupby(folds["group"])["label"].first()
     shuffled = pd.Series(labels.sample(frac=1, random_state=0).to_numpy(), labels.index)
-    found = audit.shortcuts(planted.assign(label=folds["group"].map(shuffled)), folds, n_samples=200)
+    found = audit.shortcuts(
+        planted.assign(label=folds["group"].map(shuffled)), folds, n_samples=200
+    )
     assert found["verdict"] == "ok" and found["score"]["low"] < 0.5
 
 
@@ -210,7 +251,9 @@ def test_names_of_sources_are_no_shortcut_where_groups_are_respected_and_one_whe
     names = [f"{int(g) * 104729 % 99991:05d}_nohash_{i % 4}" for i, g in enumerate(folds["group"])]
     rows = rows.assign(path=[f"any/{name}.wav" for name in names])
     assert flagged(audit.shortcuts(rows, folds, n_samples=200)) == []
-    torn = folds.assign(fold=pd.array(np.arange(len(rows)) % 4 + 1, dtype="Int64"))  # a take in each fold
+    torn = folds.assign(
+        fold=pd.array(np.arange(len(rows)) % 4 + 1, dtype="Int64")
+    )  # a take in each fold
     assert flagged(audit.shortcuts(rows, torn, n_samples=200)) == ["name part 1"]
 
 
@@ -220,7 +263,8 @@ def test_the_class_folder_is_not_read():
     pd.testing.assert_frame_equal(metadata.name_facts(rows["path"]), elsewhere)
 
 
-# --- test against train ------------------------------------------------------------------------------------
+# --- test against train
+# ------------------------------------------------------------------------------------
 
 
 def with_test_side(rows, folds):
@@ -234,14 +278,18 @@ def test_a_test_side_like_the_training_side_is_not_told_apart():
     rows, folds, test = with_test_side(*innocent(n_folds=3))
     found = audit.adversarial(rows, folds, n_samples=200)
     assert found["verdict"] == "ok" and found["score"]["low"] < 0.6 and not flagged(found)
-    assert audit.shortcuts(rows, folds, n_samples=100) == audit.shortcuts(rows[~test], folds[~test], n_samples=100)
+    assert audit.shortcuts(rows, folds, n_samples=100) == audit.shortcuts(
+        rows[~test], folds[~test], n_samples=100
+    )
 
 
 @pytest.mark.parametrize("column", ["sample_rate", "rms_db"])
 def test_a_test_side_recorded_otherwise_is_told_by_what_differs(column):
     rows, folds, test = with_test_side(*innocent(n_folds=3))
     planted = {"sample_rate": 32000, "rms_db": rows["rms_db"] - 25}[column]
-    found = audit.adversarial(rows.assign(**{column: rows[column].mask(test, planted)}), folds, n_samples=200)
+    found = audit.adversarial(
+        rows.assign(**{column: rows[column].mask(test, planted)}), folds, n_samples=200
+    )
     assert flagged(found) == [column] and "test from train" in found["says"]
 
 
@@ -249,7 +297,9 @@ def test_test_recordings_that_the_folds_lack_are_asked_too():
     rows, folds, test = with_test_side(*innocent(80, takes=1, n_folds=3))
     folds = folds.assign(group=folds["recording_id"])
     whole, part = (audit.adversarial(rows, table, n_samples=100) for table in (folds, folds[~test]))
-    assert whole["columns"] and [e["auc"] for e in whole["columns"]] == [e["auc"] for e in part["columns"]]
+    assert whole["columns"] and [e["auc"] for e in whole["columns"]] == [
+        e["auc"] for e in part["columns"]
+    ]
     judged = rows.assign(status=rows["status"].replace("ok", "used"))  # as 02 leaves them
     assert audit.adversarial(judged, folds, n_samples=100) == whole
 
@@ -260,7 +310,8 @@ def test_without_a_test_side_there_is_nothing_to_tell_apart():
     assert audit.adversarial(rows.assign(split=["test"] + ["train"] * 39), folds) is None
 
 
-# --- arithmetic --------------------------------------------------------------------------------------------
+# --- arithmetic
+# --------------------------------------------------------------------------------------------
 
 
 def test_the_area_is_scikit_learns_and_its_interval_the_bootstraps():
@@ -269,25 +320,40 @@ def test_the_area_is_scikit_learns_and_its_interval_the_bootstraps():
     score = (rng.normal(size=100)[group] + rng.normal(size=300)).round(1)
     positive = score + rng.normal(0, 2, 300) > 0
     area, influence = audit.auc_influence(positive, score)
-    assert area == pytest.approx(roc_auc_score(positive, score)) and influence.sum() == pytest.approx(0)
+    assert area == pytest.approx(
+        roc_auc_score(positive, score)
+    ) and influence.sum() == pytest.approx(0)
     table = pd.DataFrame({"label": np.where(positive, "yes", "no"), "yes": score, "group": group})
     weights = intervals.bootstrap_weights(100, 2000, seed=0)
     expected = evaluate.auc_interval(table, ["yes"], weights)
-    found = intervals.interval(area, area + weights @ np.bincount(group, influence), np.bincount(group))
-    assert [found["low"], found["high"]] == pytest.approx([expected["low"], expected["high"]], abs=0.005)
+    found = intervals.interval(
+        area, area + weights @ np.bincount(group, influence), np.bincount(group)
+    )
+    assert [found["low"], found["high"]] == pytest.approx(
+        [expected["low"], expected["high"]], abs=0.005
+    )
 
 
 def test_only_recordings_of_one_fold_are_ranked_against_each_other():
     rng = np.random.default_rng(1)
-    score, positive, fold = rng.normal(size=90).round(1), rng.uniform(size=90) < 0.4, np.arange(90) % 3
+    score, positive, fold = (
+        rng.normal(size=90).round(1),
+        rng.uniform(size=90) < 0.4,
+        np.arange(90) % 3,
+    )
     area, influence = audit.auc_influence(positive, score, fold)
     parts = [(score[fold == number], positive[fold == number]) for number in range(3)]
     pairs = [truth.sum() * (~truth).sum() for _, truth in parts]
     areas = [roc_auc_score(truth, answers) for answers, truth in parts]
-    assert area == pytest.approx(np.average(areas, weights=pairs)) and influence.sum() == pytest.approx(0)
+    assert area == pytest.approx(
+        np.average(areas, weights=pairs)
+    ) and influence.sum() == pytest.approx(0)
     shifted = score + 10 * fold
     assert audit.auc_influence(positive, shifted, fold)[0] == pytest.approx(area)
-    assert audit.auc_influence(positive, np.where(positive, 1, 0), positive) == (0.5, pytest.approx(np.zeros(90)))
+    assert audit.auc_influence(positive, np.where(positive, 1, 0), positive) == (
+        0.5,
+        pytest.approx(np.zeros(90)),
+    )
 
 
 def test_what_pure_noise_tells_centres_on_chance():
@@ -300,7 +366,9 @@ def test_what_pure_noise_tells_centres_on_chance():
         strata, limits = truth[:, 0], audit.SIDE_LIMITS
         rows = pd.DataFrame({"group": np.arange(80)})
         exam = audit._exam("", rows, truth, ["yes"], strata, fold, limits, seed, 2)
-        areas.append(audit._ask(pd.DataFrame({"noise": rng.normal(size=80)}), exam)["value"].iloc[0])
+        areas.append(
+            audit._ask(pd.DataFrame({"noise": rng.normal(size=80)}), exam)["value"].iloc[0]
+        )
     assert abs(np.mean(areas) - 0.5) < 2.5 * np.std(areas) / np.sqrt(len(areas))
 
 
@@ -308,7 +376,15 @@ def test_no_recording_is_asked_by_a_forest_that_has_seen_its_group():
     rows, folds = innocent(80, takes=4)
     truth = (rows["label"].to_numpy()[:, None] == np.array(CLASSES)).astype(bool)
     exam = audit._exam(
-        "", rows.assign(group=folds["group"]), truth, list(CLASSES), rows["label"], folds["fold"], {}, 0, 2
+        "",
+        rows.assign(group=folds["group"]),
+        truth,
+        list(CLASSES),
+        rows["label"],
+        folds["fold"],
+        {},
+        0,
+        2,
     )
     values = folds["group"].astype(float).to_numpy()[:, None]
     answers, changed = audit.out_of_fold(values, exam), truth.copy()
@@ -322,8 +398,13 @@ def test_no_recording_is_asked_by_a_forest_that_has_seen_its_group():
 def test_the_same_seed_gives_the_same_audit_ready_for_json():
     rows, folds = innocent(60)
     found = audit.shortcuts(rows, folds, seed=3, n_samples=100)
-    assert json.loads(json.dumps(found, allow_nan=False)) == audit.shortcuts(rows, folds, seed=3, n_samples=100)
-    assert found["chance"] == 0.5 and found["score"]["low"] <= found["score"]["value"] <= found["score"]["high"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == audit.shortcuts(
+        rows, folds, seed=3, n_samples=100
+    )
+    assert (
+        found["chance"] == 0.5
+        and found["score"]["low"] <= found["score"]["value"] <= found["score"]["high"]
+    )
     assert {entry["column"] for entry in found["kinds"]} == {
         f"all {kind} facts" for kind in ("format", "name", "sound")
     }
@@ -337,8 +418,12 @@ def test_missing_values_missing_columns_and_rare_classes_do_not_stop_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = audit.shortcuts(rows.assign(channels=1), folds, n_samples=100)
-    assert found["verdict"] == "ok" and "channels" not in {entry["column"] for entry in found["columns"]}
-    alike = rows[["recording_id", "label", "split", "status"]].assign(path="x/a.wav", sample_rate=8000)
+    assert found["verdict"] == "ok" and "channels" not in {
+        entry["column"] for entry in found["columns"]
+    }
+    alike = rows[["recording_id", "label", "split", "status"]].assign(
+        path="x/a.wav", sample_rate=8000
+    )
     found = audit.shortcuts(alike, folds, n_samples=100)
     assert found["columns"] == [] and found["score"]["value"] == 0.5 and found["verdict"] == "ok"
 
@@ -353,18 +438,26 @@ def test_less_than_two_classes_or_folds_are_refused():
 def test_the_figure_has_a_row_per_fact_and_shows_the_flagged_in_red():
     rows, folds, test = with_test_side(*innocent(80, n_folds=3))
     planted = rows.assign(sample_rate=rows["sample_rate"].mask(test, 8000))
-    for found in (audit.shortcuts(planted, folds, n_samples=100), audit.adversarial(planted, folds, n_samples=100)):
+    for found in (
+        audit.shortcuts(planted, folds, n_samples=100),
+        audit.adversarial(planted, folds, n_samples=100),
+    ):
         axis = score_plots.shortcut_scores(found).axes[0]
         ticks = {tick.get_text(): tick.get_color() for tick in axis.get_yticklabels()}
-        assert set(ticks) == {entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"]}
+        assert set(ticks) == {
+            entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"]
+        }
         red = {name for name, colour in ticks.items() if colour == style.RED}
         assert red == {
-            entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"] if entry["flagged"]
+            entry["column"].replace("_", " ")
+            for entry in found["columns"] + found["kinds"]
+            if entry["flagged"]
         }
         assert found["asks"] in axis.get_title(loc="left")
 
 
-# --- real data ---------------------------------------------------------------------------------------------
+# --- real data
+# ---------------------------------------------------------------------------------------------
 
 
 def test_esc10_has_no_shortcut_in_its_formats_and_names():
@@ -372,7 +465,9 @@ def test_esc10_has_no_shortcut_in_its_formats_and_names():
     if not root.is_dir():
         pytest.skip(f"ESC-10 is not at {root} (set ESC10 to its folder)")
     pattern = r"\d+ - (.*)"
-    found = sources.find(root, small_config(data={"root": str(root), "label_pattern": pattern}).data)
+    found = sources.find(
+        root, small_config(data={"root": str(root), "label_pattern": pattern}).data
+    )
     rows = recording.survey(root, found)
     rows = rows[rows["status"].eq("ok")]
     folds = rows.assign(group=partition.groups(rows), fold=rows["official_fold"].astype("Int64"))

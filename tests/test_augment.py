@@ -1,4 +1,6 @@
-"""Offline copies: nothing in place, the same seed the same copy, whatever runs beside it; training clips only."""
+"""Offline copies: nothing in place, the same seed the same copy, whatever runs beside it; training
+clips only.
+"""
 
 import json
 import re
@@ -34,7 +36,9 @@ def certain(name, **span):
 def test_a_copy_depends_on_its_seed_and_keeps_length_dtype_and_input(name):
     waveform = tone(440) + noise(4000)
     before = waveform.copy()
-    first, again, other = (augment.augment_clip(waveform, RATE, certain(name), seed)[0] for seed in (5, 5, 6))
+    first, again, other = (
+        augment.augment_clip(waveform, RATE, certain(name), seed)[0] for seed in (5, 5, 6)
+    )
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(waveform, before)
     assert first.shape == waveform.shape and first.dtype == np.float32
@@ -63,7 +67,9 @@ def test_silence_stays_silence(name):
 
 
 def test_what_was_applied_is_recorded():
-    both = Augment(transforms=(Transform(name="shift", p=1.0), Transform(name="gaussian_noise", p=0.0)))
+    both = Augment(
+        transforms=(Transform(name="shift", p=1.0), Transform(name="gaussian_noise", p=0.0))
+    )
     waveform = tone(440)
     _, applied = augment.augment_clip(waveform, RATE, augment.pipeline(both, RATE), 0)
     assert list(applied) == ["Shift"] and -0.3 <= applied["Shift"]["shift_amount"] <= 0.3
@@ -79,12 +85,17 @@ def test_a_transform_of_probability_zero_changes_nothing():
 
 def test_parameters_are_drawn_from_the_given_range():
     transform = certain("pitch_shift", low=1.0, high=1.5)
-    drawn = [augment.augment_clip(tone(440), RATE, transform, seed)[1]["PitchShift"] for seed in range(5)]
+    drawn = [
+        augment.augment_clip(tone(440), RATE, transform, seed)[1]["PitchShift"] for seed in range(5)
+    ]
     assert all(1.0 <= parameters["num_semitones"] <= 1.5 for parameters in drawn)
 
 
 def test_the_plan_is_heard_at_its_ends_with_units_and_nothing_else_is():
-    rare = (Transform(name="pitch_shift", low=-4, high=12, p=0.01), Transform(name="gaussian_noise", p=0.01))
+    rare = (
+        Transform(name="pitch_shift", low=-4, high=12, p=0.01),
+        Transform(name="gaussian_noise", p=0.01),
+    )
     waveform = tone(440)
     (low, high), (soft, loud) = augment.demonstrate(waveform, RATE, Augment(transforms=rare))
     assert (low[0], high[0]) == ("pitch shift -4 semitones", "pitch shift 12 semitones")
@@ -132,7 +143,10 @@ def test_the_clip_that_shows_a_shift_best_is_the_one_whose_level_varies():
 
 
 def test_one_of_applies_at_most_one_transform_to_a_clip():
-    one_of = Augment(mode="one_of", transforms=(Transform(name="shift"), Transform(name="gaussian_noise", low=0.01)))
+    one_of = Augment(
+        mode="one_of",
+        transforms=(Transform(name="shift"), Transform(name="gaussian_noise", low=0.01)),
+    )
     for seed in range(12):
         copy, applied = augment.augment_clip(tone(440), RATE, augment.pipeline(one_of, RATE), seed)
         shifted_only = np.allclose(np.sort(copy), np.sort(tone(440)), atol=0.02)
@@ -141,16 +155,24 @@ def test_one_of_applies_at_most_one_transform_to_a_clip():
 
 
 def test_one_of_records_only_this_clips_transform():
-    one_of = Augment(mode="one_of", transforms=(Transform(name="shift"), Transform(name="gaussian_noise")))
+    one_of = Augment(
+        mode="one_of", transforms=(Transform(name="shift"), Transform(name="gaussian_noise"))
+    )
     shared = augment.pipeline(one_of, RATE)  # as write_copies does: one pipeline for many clips
-    alone = [augment.augment_clip(tone(440), RATE, augment.pipeline(one_of, RATE), seed)[1] for seed in range(12)]
+    alone = [
+        augment.augment_clip(tone(440), RATE, augment.pipeline(one_of, RATE), seed)[1]
+        for seed in range(12)
+    ]
     assert [augment.augment_clip(tone(440), RATE, shared, seed)[1] for seed in range(12)] == alone
 
 
 def test_one_of_now_and_then_applies_nothing():
     one_of = Augment(mode="one_of", transforms=(Transform(name="gaussian_noise", low=0.01),))
     changed = [
-        not np.allclose(augment.augment_clip(tone(440), RATE, augment.pipeline(one_of, RATE), seed)[0], tone(440))
+        not np.allclose(
+            augment.augment_clip(tone(440), RATE, augment.pipeline(one_of, RATE), seed)[0],
+            tone(440),
+        )
         for seed in range(20)
     ]
     assert 0 < sum(changed) < 20
@@ -173,7 +195,12 @@ def test_impulse_responses_are_the_same_on_every_machine(tmp_path, monkeypatch):
     for machine in ("one", "other"):
         (tmp_path / machine).mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / machine))
-        rooms.append([path.read_bytes() for path in sorted(Path(augment.impulse_responses(RATE, 3)).iterdir())])
+        rooms.append(
+            [
+                path.read_bytes()
+                for path in sorted(Path(augment.impulse_responses(RATE, 3)).iterdir())
+            ]
+        )
     assert rooms[0] == rooms[1] and len(set(rooms[0])) == 3
 
 
@@ -186,9 +213,21 @@ def run(tmp_path):
         [("a/b", "train", 1), ("", "test", None), ("c", "train", 2), ("a/b", "train", 2)]
     ):
         recording.write(tmp_path / "clips" / f"{number}.flac", tone(300 + 100 * number), RATE)
-        rows.append((f"r{number}-000", f"r{number}", label, split, f"g{number}", f"clips/{number}.flac", fold))
+        rows.append(
+            (
+                f"r{number}-000",
+                f"r{number}",
+                label,
+                split,
+                f"g{number}",
+                f"clips/{number}.flac",
+                fold,
+            )
+        )
     columns = ["clip_id", "recording_id", "label", "split", "group", "path", "fold"]
-    return tmp_path, pd.DataFrame(rows, columns=columns).astype({"fold": "Int64"}).assign(valid_seconds=0.5)
+    return tmp_path, pd.DataFrame(rows, columns=columns).astype({"fold": "Int64"}).assign(
+        valid_seconds=0.5
+    )
 
 
 def copies_config(copies=2, mode="each"):
@@ -220,7 +259,9 @@ def test_copies_are_the_same_whatever_runs_beside_them(run):
     first = augment.write_copies(run[1], run[0], config, run[0] / "augmented")
     again = write(run, "again", config)
     pd.testing.assert_frame_equal(first, again)
-    files = sorted(path.relative_to(run[0] / "again") for path in (run[0] / "again").rglob("*.flac"))
+    files = sorted(
+        path.relative_to(run[0] / "again") for path in (run[0] / "again").rglob("*.flac")
+    )
     assert len(files) == 6
     for file in files:
         assert (run[0] / "again" / file).read_bytes() == (run[0] / "augmented" / file).read_bytes()
@@ -232,7 +273,10 @@ def test_every_copy_of_every_clip_draws_its_own_parameters(run):
 
 
 def test_another_seed_makes_other_copies(run):
-    first, other = (write(run, f"seed{seed}", copies_config().model_copy(update={"seed": seed})) for seed in (0, 1))
+    first, other = (
+        write(run, f"seed{seed}", copies_config().model_copy(update={"seed": seed}))
+        for seed in (0, 1)
+    )
     assert first["transforms"].tolist() != other["transforms"].tolist()
 
 

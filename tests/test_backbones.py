@@ -1,4 +1,6 @@
-"""timm networks: logits for any spectrogram, weights from where they are said to come, and what fine-tuning trains."""
+"""timm networks: logits for any spectrogram, weights from where they are said to come, and what
+fine-tuning trains.
+"""
 
 import socket
 import sys
@@ -33,7 +35,13 @@ def empty_cache(monkeypatch, tmp_path):
     return tmp_path / "hub"
 
 
-ARCHITECTURES = ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "test_resnet", "test_vit"]
+ARCHITECTURES = [
+    "mobilenetv3_small_050",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+    "test_resnet",
+    "test_vit",
+]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -73,7 +81,8 @@ def test_without_timm_it_is_said_what_to_install(monkeypatch):
         built()
 
 
-# --- weights -----------------------------------------------------------------------------------------------
+# --- weights
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
@@ -82,10 +91,14 @@ def test_a_file_gives_its_weights_and_its_first_convolution_summed(tmp_path, end
     save_file(theirs, path) if ending == "safetensors" else torch.save({"state_dict": theirs}, path)
     backbone = built(weights=path)
     ours = backbone.network.state_dict()
-    torch.testing.assert_close(ours["conv_stem.weight"], theirs["conv_stem.weight"].sum(1, keepdim=True))
+    torch.testing.assert_close(
+        ours["conv_stem.weight"], theirs["conv_stem.weight"].sum(1, keepdim=True)
+    )
     for key in theirs.keys() - {"conv_stem.weight", "classifier.weight", "classifier.bias"}:
         assert ours[key].equal(theirs[key])
-    assert ours["classifier.weight"].equal(built().network.state_dict()["classifier.weight"])  # random, as without
+    assert ours["classifier.weight"].equal(
+        built().network.state_dict()["classifier.weight"]
+    )  # random, as without
     assert backbone.origin == "file"
 
 
@@ -119,21 +132,28 @@ def test_a_file_that_is_missing_damaged_or_of_another_network_is_refused(tmp_pat
 
 def test_without_network_it_warns_and_starts_from_random_weights_at_once(empty_cache):
     started = time.perf_counter()
-    with pytest.warns(UserWarning, match=r"could not be fetched .*random weights; give a file with model\.weights"):
+    with pytest.warns(
+        UserWarning, match=r"could not be fetched .*random weights; give a file with model\.weights"
+    ):
         backbone = built(pretrained=True)
     assert backbone.origin == "random" and time.perf_counter() - started < 15  # not the hub's 46
     assert backbone(torch.zeros(2, 1, 64, 100)).shape == (2, 3)
 
 
 def test_without_network_weights_in_the_cache_are_used(empty_cache):
-    theirs, repository = three_channels(1000), empty_cache / "models--timm--test_efficientnet.r160_in1k"
+    theirs, repository = (
+        three_channels(1000),
+        empty_cache / "models--timm--test_efficientnet.r160_in1k",
+    )
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     save_file(theirs, repository / "snapshots" / ("0" * 40) / "model.safetensors")
     backbone = built(pretrained=True)
     first = backbone.network.conv_stem.weight
-    torch.testing.assert_close(first, theirs["conv_stem.weight"].sum(1, keepdim=True), check_stride=False)
+    torch.testing.assert_close(
+        first, theirs["conv_stem.weight"].sum(1, keepdim=True), check_stride=False
+    )
     assert backbone.origin == "pretrained"
 
 
@@ -144,7 +164,9 @@ def test_an_architecture_without_pretrained_weights_says_so(empty_cache):
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(
+            "huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
         monkeypatch.setattr(backbones, "PATIENCE", 0.3)
         started = time.perf_counter()
         assert not backbones._online() and time.perf_counter() - started < 5
@@ -167,7 +189,8 @@ def test_loading_saved_weights_gives_equal_outputs():
     torch.testing.assert_close(first(x), second(x), rtol=0, atol=0)
 
 
-# --- fine-tuning -------------------------------------------------------------------------------------------
+# --- fine-tuning
+# -------------------------------------------------------------------------------------------
 
 
 def trained(backbone, layer_decay=1.0):
@@ -190,7 +213,9 @@ def test_all_but_the_classifier_can_be_frozen(architecture):
     moved = {key for key in before if not before[key].equal(after[key])}
     classifier = {f"network.{name}" for name in backbones._classifier(backbone.network)}
     assert moved == graded == classifier  # no BatchNorm statistic moved either
-    assert frozen == networks.count_parameters(backbone) - sum(before[key].numel() for key in classifier)
+    assert frozen == networks.count_parameters(backbone) - sum(
+        before[key].numel() for key in classifier
+    )
 
 
 def test_half_frozen_means_the_first_half():
@@ -198,8 +223,16 @@ def test_half_frozen_means_the_first_half():
     backbones.freeze(backbone, 0.5)
     before, after, _ = trained(backbone)
     moved = {key for key in before if not before[key].equal(after[key])}
-    assert {"network.conv_head.weight", "network.bn2.running_mean", "network.classifier.weight"} <= moved
-    assert not {key for key in moved if key.startswith(("network.conv_stem", "network.bn1", "network.blocks.0"))}
+    assert {
+        "network.conv_head.weight",
+        "network.bn2.running_mean",
+        "network.classifier.weight",
+    } <= moved
+    assert not {
+        key
+        for key in moved
+        if key.startswith(("network.conv_stem", "network.bn1", "network.blocks.0"))
+    }
     assert backbones.freeze(backbone, 0) == 0 and backbone.network.bn1.training
 
 
@@ -208,7 +241,9 @@ def test_a_share_beyond_all_is_refused():
         backbones.freeze(built(), 1.5)
 
 
-@pytest.mark.parametrize("architecture", ["test_efficientnet", "test_vit", "test_convnext", "caformer_s18"])
+@pytest.mark.parametrize(
+    "architecture", ["test_efficientnet", "test_vit", "test_convnext", "caformer_s18"]
+)
 @pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("layer_decay", [1.0, 0.7])
 def test_groups_hold_every_trainable_parameter_once(architecture, share, layer_decay):
@@ -217,7 +252,9 @@ def test_groups_hold_every_trainable_parameter_once(architecture, share, layer_d
     backbones.freeze(backbone, share)
     groups = backbones.parameter_groups(nn.Sequential(backbone), 0.1, 0.05, layer_decay)
     held = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(held) == sorted(id(parameter) for parameter in backbone.parameters() if parameter.requires_grad)
+    assert sorted(held) == sorted(
+        id(parameter) for parameter in backbone.parameters() if parameter.requires_grad
+    )
     rates = [group["lr"] for group in groups]
     assert rates[0] == 0.1 and rates == sorted(rates, reverse=True)
     assert (len(set(rates)) == 1) == (layer_decay == 1)
@@ -228,7 +265,13 @@ def test_later_layers_learn_faster():
     groups = backbones.parameter_groups(backbone, 1.0, 0.05, 0.5)
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     network = backbone.network
-    chain = [network.conv_stem, network.blocks[0], network.blocks[2], network.blocks[4], network.classifier]
+    chain = [
+        network.conv_stem,
+        network.blocks[0],
+        network.blocks[2],
+        network.blocks[4],
+        network.classifier,
+    ]
     rates = [rate[id(next(part.parameters()))] for part in chain]
     assert rates == sorted(set(rates)) and rates[-1] == 1
 
@@ -236,9 +279,15 @@ def test_later_layers_learn_faster():
 def test_biases_norms_and_embeddings_do_not_decay():
     backbone = built("timm:test_vit")
     groups = backbones.parameter_groups(backbone, 0.1, 0.05, 0.8)
-    decaying = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    decaying = {
+        id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]
+    }
     for name, parameter in backbone.network.named_parameters():
-        spared = parameter.ndim < 2 or name.endswith(".bias") or name in ("pos_embed", "cls_token", "reg_token")
+        spared = (
+            parameter.ndim < 2
+            or name.endswith(".bias")
+            or name in ("pos_embed", "cls_token", "reg_token")
+        )
         assert (id(parameter) in decaying) != spared, name
 
 

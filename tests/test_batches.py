@@ -1,4 +1,6 @@
-"""Batches: every row comes, or by its chances, beside its target; shuffled they are full; read from disk one by one."""
+"""Batches: every row comes, or by its chances, beside its target; shuffled they are full; read from
+disk one by one.
+"""
 
 import math
 
@@ -21,7 +23,9 @@ def numbered(n):
 def seen(batches):
     """The row numbers of one pass in the order they came, and their labels."""
     passed = [(waveforms, labels) for waveforms, labels in batches]
-    numbers = [round(value * 32768) for waveforms, _ in passed for value in waveforms[:, 0].tolist()]
+    numbers = [
+        round(value * 32768) for waveforms, _ in passed for value in waveforms[:, 0].tolist()
+    ]
     return numbers, [label for _, labels in passed for label in labels.tolist()]
 
 
@@ -33,17 +37,27 @@ def test_in_order_every_row_comes_once_with_its_own_label(n, batch_size, seed):
     sizes = [len(labels) for _, labels in batches]
     numbers, labels = seen(batches)
     assert numbers == rows.tolist() and labels == (rows + 100).tolist()
-    assert len(sizes) == len(batches) and all(size == batch_size for size in sizes[:-1]) and 0 < sizes[-1] <= batch_size
+    assert (
+        len(sizes) == len(batches)
+        and all(size == batch_size for size in sizes[:-1])
+        and 0 < sizes[-1] <= batch_size
+    )
 
 
 @law
 @given(st.integers(2, 50), st.integers(2, 12), st.integers(0, 99))
-def test_shuffled_all_batches_are_full_and_every_row_comes_once_or_twice_with_its_own_label(n, batch_size, seed):
+def test_shuffled_all_batches_are_full_and_every_row_comes_once_or_twice_with_its_own_label(
+    n, batch_size, seed
+):
     rows = np.random.default_rng(seed).permutation(60)[:n]
-    batches = Batches(numbered(60), rows, rows + 100, batch_size, generator=torch.Generator().manual_seed(seed))
+    batches = Batches(
+        numbered(60), rows, rows + 100, batch_size, generator=torch.Generator().manual_seed(seed)
+    )
     sizes = [len(labels) for _, labels in batches]
     numbers, labels = seen(batches)
-    assert sizes == [min(n, batch_size)] * len(batches) and len(batches) == math.ceil(n / batch_size)
+    assert sizes == [min(n, batch_size)] * len(batches) and len(batches) == math.ceil(
+        n / batch_size
+    )
     assert sorted(numbers[:n]) == sorted(rows.tolist())  # each once, before any comes again
     assert max(numbers.count(number) for number in set(numbers)) <= 2
     assert labels == [number + 100 for number in numbers]
@@ -51,12 +65,16 @@ def test_shuffled_all_batches_are_full_and_every_row_comes_once_or_twice_with_it
 
 @law
 @given(st.integers(8, 50), st.integers(8, 12), st.integers(1, 4), st.booleans(), st.integers(0, 99))
-def test_the_shares_of_several_processes_are_disjoint_and_together_the_batch(n, batch_size, processes, drawn, seed):
+def test_the_shares_of_several_processes_are_disjoint_and_together_the_batch(
+    n, batch_size, processes, drawn, seed
+):
     chances = torch.ones(n) / n if drawn else None
 
     def passed(share):
         generator = torch.Generator().manual_seed(seed)
-        return list(Batches(numbered(n), range(n), range(n), batch_size, "cpu", generator, chances, share))
+        return list(
+            Batches(numbered(n), range(n), range(n), batch_size, "cpu", generator, chances, share)
+        )
 
     shares = [passed((rank, processes)) for rank in range(processes)]
     for whole, *parts in zip(passed((0, 1)), *shares, strict=True):
@@ -85,7 +103,12 @@ def test_images_are_float_from_0_to_1():
 def test_with_chances_rows_come_back_as_often_as_they_are_likely():
     chances = torch.tensor([0.0, 0.25, 0.75], dtype=torch.float64).repeat_interleave(10) / 10
     batches = Batches(
-        numbered(30), np.arange(30), np.arange(30), 7, generator=torch.Generator().manual_seed(0), chances=chances
+        numbered(30),
+        np.arange(30),
+        np.arange(30),
+        7,
+        generator=torch.Generator().manual_seed(0),
+        chances=chances,
     )
     drawn = [number for _ in range(60) for number in seen(batches)[0]]
     counts = np.bincount(drawn, minlength=30).reshape(3, 10).sum(axis=1)
@@ -111,7 +134,11 @@ def test_a_last_batch_is_filled_up_only_when_shuffling():
         shuffle: [
             len(labels)
             for _, labels in Batches(
-                numbered(9), np.arange(9), np.zeros(9, int), 4, generator=torch.Generator() if shuffle else None
+                numbered(9),
+                np.arange(9),
+                np.zeros(9, int),
+                4,
+                generator=torch.Generator() if shuffle else None,
             )
         ]
         for shuffle in (False, True)
@@ -149,14 +176,21 @@ def test_only_the_rows_of_a_batch_are_read_and_only_when_it_is_due(tmp_path):
     waveforms, _ = next(batches)
     assert packed.reads == [[1, 3]]
     waveforms.zero_()  # a batch is a copy: the read-only file is not touched
-    assert [len(labels) for _, labels in batches] == [2, 1] and packed.reads == [[1, 3], [5, 7], [9]]
+    assert [len(labels) for _, labels in batches] == [2, 1] and packed.reads == [
+        [1, 3],
+        [5, 7],
+        [9],
+    ]
     np.testing.assert_array_equal(np.load(tmp_path / "packed.npy"), numbered(10))
 
 
 @pytest.mark.parametrize(("clips", "batch_size"), [(5, 32), (40, 5)])
 def test_every_process_gets_two_clips_to_learn_from_or_none_begins(clips, batch_size):
     packed, generator = numbered(clips), torch.Generator()
-    with pytest.raises(ValueError, match=f"{clips} clips to learn from in batches of {batch_size} among 3 processes"):
+    with pytest.raises(
+        ValueError,
+        match=f"{clips} clips to learn from in batches of {batch_size} among 3 processes",
+    ):
         Batches(packed, range(clips), np.eye(clips), batch_size, "cpu", generator, share=(0, 3))
     two = Batches(packed, range(clips), np.eye(clips), batch_size, "cpu", generator, share=(1, 2))
     assert all(len(inputs) >= 2 for inputs, _ in two)

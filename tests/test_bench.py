@@ -1,4 +1,6 @@
-"""The benchmark compares equal work: both ways give the same clips, growth is a slope, memory is the private part."""
+"""The benchmark compares equal work: both ways give the same clips, growth is a slope, memory is
+the private part.
+"""
 
 import functools
 import json
@@ -26,7 +28,9 @@ def work(tmp_path_factory):
     root, scratch = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("scratch")
     for number in range(8):
         label = ("high", "low")[number % 2]
-        sound = tone((2000, 400)[number % 2], 0.6, 22050, 0.3) + noise(0.6, 22050, 0.02, seed=number)
+        sound = tone((2000, 400)[number % 2], 0.6, 22050, 0.3) + noise(
+            0.6, 22050, 0.02, seed=number
+        )
         path = root / label / f"{number}.{('wav', 'ogg', 'flac', 'wav')[number // 2]}"
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, np.concatenate([np.zeros(11025, np.float32), sound]), 22050)
@@ -66,7 +70,9 @@ def test_outputs_that_differ_are_noticed(work, made, damage):
 
 
 def test_both_ways_of_scoring_give_the_same_probabilities(work):
-    loaded = ours.bundle(*work.prepared, bench.with_train(work.config, views=1), work.fresh(), epochs=60)
+    loaded = ours.bundle(
+        *work.prepared, bench.with_train(work.config, views=1), work.fresh(), epochs=60
+    )
     paths = list(work.paths.values())
     theirs = plain.score(paths, loaded.models[0], work.config)
     assert np.ptp(theirs, axis=0).min() > 0.1  # files differ, so agreement says something
@@ -94,7 +100,9 @@ def test_a_ratio_is_the_slower_over_the_faster_and_results_are_handed_back():
     record, one, other = harness.side_by_side(slow, fast, clips=4, repeats=3)
     assert (one, other) == (sum(range(400_000)), sum(range(4_000)))
     assert record["ratio"] > 10 and record["ratio_of_single_turns"][0] <= record["ratio"]
-    assert record["ratio"] == pytest.approx(record["plain_ms_per_clip"] / record["ours_ms_per_clip"])
+    assert record["ratio"] == pytest.approx(
+        record["plain_ms_per_clip"] / record["ours_ms_per_clip"]
+    )
     assert record["plain_clips_per_second"] == pytest.approx(1000 / record["plain_ms_per_clip"])
 
 
@@ -107,7 +115,14 @@ def test_the_plain_way_is_timed_in_a_process_of_its_own_and_the_other_in_this_on
 
 def test_growth_is_the_slope_of_time_over_size():
     sizes = np.array([1, 2, 4, 8, 16])
-    table = pd.DataFrame({"size": sizes, "rows": 10 * sizes, "seconds": 0.3 * sizes**1.5, "peak": 1e6 + 100.0 * sizes})
+    table = pd.DataFrame(
+        {
+            "size": sizes,
+            "rows": 10 * sizes,
+            "seconds": 0.3 * sizes**1.5,
+            "peak": 1e6 + 100.0 * sizes,
+        }
+    )
     found = growth.growth_of(table.sample(frac=1, random_state=0))
     assert found["exponent"] == pytest.approx(1.5)
     assert found["bytes_per_row"] == pytest.approx(10)
@@ -121,7 +136,9 @@ def test_what_is_allocated_counts_and_what_a_file_backs_does_not(tmp_path):
     with growth.Watch() as reading:
         assert int(mapped.sum()) == 0
     with growth.Watch() as filling:
-        filled = np.ones(40 << 20, np.uint8)  # held until the block ends: the watch looks at moments
+        filled = np.ones(
+            40 << 20, np.uint8
+        )  # held until the block ends: the watch looks at moments
     assert filled[-1] == 1
     assert reading.peak - reading.before < 20 << 20 < filling.peak - filling.before < 80 << 20
 
@@ -152,7 +169,9 @@ except MemoryError:
 """
     with tempfile.TemporaryDirectory() as folder:
         code = said.replace("PATH", repr(str(Path(folder, "large.npy"))))
-        done = subprocess.run([sys.executable, "-c", code], cwd=growth.REPOSITORY, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=growth.REPOSITORY, capture_output=True, text=True
+        )
     assert done.stdout.split() == ["refused", str(256 << 8)], done.stderr
 
 
@@ -165,7 +184,11 @@ def test_a_run_writes_what_it_says(work, tmp_path):
     results = bench.run(work, ["prepare"], [1], tmp_path, say=said.append)
     written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     table = pd.read_csv(tmp_path / "bench.csv")
-    assert written["prepare_ratio"] == results["prepare_ratio"] == pytest.approx(table["ratio"][0], abs=0.001)
+    assert (
+        written["prepare_ratio"]
+        == results["prepare_ratio"]
+        == pytest.approx(table["ratio"][0], abs=0.001)
+    )
     assert written["details"]["prepare"]["agreement"]["same"] is True
     assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert len(said) == 1 and said[0].startswith("prepare: ") and "same outputs" in said[0]

@@ -38,7 +38,10 @@ class Page(HTMLParser):
 
 def sounds(source):
     """The players' sounds of a piece of HTML: a list of (waveform, rate)."""
-    return [soundfile.read(io.BytesIO(b64decode(mp3))) for mp3 in re.findall(r"audio/mpeg;base64,([^'\"]+)", source)]
+    return [
+        soundfile.read(io.BytesIO(b64decode(mp3)))
+        for mp3 in re.findall(r"audio/mpeg;base64,([^'\"]+)", source)
+    ]
 
 
 @pytest.mark.parametrize("rate", [8000, 11000, 16000, 44100])
@@ -48,7 +51,9 @@ def test_a_player_holds_an_mp3_of_the_same_length_and_pitch(rate):
     assert player.mimetype == "audio/mpeg"
     assert len(decoded) / mp3_rate == pytest.approx(1.0, abs=0.15)
     spectrum = np.abs(np.fft.rfft(decoded))
-    assert np.fft.rfftfreq(len(decoded), 1 / mp3_rate)[spectrum.argmax()] == pytest.approx(440, rel=0.01)
+    assert np.fft.rfftfreq(len(decoded), 1 / mp3_rate)[spectrum.argmax()] == pytest.approx(
+        440, rel=0.01
+    )
 
 
 def test_a_player_clips_what_is_too_loud_and_takes_silence():
@@ -60,7 +65,11 @@ def test_a_player_clips_what_is_too_loud_and_takes_silence():
 
 def test_the_text_of_a_card_is_escaped_everywhere():
     figure = plots.class_counts(pd.DataFrame({"label": list("ab")}))
-    page = Page(boards.card(EVIL, picture=figure, waveform=tone(440), sample_rate=8000, note=EVIL, bars={EVIL: 0.25}))
+    page = Page(
+        boards.card(
+            EVIL, picture=figure, waveform=tone(440), sample_rate=8000, note=EVIL, bars={EVIL: 0.25}
+        )
+    )
     assert set(page.tags) == KNOWN_TAGS
     assert page.text == EVIL + EVIL + "25%" + EVIL and ("alt", EVIL) in page.attributes
     assert {name for name, _ in page.attributes} <= {"style", "alt", "src", "controls", "preload"}
@@ -76,7 +85,9 @@ def test_a_board_shows_and_plays_every_clip_in_order():
     page = boards.clips(items, small_config()).data
     assert Page(page).tags.count("audio") == Page(page).tags.count("img") == 2
     assert re.sub(r"\s+", " ", Page(page).text) == "onetwoa note"
-    peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
+    peaks = [
+        np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)
+    ]
     assert peaks == pytest.approx([440, 1000], rel=0.01)
 
 
@@ -97,9 +108,15 @@ def test_recordings_of_the_same_sound_are_a_pair(tmp_path):
     for name in "ab":
         soundfile.write(tmp_path / f"{name}.wav", tone(440, 22050, 3.0), 22050)
     sides = {"path": "a.wav", "label": "dog", "path_of_other": "b.wav", "label_of_other": ""}
-    table = pd.DataFrame([{**sides, "offset_seconds": 0.5, "overlap_seconds": 2.0, "correlation": 0.9}])
+    table = pd.DataFrame(
+        [{**sides, "offset_seconds": 0.5, "overlap_seconds": 2.0, "correlation": 0.9}]
+    )
     page = boards.pairs(table, tmp_path, small_config()).data
-    assert pairs_of(page) == [2] and "1a · dog" in Page(page).text and "1b · no label" in Page(page).text
+    assert (
+        pairs_of(page) == [2]
+        and "1a · dog" in Page(page).text
+        and "1b · no label" in Page(page).text
+    )
 
 
 def test_nothing_is_said_to_be_nothing():
@@ -132,19 +149,28 @@ def test_examples_are_the_first_clips_of_each_class():
     packed, rows = tone_clips(folds=1)
     page = boards.examples(packed, rows, small_config()).data
     assert Page(page).text == "highlow"
-    peaks = [np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)]
+    peaks = [
+        np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate for sound, rate in sounds(page)
+    ]
     assert peaks == pytest.approx([2000, 400], rel=0.01)  # the second group's tones are 2 % higher
 
 
 def test_a_mistake_shows_what_it_is_what_it_was_taken_for_and_its_own_sound():
     packed, rows = tone_clips(folds=1)
-    predictions = prediction_rows(rows["label"], ["low", *rows["label"].tolist()[1:]], classes=("high", "low"))
+    predictions = prediction_rows(
+        rows["label"], ["low", *rows["label"].tolist()[1:]], classes=("high", "low")
+    )
     predictions["recording_id"] = rows["recording_id"]
-    recordings = pd.DataFrame({"recording_id": rows["recording_id"], "path": "a/" + rows["recording_id"] + EVIL})
+    recordings = pd.DataFrame(
+        {"recording_id": rows["recording_id"], "path": "a/" + rows["recording_id"] + EVIL}
+    )
     worst = decisions.worst(predictions, 3)
     page = boards.mistakes(worst, recordings, packed, rows, small_config()).data
     assert set(Page(page).tags) == KNOWN_TAGS and page.count("<audio") == 1
-    assert "✗ high → low" in Page(page).text and f"80% sure · fold 1 · a/high100{EVIL}" in Page(page).text
+    assert (
+        "✗ high → low" in Page(page).text
+        and f"80% sure · fold 1 · a/high100{EVIL}" in Page(page).text
+    )
     assert "low80%" in Page(page).text  # the bars say what was taken for likely
     [(sound, rate)] = sounds(page)
     assert np.abs(np.fft.rfft(sound)).argmax() / len(sound) * rate == pytest.approx(2000, rel=0.02)
@@ -157,13 +183,20 @@ def test_predictions_say_right_or_wrong_and_name_several_labels_or_none():
     recordings = pd.DataFrame({"recording_id": rows["recording_id"], "path": ["a.wav", "b.wav"]})
     page = Page(boards.predictions(table, recordings, packed, rows, small_config()).data)
     right, wrong = page.text.split("fold 3 · a.wav")
-    assert right.startswith("✓ high + low") and wrong.startswith("✗ high → none") and wrong.endswith("fold 3 · b.wav")
+    assert (
+        right.startswith("✓ high + low")
+        and wrong.startswith("✗ high → none")
+        and wrong.endswith("fold 3 · b.wav")
+    )
     assert page.tags.count("audio") == page.tags.count("img") == 2
 
 
 def test_bars_are_as_long_as_their_shares():
     page = boards.bar_rows({"dog": 1.0, "cat": 0.125})
-    assert re.findall(r"width:([\d.]+)%'", page) == ["100.0", "12.5"] and Page(page).text == "dog100%cat12%"
+    assert (
+        re.findall(r"width:([\d.]+)%'", page) == ["100.0", "12.5"]
+        and Page(page).text == "dog100%cat12%"
+    )
 
 
 def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_path):
@@ -178,7 +211,10 @@ def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_
     }
     table = pd.DataFrame([{**facts, "rms_db": -9.0, "flags": "DC_OFFSET"}])
     page = boards.recordings(table, tmp_path, small_config(), seconds=1).data
-    assert EVIL in Page(page).text and "3.0 s · 22.05 kHz · WAV/PCM_16 · -9 dBFS · dc offset" in Page(page).text
+    assert (
+        EVIL in Page(page).text
+        and "3.0 s · 22.05 kHz · WAV/PCM_16 · -9 dBFS · dc offset" in Page(page).text
+    )
     [(sound, rate)] = sounds(page)
     assert len(sound) / rate == pytest.approx(1.0, abs=0.2)
     assert recording.level_db(sound) == pytest.approx(-9, abs=1)
@@ -186,10 +222,25 @@ def test_recordings_are_shown_as_they_lie_in_the_folder_cut_to_some_seconds(tmp_
 
 def test_each_flag_is_shown_once_with_what_it_means_and_none_that_does_not_occur(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(440, 22050, 1.0), 22050)
-    flags = ["LOW_BANDWIDTH", "LOW_BANDWIDTH", "CLIPPED DC_OFFSET", "LOW_BANDWIDTH", "", "DC_OFFSET"]
-    facts = {"path": "a.wav", "split": "train", "label": "dog", "status": "ok", "codec": "WAV/PCM_16"}
+    flags = [
+        "LOW_BANDWIDTH",
+        "LOW_BANDWIDTH",
+        "CLIPPED DC_OFFSET",
+        "LOW_BANDWIDTH",
+        "",
+        "DC_OFFSET",
+    ]
+    facts = {
+        "path": "a.wav",
+        "split": "train",
+        "label": "dog",
+        "status": "ok",
+        "codec": "WAV/PCM_16",
+    }
     numbers = {"duration_seconds": 1.0, "sample_rate": 22050, "rms_db": -9.0}
-    table = pd.DataFrame([{**facts, **numbers, "recording_id": str(n), "flags": f} for n, f in enumerate(flags)])
+    table = pd.DataFrame(
+        [{**facts, **numbers, "recording_id": str(n), "flags": f} for n, f in enumerate(flags)]
+    )
     examples = recording.one_of_each_flag(table)
     assert dict(zip(examples["flag"], examples["recording_id"], strict=True)) == {
         "CLIPPED": "2",
@@ -217,15 +268,22 @@ def test_a_doubted_label_has_a_rank_and_no_chance_and_its_source_stands_there_on
     recordings = pd.DataFrame({"recording_id": identities, "path": identities})
     page = Page(boards.doubts(ranked, recordings, packed, rows, small_config(), 9).data)
     assert page.tags.count("audio") == 2  # of x and y; z is not doubted
-    assert "doubt rank 1 of 3 · 1 more of this source" in page.text and "doubt rank 3 of 3 ·" in page.text
+    assert (
+        "doubt rank 1 of 3 · 1 more of this source" in page.text
+        and "doubt rank 3 of 3 ·" in page.text
+    )
     assert "98" not in page.text and "high, or low?" in page.text
 
 
 def test_cleaning_is_told_in_numbers_and_what_is_cut_is_shaded(monkeypatch):
     shaded, draw = [], plots.cleaning_step
-    monkeypatch.setattr(plots, "cleaning_step", lambda *args: (shaded.append(args[3:]), draw(*args))[1])
+    monkeypatch.setattr(
+        plots, "cleaning_step", lambda *args: (shaded.append(args[3:]), draw(*args))[1]
+    )
     config = small_config()
-    raw = np.concatenate([np.zeros(2000), tone(440), np.zeros(4000)]).astype(np.float32) + np.float32(0.1)
+    raw = np.concatenate([np.zeros(2000), tone(440), np.zeros(4000)]).astype(
+        np.float32
+    ) + np.float32(0.1)
     row = pd.DataFrame([{"path": "a.wav", "label": "dog"}]).itertuples()
     done = clean.steps(raw, 8000, config.clean)
     shown = clean.Shown(next(row), raw, done, clean.effects(raw, done, 8000))

@@ -37,7 +37,10 @@ def write(folder, table=None, **changed):
         "metrics": {"n_groups": 120, "never_predicted": [], "majority_class_accuracy": 0.4},
         "history": history.to_dict("records"),
         "shortcuts": {"class": INNOCENT, "test side": None},
-        "submission_check": {"model": "cnn", "hidden_test": {"n_recordings": 40, "accuracy": score(0.88, 0.08)}},
+        "submission_check": {
+            "model": "cnn",
+            "hidden_test": {"n_recordings": 40, "accuracy": score(0.88, 0.08)},
+        },
     }
     for name, content in (files | changed).items():
         artifacts.write_json(folder / f"{name}.json", content)
@@ -72,7 +75,10 @@ FLAT = [{"fold": 1, "epoch": epoch, "learned": 0.5} for epoch in range(1, 21)]
 SPOILT = {
     "another model is better": (
         {"table": [row("svm", 0.9), row("cnn", 0.6, (-0.3, -0.36, -0.24))], "submission_check": {}},
-        ("red", r"The submitted model, cnn, is clearly below svm: -30\.0 \(-36\.0 to -24\.0\).*SET=submit\.model=svm"),
+        (
+            "red",
+            r"The submitted model, cnn, is clearly below svm: -30\.0 \(-36\.0 to -24\.0\).*SET=submit\.model=svm",
+        ),
     ),
     "it knows nothing": (
         {"table": [row("cnn", 0.42)], "submission_check": {}},
@@ -128,5 +134,7 @@ def test_a_model_that_ties_with_the_best_and_a_flat_loss_are_no_cautions(tmp_pat
 
 
 def test_before_the_submission_an_earlier_check_does_not_count(tmp_path):
-    folder = write(tmp_path, submission_check={"model": "cnn", "hidden_test": {"accuracy": score(0.6)}})
+    folder = write(
+        tmp_path, submission_check={"model": "cnn", "hidden_test": {"accuracy": score(0.6)}}
+    )
     assert said(folder) and not said(folder, submitted=False)

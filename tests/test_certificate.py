@@ -1,4 +1,6 @@
-"""The certificate says what there is, and whatever in a run's files contradicts it is found and named."""
+"""The certificate says what there is, and whatever in a run's files contradicts it is found and
+named.
+"""
 
 import pandas as pd
 import pytest
@@ -27,16 +29,26 @@ SOUND = [
 ]
 
 
-# --- what it says ------------------------------------------------------------------------------------------
+# --- what it says
+# ------------------------------------------------------------------------------------------
 
 
 def test_a_certificate_counts_what_there_is():
     said = certificate.state(clips_of(SOUND), "dealt", "by source")
     assert (said["crossings"], said["n_groups"], said["largest_group_recordings"]) == (0, 4, 2)
     assert said["groups"] == {"g1": ["r1", "r2"], "g2": ["r3"], "g3": ["r4"], "g4": ["r5"]}
-    assert said["folds"]["1"] == {"recordings": 3, "clips": 6, "groups": 2, "labels": {"cat": 1, "dog": 2}}
+    assert said["folds"]["1"] == {
+        "recordings": 3,
+        "clips": 6,
+        "groups": 2,
+        "labels": {"cat": 1, "dog": 2},
+    }
     assert sum(fold["recordings"] for fold in said["folds"].values()) == 5
-    assert (said["how_folds"], said["how_groups"], said["groups_also_in_test"]) == ("dealt", "by source", [])
+    assert (said["how_folds"], said["how_groups"], said["groups_also_in_test"]) == (
+        "dealt",
+        "by source",
+        [],
+    )
     assert said["formed_by"] == {}
 
 
@@ -46,14 +58,24 @@ def test_a_group_across_folds_gets_no_certificate():
 
 
 def test_a_group_that_is_also_in_test_is_named():
-    said = certificate.state(clips_of([*SOUND, ("r7", "", "g2", None, "test")]), "dealt", "by source")
+    said = certificate.state(
+        clips_of([*SOUND, ("r7", "", "g2", None, "test")]), "dealt", "by source"
+    )
     assert said["groups_also_in_test"] == ["g2"]
 
 
 def test_of_each_group_of_several_recordings_it_says_what_binds_them():
-    rows = [("r1", "source a"), ("r2", "source a"), ("r2", "author=Ann"), ("r3", "author=Ben"), ("lost", "source a")]
+    rows = [
+        ("r1", "source a"),
+        ("r2", "source a"),
+        ("r2", "author=Ann"),
+        ("r3", "author=Ben"),
+        ("lost", "source a"),
+    ]
     formed = pd.DataFrame(rows, columns=["recording_id", "tie"])
-    assert certificate.state(clips_of(SOUND), "dealt", "", formed)["formed_by"] == {"g1": ["source a"]}
+    assert certificate.state(clips_of(SOUND), "dealt", "", formed)["formed_by"] == {
+        "g1": ["source a"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -65,10 +87,30 @@ def test_of_each_group_of_several_recordings_it_says_what_binds_them():
             ["one source (told by the file name)", "the same samples"],
             ["nothing tells", "table"],
         ),
-        ([{"together": "site=3|author=Ann"}], None, ["the same author or site (told by the table)"], ["nothing tells"]),
-        ([{"source": "a", "together": "author=Ann"}, {}], None, ["file name", "the same author"], ["nothing tells"]),
-        ([{}], None, ["nothing tells who was recorded together", "the same samples", "data.name_pattern"], ["sound"]),
-        ([{}], True, ["nothing tells who was recorded together", "recordings of the same sound"], ["table"]),
+        (
+            [{"together": "site=3|author=Ann"}],
+            None,
+            ["the same author or site (told by the table)"],
+            ["nothing tells"],
+        ),
+        (
+            [{"source": "a", "together": "author=Ann"}, {}],
+            None,
+            ["file name", "the same author"],
+            ["nothing tells"],
+        ),
+        (
+            [{}],
+            None,
+            ["nothing tells who was recorded together", "the same samples", "data.name_pattern"],
+            ["sound"],
+        ),
+        (
+            [{}],
+            True,
+            ["nothing tells who was recorded together", "recordings of the same sound"],
+            ["table"],
+        ),
         (
             [{"source": "a"}],
             True,
@@ -82,7 +124,8 @@ def test_how_the_groups_were_formed_is_said_in_words(rows, pairs, said, unsaid):
     assert all(part in words for part in said) and not any(part in words for part in unsaid)
 
 
-# --- its proof from the files ------------------------------------------------------------------------------
+# --- its proof from the files
+# ------------------------------------------------------------------------------
 
 RECORDINGS = recordings_table(
     {"source": "s"},
@@ -96,7 +139,9 @@ RECORDINGS = recordings_table(
     {"label": "", "split": "test", "source": "t"},
     {"label": "", "status": "quarantined", "reason": "NOT_AUDIO", "source": "s"},
 )
-PAIRS = pd.DataFrame([("r2", "r3", 0.1, 0.9, 0.99)], columns=list(artifacts.SCHEMAS["duplicates.csv"]))
+PAIRS = pd.DataFrame(
+    [("r2", "r3", 0.1, 0.9, 0.99)], columns=list(artifacts.SCHEMAS["duplicates.csv"])
+)
 FOLDS = {"r0": 1, "r2": 2, "r4": 2, "r6": 1}  # of the groups
 
 
@@ -116,14 +161,26 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
     folder, clips = tmp_path / "outputs" / "mine", clip_table()
     copies = clips[clips["split"].eq("train")]
-    copies = copies.assign(parent_id=copies["clip_id"], clip_id=copies["clip_id"] + "+1", transforms="shift")
+    copies = copies.assign(
+        parent_id=copies["clip_id"], clip_id=copies["clip_id"] + "+1", transforms="shift"
+    )
     packed = pd.concat([clips.assign(parent_id=""), copies], ignore_index=True)
-    written = {"recordings.csv": RECORDINGS, "duplicates.csv": PAIRS, "clips.csv": clips, "augmented.csv": copies}
-    written |= {"waveforms.csv": packed, "features.csv": packed[list(artifacts.SCHEMAS["features.csv"])[:-1]]}
+    written = {
+        "recordings.csv": RECORDINGS,
+        "duplicates.csv": PAIRS,
+        "clips.csv": clips,
+        "augmented.csv": copies,
+    }
+    written |= {
+        "waveforms.csv": packed,
+        "features.csv": packed[list(artifacts.SCHEMAS["features.csv"])[:-1]],
+    }
     for name, table in written.items():
         artifacts.write_table(folder / name, table)
     formed = partition.ties(RECORDINGS, PAIRS)
-    artifacts.write_json(folder / "split_certificate.json", certificate.state(clips, "dealt", "by source", formed))
+    artifacts.write_json(
+        folder / "split_certificate.json", certificate.state(clips, "dealt", "by source", formed)
+    )
     artifacts.write_json(folder / "run.json", {})
     return folder
 
@@ -157,7 +214,9 @@ def test_where_all_agrees_nothing_is_found(run):
     }
 
 
-@pytest.mark.parametrize("names", [["features.csv"], ["augmented.csv", "waveforms.csv", "features.csv"]])
+@pytest.mark.parametrize(
+    "names", [["features.csv"], ["augmented.csv", "waveforms.csv", "features.csv"]]
+)
 def test_what_is_not_there_yet_is_not_looked_at(run, names):
     for name in names:
         (run / name).unlink()
@@ -181,27 +240,41 @@ PLANTED = {
         ],
         [
             "author=Ann lies in folds 1, 2",
-            *(f"{name}: group r4 crosses the folds" for name in ("clips.csv", "waveforms.csv", "features.csv")),
+            *(
+                f"{name}: group r4 crosses the folds"
+                for name in ("clips.csv", "waveforms.csv", "features.csv")
+            ),
         ],
     ),
     "a clip in another fold": (
         lambda run: rewrite(run, "clips.csv", {"clip_id": "r3-001"}, fold=1),
-        ["clips.csv: r3-001 is not in the fold of its recording", "clips.csv: group r2 crosses the folds"],
+        [
+            "clips.csv: r3-001 is not in the fold of its recording",
+            "clips.csv: group r2 crosses the folds",
+        ],
     ),
     "a packed clip in another fold": (
         lambda run: rewrite(run, "waveforms.csv", {"clip_id": "r3-001"}, fold=1),
-        ["waveforms.csv: r3-001 is not in the fold of its recording", "waveforms.csv: group r2 crosses the folds"],
+        [
+            "waveforms.csv: r3-001 is not in the fold of its recording",
+            "waveforms.csv: group r2 crosses the folds",
+        ],
     ),
     "a copy in another fold": (
         lambda run: rewrite(run, "waveforms.csv", {"clip_id": "r3-001+1"}, fold=1),
-        ["waveforms.csv: r3-001+1 is not in its parent's fold", "waveforms.csv: group r2 crosses the folds"],
+        [
+            "waveforms.csv: r3-001+1 is not in its parent's fold",
+            "waveforms.csv: group r2 crosses the folds",
+        ],
     ),
     "a copy in another fold and group": (
         lambda run: rewrite(run, "features.csv", {"clip_id": "r3-001+1"}, fold=1, group="r0"),
         ["features.csv: r3-001+1 is not in its parent's fold"],
     ),
     "a copy in the fold and recording of another": (
-        lambda run: rewrite(run, "waveforms.csv", {"clip_id": "r3-001+1"}, fold=1, recording_id="r0", group="r0"),
+        lambda run: rewrite(
+            run, "waveforms.csv", {"clip_id": "r3-001+1"}, fold=1, recording_id="r0", group="r0"
+        ),
         ["waveforms.csv: r3-001+1 is not in its parent's fold"],
     ),
     "a duplicate in another fold": (
@@ -329,7 +402,8 @@ def test_a_file_that_the_proof_needs_is_asked_for_by_name(run, name):
         certificate.verify(run)
 
 
-# --- from the command line ---------------------------------------------------------------------------------
+# --- from the command line
+# ---------------------------------------------------------------------------------
 
 
 def test_the_command_says_that_nothing_crosses(run, capsys):

@@ -40,7 +40,9 @@ def test_every_promised_file_is_there_and_no_temporary_one(demo):
 def test_files_add_up_to_what_lies_in_the_folder(demo, home):
     counts = artifacts.read_json(demo / "run.json")["counts"]
     there = [path for path in (home / "data" / "demo-60").rglob("*") if path.is_file()]
-    assert counts["found"] == len(there) == counts["used"] + counts["quarantined"] + counts["ignored"]
+    assert (
+        counts["found"] == len(there) == counts["used"] + counts["quarantined"] + counts["ignored"]
+    )
     assert counts["quarantined"] == len(artifacts.read_table(demo / "quarantine.csv")) > 5
 
 
@@ -54,11 +56,15 @@ def test_no_group_crosses_a_fold(demo):
 def test_the_scores_are_those_of_the_predictions(demo):
     metrics = artifacts.read_json(demo / "metrics.json")
     table = artifacts.read_table(demo / "predictions.csv")
-    assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(table["label"], table["predicted"]), abs=1e-5)
+    assert metrics["accuracy"]["value"] == pytest.approx(
+        accuracy_score(table["label"], table["predicted"]), abs=1e-5
+    )
     expected = f1_score(table["label"], table["predicted"], average="macro", zero_division=0)
     assert metrics["macro_f1"]["value"] == pytest.approx(expected, abs=1e-5)
     assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
-    classes = [column for column in table if column not in ("recording_id", "fold", "label", "predicted")]
+    classes = [
+        column for column in table if column not in ("recording_id", "fold", "label", "predicted")
+    ]
     assert np.allclose(table[classes].sum(axis=1), 1, atol=1e-4)
 
 
@@ -82,7 +88,9 @@ def test_models_are_compared_with_the_best_on_the_same_recordings(demo):
     clips = artifacts.read_table(demo / "waveforms.csv").set_index("clip_id")
     right = {}
     for name in board.index:
-        answers = artifacts.read_table(demo / "models" / name / "out_of_fold.csv").set_index("clip_id")
+        answers = artifacts.read_table(demo / "models" / name / "out_of_fold.csv").set_index(
+            "clip_id"
+        )
         means = answers.drop(columns="fold").groupby(clips["recording_id"]).mean()
         labels = clips.groupby("recording_id")["label"].first()[means.index]
         right[name] = means.idxmax(axis=1).eq(labels)
@@ -92,8 +100,16 @@ def test_models_are_compared_with_the_best_on_the_same_recordings(demo):
         assert row["difference"] == pytest.approx((won - lost) / len(right[best]), abs=1e-4)
         assert row["difference_low"] <= row["difference"] <= min(row["difference_high"], 0)
         assert tied[name] == (row["difference_high"] >= 0)
-    page, first = (demo / "report.html").read_text(encoding="utf-8"), f"<td>{best}{' =' * bool(tied[best])}</td>"
-    assert "behind the best, points" in page and first in page and "-0.0" not in page and "(-0" not in page
+    page, first = (
+        (demo / "report.html").read_text(encoding="utf-8"),
+        f"<td>{best}{' =' * bool(tied[best])}</td>",
+    )
+    assert (
+        "behind the best, points" in page
+        and first in page
+        and "-0.0" not in page
+        and "(-0" not in page
+    )
 
 
 def test_a_hopeless_run_says_so_wherever_it_is_read(demo):
@@ -109,20 +125,25 @@ def test_a_hopeless_run_says_so_wherever_it_is_read(demo):
     assert any("CAUTION" in line and words in line for line in lines[-6:])
 
 
-# --- what the pages say ------------------------------------------------------------------------------------
+# --- what the pages say
+# ------------------------------------------------------------------------------------
 
 
 def test_a_flag_is_shown_where_it_occurs_and_announced_nowhere_else(demo):
     table = artifacts.read_table(demo / "recordings.csv")
     raised = set(" ".join(table.loc[table["status"].eq("ok"), "flags"]).split())
-    shown = {flag for flag, meaning in recording.FLAGS.items() if meaning in page(demo, "01_explore")}
+    shown = {
+        flag for flag, meaning in recording.FLAGS.items() if meaning in page(demo, "01_explore")
+    }
     assert shown == raised and {"CLIPPED", "DC_OFFSET"} <= raised
 
 
 def test_pairs_stand_side_by_side_and_the_cleaning_is_shown_where_it_acts(demo):
     text = page(demo, "02_clean")
     pairs = len(artifacts.read_table(demo / "duplicates.csv"))
-    assert text.count("<div class='pair'") == min(pairs, 3) + 2  # and two recordings with and without noise
+    assert (
+        text.count("<div class='pair'") == min(pairs, 3) + 2
+    )  # and two recordings with and without noise
     table = artifacts.read_table(demo / "recordings.csv")
     offset = table.loc[table["dc_offset"].abs().idxmax(), "path"]
     assert f"{offset}: DC removed" in text and "mean +0.300 → 0.000 of full scale" in text
@@ -130,7 +151,11 @@ def test_pairs_stand_side_by_side_and_the_cleaning_is_shown_where_it_acts(demo):
 
 def test_the_plan_that_is_heard_is_the_runs_own_and_it_says_who_learns_from_copies(demo):
     text = page(demo, "03_augment")
-    assert "pitch shift -2 semitones" in text and "pitch shift 2 semitones" in text and "reverb" not in text
+    assert (
+        "pitch shift -2 semitones" in text
+        and "pitch shift 2 semitones" in text
+        and "reverb" not in text
+    )
     assert "train.augmented_copies is false" in text and "compare.augmented_copies is true" in text
 
 
@@ -144,8 +169,14 @@ def test_no_page_speaks_of_what_this_run_does_not_have(demo):
     pages = {spec.name: page(demo, spec.name) for spec in stages.STAGES}
     assert not [name for name, text in pages.items() if "Not in this run" in text]
     assert "Labels judged anew" not in pages["01_explore"]
-    assert "**Thresholds.**" not in pages["05_train_cnn"] and "As images" not in pages["05_train_cnn"]
-    for text in (pages["05_train_cnn"], pages["07_evaluate"], (demo / "report.html").read_text(encoding="utf-8")):
+    assert (
+        "**Thresholds.**" not in pages["05_train_cnn"] and "As images" not in pages["05_train_cnn"]
+    )
+    for text in (
+        pages["05_train_cnn"],
+        pages["07_evaluate"],
+        (demo / "report.html").read_text(encoding="utf-8"),
+    ):
         assert "alidation loss" not in text and "the last one is kept" in text
 
 
@@ -163,9 +194,18 @@ def test_a_cell_with_nothing_to_show_is_left_out_with_its_text(tmp_path):
     html = {"absent": boards.absent("no <pairs>.").data, "shown": boards.board([]).data}
     cells = []
     for name, data in html.items():
-        outputs = [new.new_output("execute_result", {"text/html": data, "text/plain": "HTML"}, execution_count=1)]
-        cells += [new.new_markdown_cell(f"## {name}"), new.new_code_cell("x", outputs=outputs, execution_count=1)]
-    nbformat.write(new.new_notebook(cells=[*cells, new.new_code_cell("y = 1")]), tmp_path / "in.ipynb")
+        outputs = [
+            new.new_output(
+                "execute_result", {"text/html": data, "text/plain": "HTML"}, execution_count=1
+            )
+        ]
+        cells += [
+            new.new_markdown_cell(f"## {name}"),
+            new.new_code_cell("x", outputs=outputs, execution_count=1),
+        ]
+    nbformat.write(
+        new.new_notebook(cells=[*cells, new.new_code_cell("y = 1")]), tmp_path / "in.ipynb"
+    )
     pipeline.tidy(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
     kept = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert [cell.source for cell in kept] == ["## shown", "x", "y = 1"]
@@ -192,7 +232,10 @@ def test_the_certificate_is_proved_from_the_files_alone(demo, capsys):
     moved = table["fold"].first_valid_index()
     table.loc[moved, "fold"] = table.loc[moved, "fold"] % 3 + 1
     artifacts.write_table(waveforms, table)
-    assert cli.main(["verify", "--run", demo.name]) == 1 and table["clip_id"][moved] in capsys.readouterr().err
+    assert (
+        cli.main(["verify", "--run", demo.name]) == 1
+        and table["clip_id"][moved] in capsys.readouterr().err
+    )
     waveforms.write_bytes(sound)
 
 
@@ -218,10 +261,28 @@ def test_a_damaged_output_is_made_again_and_the_rest_is_not(demo):
 
 
 RESULTS = (
-    *("metrics.json", "leaderboard.csv", "leak_gap.json", "balance.csv", "shortcuts.json", "suspects.csv"),
-    *("predictions.csv", "recordings.csv", "split_certificate.json", "submission.csv", "submission_check.json"),
+    *(
+        "metrics.json",
+        "leaderboard.csv",
+        "leak_gap.json",
+        "balance.csv",
+        "shortcuts.json",
+        "suspects.csv",
+    ),
+    *(
+        "predictions.csv",
+        "recordings.csv",
+        "split_certificate.json",
+        "submission.csv",
+        "submission_check.json",
+    ),
 )
-DAMAGES = (lambda content: b"", lambda content: bytes(len(content)), lambda content: content[:-40], lambda _: b"{}")
+DAMAGES = (
+    lambda content: b"",
+    lambda content: bytes(len(content)),
+    lambda content: content[:-40],
+    lambda _: b"{}",
+)
 
 
 def test_the_report_names_a_damaged_result_and_what_to_do(demo, capsys):
@@ -231,7 +292,11 @@ def test_the_report_names_a_damaged_result_and_what_to_do(demo, capsys):
             path.write_bytes(damage(sound))
             assert cli.main(["report", "--run", demo.name]) == 1
             said = capsys.readouterr().err
-            assert said.count("\n") == 1 and f"{path} is damaged" in said and f"make run-all RUN={demo.name}" in said
+            assert (
+                said.count("\n") == 1
+                and f"{path} is damaged" in said
+                and f"make run-all RUN={demo.name}" in said
+            )
         path.write_bytes(sound)
 
 
@@ -265,18 +330,33 @@ def test_what_a_killed_runner_left_is_cleared_away_and_its_time_counts(demo):
 
 
 def test_a_second_run_on_the_same_folder_is_refused(demo):
-    with pipeline.locked(demo), pytest.raises(errors.PipelineError, match="in use"), pipeline.locked(demo):
+    with (
+        pipeline.locked(demo),
+        pytest.raises(errors.PipelineError, match="in use"),
+        pipeline.locked(demo),
+    ):
         pytest.fail("two runs hold the same folder")
 
 
 def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
     recordings = artifacts.read_table(demo / "recordings.csv")
     path = home / "data" / "demo-60" / recordings.loc[recordings["status"].eq("ok"), "path"].iloc[0]
-    command = [sys.executable, "-m", "helpers.compare.inference", str(path), "--run", demo.name, "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.compare.inference",
+        str(path),
+        "--run",
+        demo.name,
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
     endings = ("events.csv", "labels.txt", "windows.csv")
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"{path.stem}.{ending}" for ending in endings]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"{path.stem}.{ending}" for ending in endings
+    ]
 
 
 def test_08_shows_a_recording_that_no_network_learned_from(demo):
@@ -294,5 +374,7 @@ def test_a_notebooks_metadata_keeps_no_path_of_this_machine(demo):
 
 def test_settings_that_an_earlier_notebook_did_not_have_are_refused(demo):
     settings = presets.load(settings=TINY + " features.n_mels=40", fast=True)
-    with pytest.raises(errors.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"):
+    with pytest.raises(
+        errors.StageError, match=r"04_features was run with features.n_mels=64, but here it is 40"
+    ):
         stages.begin("05_train_cnn", settings)

@@ -1,4 +1,6 @@
-"""What training leaves on disk: networks that are what they say, and states that come back to the last bit or not."""
+"""What training leaves on disk: networks that are what they say, and states that come back to the
+last bit or not.
+"""
 
 import json
 import math
@@ -17,12 +19,15 @@ LABELS = ["high", "low"]
 TURN = {"test": 3, "validation": None, "train": (1, 2)}
 
 
-# --- finished networks -------------------------------------------------------------------------------------
+# --- finished networks
+# -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def saved(tmp_path):
-    """A classifier with fitted standardisation and the folder it was saved to: (model, folder, config)."""
+    """A classifier with fitted standardisation and the folder it was saved to: (model, folder,
+    config).
+    """
     config = small_config(train={"epochs": 1})
     torch.manual_seed(0)
     model = networks.build(config, len(LABELS))
@@ -38,7 +43,11 @@ def test_a_loaded_model_gives_the_logits_of_the_saved_one(saved):
     with torch.no_grad():
         torch.testing.assert_close(loaded(waveforms), model(waveforms), rtol=1e-6, atol=1e-6)
     assert not loaded.training
-    assert card["labels"] == LABELS and card["folds"] == {"test": 3, "validation": None, "train": [1, 2]}
+    assert card["labels"] == LABELS and card["folds"] == {
+        "test": 3,
+        "validation": None,
+        "train": [1, 2],
+    }
     assert card["parameters"] == networks.count_parameters(model)
     assert card["ended"] == "epochs" and card["origin"] == "random"
 
@@ -53,13 +62,16 @@ def test_a_flipped_byte_in_the_weights_is_refused(saved, position):
 
 def test_saving_again_replaces_the_model_as_a_whole(saved):
     model, folder, config = saved
-    checkpoints.save(model, folder, LABELS, config, {"test": 1, "validation": None, "train": (2, 3)})
+    checkpoints.save(
+        model, folder, LABELS, config, {"test": 1, "validation": None, "train": (2, 3)}
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "weights.safetensors"]
     assert artifacts.read_json(folder / "card.json")["folds"]["test"] == 1
     assert [path.name for path in folder.parent.iterdir()] == ["fold3"]
 
 
-# --- trainings under way -----------------------------------------------------------------------------------
+# --- trainings under way
+# -----------------------------------------------------------------------------------
 
 
 def flip(path, position, bit=1):
@@ -72,7 +84,9 @@ def flip(path, position, bit=1):
 def same(one, other):
     """Whether two trees are equal to the last bit; tuples count as lists, which they come back as."""
     if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        return (
+            isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        )
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -80,8 +94,16 @@ def same(one, other):
     return one == other and type(one) is type(other)
 
 
-plain = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8)
-kinds = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool])
+plain = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+)
+kinds = st.sampled_from(
+    [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool]
+)
 tensors = st.builds(
     lambda kind, shape: (torch.arange(math.prod(shape)) % 7 / 3).reshape(shape).to(kind),
     kinds,
@@ -89,7 +111,10 @@ tensors = st.builds(
 )
 trees = st.recursive(
     plain | tensors,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), below),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), below)
+    ),
     max_leaves=12,
 )
 
@@ -111,7 +136,12 @@ def kept(tmp_path):
     model(torch.ones(4, 3)).sum().backward()
     optimiser.step()
     history = [{"epoch": 1, "loss": 0.1 + 0.2}]
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history, "best": math.inf}
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": history,
+        "best": math.inf,
+    }
     found = checkpoints.Checkpoint(tmp_path / "deep" / "er" / "fold1.safetensors", "digest")
     found.write(state)
     return found, state
@@ -124,7 +154,9 @@ def test_an_optimiser_goes_on_from_what_was_written(kept):
     model = torch.nn.Linear(3, 2)
     optimiser = torch.optim.AdamW(model.parameters())
     optimiser.load_state_dict(found["optimiser"])
-    assert same(optimiser.state_dict(), state["optimiser"]) and optimiser.param_groups[0]["lr"] == 0.1
+    assert (
+        same(optimiser.state_dict(), state["optimiser"]) and optimiser.param_groups[0]["lr"] == 0.1
+    )
 
 
 def test_tensors_that_share_their_memory_come_back_as_they_are(tmp_path):
@@ -175,7 +207,9 @@ def test_nothing_is_pickled(kept, monkeypatch):
     checkpoint, state = kept
     content = checkpoint.path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert set(header["__metadata__"]) == {"digest", "tree", "sha256"} and json.loads(header["__metadata__"]["tree"])
+    assert set(header["__metadata__"]) == {"digest", "tree", "sha256"} and json.loads(
+        header["__metadata__"]["tree"]
+    )
     for name in ("load", "loads", "Unpickler", "dump", "dumps", "Pickler"):
         monkeypatch.setattr(f"pickle.{name}", None)
     checkpoint.write(state)

@@ -1,4 +1,6 @@
-"""Cutting covers, trimming keeps what is loud, silence stays finite, and no bad recording passes unnamed."""
+"""Cutting covers, trimming keeps what is loud, silence stays finite, and no bad recording passes
+unnamed.
+"""
 
 import noisereduce
 import numpy as np
@@ -45,7 +47,8 @@ SIGNALS = {
 }
 
 
-# --- cutting -----------------------------------------------------------------------------------------------
+# --- cutting
+# -----------------------------------------------------------------------------------------------
 
 
 @LAW
@@ -55,17 +58,28 @@ SIGNALS = {
     min_last_fraction=st.floats(0, 1),
     how=st.sampled_from(["pad", "loop"]),
 )
-def test_clips_laid_end_to_end_are_the_recording_but_for_a_short_rest(n_samples, clip_seconds, min_last_fraction, how):
-    settled = Audio(sample_rate=8000, clip_seconds=clip_seconds, min_last_fraction=min_last_fraction, short_clips=how)
+def test_clips_laid_end_to_end_are_the_recording_but_for_a_short_rest(
+    n_samples, clip_seconds, min_last_fraction, how
+):
+    settled = Audio(
+        sample_rate=8000,
+        clip_seconds=clip_seconds,
+        min_last_fraction=min_last_fraction,
+        short_clips=how,
+    )
     size, waveform = round(clip_seconds * 8000), np.arange(1, n_samples + 1, dtype=np.float32)
     clips = list(windowing.cut(waveform, settled))
     valid = [round(seconds * 8000) for _, seconds, _ in clips]
-    together = np.concatenate([clip[:length] for (_, _, clip), length in zip(clips, valid, strict=True)])
+    together = np.concatenate(
+        [clip[:length] for (_, _, clip), length in zip(clips, valid, strict=True)]
+    )
     assert {clip.shape for _, _, clip in clips} == {(size,)}
     assert np.array_equal(together, waveform[: len(together)])
     rest = n_samples - len(together)
     assert rest == 0 or rest < min_last_fraction * size
-    assert [start for start, _, _ in clips] == [round(k * size / 8000, 4) for k in range(len(clips))]
+    assert [start for start, _, _ in clips] == [
+        round(k * size / 8000, 4) for k in range(len(clips))
+    ]
     assert all(length == size for length in valid[:-1])
     assert len(clips) == 1 or valid[-1] >= min_last_fraction * size
 
@@ -83,12 +97,16 @@ def test_a_short_piece_is_followed_by_zeros_or_by_itself(n_samples, clip_samples
     assert len(padded) == len(looped) == clip_samples
 
 
-# --- trimming ----------------------------------------------------------------------------------------------
+# --- trimming
+# ----------------------------------------------------------------------------------------------
 
 
 @LAW
 @given(
-    before=st.floats(0, 2), during=st.floats(0.3, 1), after=st.floats(0, 2), rate=st.sampled_from([8000, 16000, 44100])
+    before=st.floats(0, 2),
+    during=st.floats(0.3, 1),
+    after=st.floats(0, 2),
+    rate=st.sampled_from([8000, 16000, 44100]),
 )
 def test_trimming_keeps_every_loud_sample_and_little_else(before, during, after, rate):
     burst = noise(during, rate, rms=0.2)
@@ -110,7 +128,8 @@ def test_a_click_is_not_what_a_recording_is_trimmed_to_at_any_rate(sample_rate):
     assert np.array_equal(clean.trim(waveform, sample_rate, top_db=50), waveform)
 
 
-# --- the whole chain ---------------------------------------------------------------------------------------
+# --- the whole chain
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("denoise", [False, True])
@@ -126,7 +145,9 @@ def test_cleaning_is_finite_of_one_peak_and_changes_nothing_in_place(signal, den
     if np.ptp(waveform) == 0:
         assert peak == 0
     elif signal == "faint":  # raised by no more than max_gain_db
-        assert peak <= np.abs(waveform - waveform.mean()).max() * 10 ** (RULES.max_gain_db / 20) * (1 + 1e-6)
+        assert peak <= np.abs(waveform - waveform.mean()).max() * 10 ** (RULES.max_gain_db / 20) * (
+            1 + 1e-6
+        )
     else:
         assert peak == pytest.approx(RULES.peak, rel=1e-6)
 
@@ -136,7 +157,9 @@ def test_cleaning_is_finite_of_one_peak_and_changes_nothing_in_place(signal, den
 def test_cleaning_does_not_hear_gain_or_dc(gain, offset):
     waveform = np.concatenate([still(0.5), tone(), still(0.5)])
     moved = (gain * (waveform + offset)).astype(np.float32)
-    np.testing.assert_allclose(clean.clean(moved, RATE, RULES), clean.clean(waveform, RATE, RULES), atol=1e-5)
+    np.testing.assert_allclose(
+        clean.clean(moved, RATE, RULES), clean.clean(waveform, RATE, RULES), atol=1e-5
+    )
 
 
 def test_steps_say_what_was_done_and_end_in_what_clean_returns():
@@ -145,7 +168,10 @@ def test_steps_say_what_was_done_and_end_in_what_clean_returns():
     assert names == ["DC removed", "silence trimmed", "noise reduced", "peak normalised"]
     assert np.array_equal(clean.steps(tone(), RATE, rules)[-1][1], clean.clean(tone(), RATE, rules))
     bare = RULES.model_copy(update={"trim_db": None})
-    assert [name for name, _ in clean.steps(tone(), RATE, bare)] == ["DC removed", "peak normalised"]
+    assert [name for name, _ in clean.steps(tone(), RATE, bare)] == [
+        "DC removed",
+        "peak normalised",
+    ]
 
 
 @LAW
@@ -155,7 +181,9 @@ def test_normalising_brings_any_peak_to_the_given_one_and_leaves_silence(samples
     normal = clean.normalise(waveform, peak)
     loudest = np.abs(waveform).max(initial=0)
     assert np.abs(normal).max(initial=0) == (pytest.approx(peak, rel=1e-6) if loudest > 1e-9 else 0)
-    assert np.abs(clean.normalise(waveform, 1.0)).max(initial=0) <= 1  # or audio.write would refuse it
+    assert (
+        np.abs(clean.normalise(waveform, 1.0)).max(initial=0) <= 1
+    )  # or audio.write would refuse it
 
 
 @pytest.mark.parametrize("signal", ["silence", "100 samples", "1 sample"])
@@ -164,12 +192,16 @@ def test_denoising_returns_what_it_cannot_help_as_it_is(signal):
 
 
 def heard_after_denoising(quiet_seconds):
-    """A second of loud noise after steady faint noise, denoised: (levels before, levels after) of both parts, dB."""
+    """A second of loud noise after steady faint noise, denoised: (levels before, levels after) of
+    both parts, dB.
+    """
     parts = [noise(quiet_seconds, rms=0.003), noise(1, rms=0.3, seed=1)]
     denoised = clean.denoise(np.concatenate(parts), RATE)
     assert len(denoised) == (quiet_seconds + 1) * RATE
     after = denoised[: -RATE - 2000], denoised[-RATE + 2000 : -2000]
-    return [recording.level_db(part) for part in parts], [recording.level_db(part) for part in after]
+    return [recording.level_db(part) for part in parts], [
+        recording.level_db(part) for part in after
+    ]
 
 
 def test_denoising_lowers_steady_noise_and_keeps_what_stands_out():
@@ -184,14 +216,21 @@ def test_denoising_keeps_a_sound_that_lasts_for_half_of_the_recording():
 
 
 @pytest.mark.parametrize(
-    ("sample_rate", "n_samples"), [(8000, 8000), (16000, 80000), (16000, 80001), (44100, 100003), (16000, 600001)]
+    ("sample_rate", "n_samples"),
+    [(8000, 8000), (16000, 80000), (16000, 80001), (44100, 100003), (16000, 600001)],
 )
-def test_denoising_with_little_silence_around_agrees_with_noisereduces_own_choice(sample_rate, n_samples):
+def test_denoising_with_little_silence_around_agrees_with_noisereduces_own_choice(
+    sample_rate, n_samples
+):
     seconds = n_samples / sample_rate
     waveform = noise(seconds, sample_rate, rms=0.01) + tone(700, seconds, sample_rate, 0.3) * (
         np.arange(n_samples) % sample_rate < sample_rate // 4
     )
-    options = {"stationary": True, "y_noise": clean.quietest(waveform, sample_rate), "prop_decrease": 0.8}
+    options = {
+        "stationary": True,
+        "y_noise": clean.quietest(waveform, sample_rate),
+        "prop_decrease": 0.8,
+    }
     theirs = noisereduce.reduce_noise(y=waveform, sr=sample_rate, **options)
     np.testing.assert_allclose(clean.denoise(waveform, sample_rate), theirs, rtol=0, atol=1e-7)
 
@@ -201,7 +240,8 @@ def test_denoising_takes_mono_only():
         clean.denoise(np.zeros((16000, 2), np.float32), RATE)
 
 
-# --- judging -----------------------------------------------------------------------------------------------
+# --- judging
+# -----------------------------------------------------------------------------------------------
 
 
 def judged(*rows, **data):
@@ -220,7 +260,11 @@ def judged(*rows, **data):
         ({"duration_seconds": 0.1}, "used", ""),
         ({"duration_seconds": 0.09}, "quarantined", "TOO_SHORT"),
         ({"status": "ignored", "reason": "hidden", "loudest_db": None}, "ignored", ""),
-        ({"status": "quarantined", "reason": "TRUNCATED: half", "loudest_db": None}, "quarantined", "TRUNCATED"),
+        (
+            {"status": "quarantined", "reason": "TRUNCATED: half", "loudest_db": None},
+            "quarantined",
+            "TRUNCATED",
+        ),
         ({"split": "test", "label": "", "loudest_db": -100}, "quarantined", "SILENT"),
     ],
 )
@@ -240,13 +284,19 @@ def test_a_recording_is_judged_by_the_rules_and_says_why(row, status, code):
         ([("dog", "train"), ("cat", "train"), ("dog", "train")], ["DUP_LABEL_CONFLICT"] * 3),
     ],
 )
-def test_the_same_sound_under_two_labels_is_set_aside_and_of_equal_training_recordings_one_is_kept(rows, codes):
-    table = judged(*({"label": label, "split": split, "pcm_sha256": "same"} for label, split in rows))
+def test_the_same_sound_under_two_labels_is_set_aside_and_of_equal_training_recordings_one_is_kept(
+    rows, codes
+):
+    table = judged(
+        *({"label": label, "split": split, "pcm_sha256": "same"} for label, split in rows)
+    )
     assert table["code"].tolist() == codes
 
 
 def test_a_conflict_with_an_unusable_recording_is_none():
-    table = judged({"pcm_sha256": "same"}, {"pcm_sha256": "same", "label": "cat", "duration_seconds": 0.01})
+    table = judged(
+        {"pcm_sha256": "same"}, {"pcm_sha256": "same", "label": "cat", "duration_seconds": 0.01}
+    )
     assert table["code"].tolist() == ["", "TOO_SHORT"]
 
 
@@ -274,7 +324,12 @@ def test_ignored_files_are_not_held_against_the_rest():
 
 
 def test_the_quarantine_table_lists_exactly_what_is_set_aside(tmp_path):
-    table = judged({}, {"loudest_db": -100}, {"status": "quarantined", "reason": "NONFINITE: 1"}, {"status": "ignored"})
+    table = judged(
+        {},
+        {"loudest_db": -100},
+        {"status": "quarantined", "reason": "NONFINITE: 1"},
+        {"status": "ignored"},
+    )
     quarantine = rules.quarantine_table(table)
     assert quarantine[["recording_id", "stage", "code"]].to_numpy().tolist() == [
         ["r1", "02_clean", "SILENT"],
@@ -283,19 +338,26 @@ def test_the_quarantine_table_lists_exactly_what_is_set_aside(tmp_path):
     artifacts.write_table(tmp_path / "quarantine.csv", quarantine)
 
 
-# --- from files to clips -----------------------------------------------------------------------------------
+# --- from files to clips
+# -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def explored(tmp_path):
     """A small folder as the first stage leaves it: (root, recordings)."""
     root = tmp_path / "data"
-    for name, seconds in {"dog/short.wav": 0.4, "dog/long.wav": 2.6, "cat, é/1.wav": 2, "test/1.wav": 1}.items():
+    for name, seconds in {
+        "dog/short.wav": 0.4,
+        "dog/long.wav": 2.6,
+        "cat, é/1.wav": 2,
+        "test/1.wav": 1,
+    }.items():
         write_wav(root / name, noise(seconds, 22050), 22050)
     write_wav(root / "dog/silent.wav", still(2))
     plant(root, "cat, é/text.wav", content=b"words")
     artifacts.write_table(
-        tmp_path / "recordings.csv", recording.survey(root, sources.find(root, Data())).convert_dtypes()
+        tmp_path / "recordings.csv",
+        recording.survey(root, sources.find(root, Data())).convert_dtypes(),
     )
     return root, artifacts.read_table(tmp_path / "recordings.csv")
 
@@ -303,7 +365,8 @@ def explored(tmp_path):
 def test_used_recordings_become_clips_and_no_others(tmp_path, explored):
     root, recordings = explored
     settled = presets.load(
-        "folder", settings="audio.clip_seconds=1 audio.sample_rate=8000 features.n_mels=32 data.max_bad_fraction=0.5"
+        "folder",
+        settings="audio.clip_seconds=1 audio.sample_rate=8000 features.n_mels=32 data.max_bad_fraction=0.5",
     )
     table = rules.judge(recordings, settled)
     clips = windowing.write_clips(table, root, settled, tmp_path / "clips")
@@ -329,7 +392,9 @@ def test_clips_are_the_same_every_time(tmp_path, explored):
     root, recordings = explored
     settled = presets.load("folder", settings="data.max_bad_fraction=0.5")
     table = rules.judge(recordings, settled)
-    first, second = (windowing.write_clips(table, root, settled, tmp_path / name) for name in ("a", "b"))
+    first, second = (
+        windowing.write_clips(table, root, settled, tmp_path / name) for name in ("a", "b")
+    )
     assert first.equals(second)
     assert artifacts.digest(tmp_path / "a") == artifacts.digest(tmp_path / "b")
 
@@ -337,7 +402,10 @@ def test_clips_are_the_same_every_time(tmp_path, explored):
 def test_one_sample_is_too_short(tmp_path):
     write_wav(tmp_path / "x.wav", tone()[1:2])
     facts = recording.measure(decoder.decode(tmp_path / "x.wav"))
-    assert judged({name: facts[name] for name in ("loudest_db", "duration_seconds")})["code"].iloc[0] == "TOO_SHORT"
+    assert (
+        judged({name: facts[name] for name in ("loudest_db", "duration_seconds")})["code"].iloc[0]
+        == "TOO_SHORT"
+    )
 
 
 def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
@@ -348,18 +416,25 @@ def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
     assert [start for start, _, _ in windowing.cut(pause, settled)] == [0]
 
 
-# --- an example to look at ---------------------------------------------------------------------------------
+# --- an example to look at
+# ---------------------------------------------------------------------------------
 
 
 def example_set(folder, sounds):
     """Recordings of these sounds, surveyed: (root, table, config)."""
     settled = presets.load("folder", str(folder))
-    settled = settled.model_copy(update={"audio": settled.audio.model_copy(update={"sample_rate": RATE})})
+    settled = settled.model_copy(
+        update={"audio": settled.audio.model_copy(update={"sample_rate": RATE})}
+    )
     for number, (name, sound) in enumerate(sounds.items()):
         path = folder / ("dog", "cat")[number % 2] / f"{name}.wav"
         path.parent.mkdir(exist_ok=True)
         write_wav(path, sound)
-    return folder, recording.survey(folder, sources.find(folder, settled.data), settled.audio.max_seconds), settled
+    return (
+        folder,
+        recording.survey(folder, sources.find(folder, settled.data), settled.audio.max_seconds),
+        settled,
+    )
 
 
 def test_the_example_is_the_recording_on_which_every_step_acts(tmp_path):
@@ -372,7 +447,9 @@ def test_the_example_is_the_recording_on_which_every_step_acts(tmp_path):
     }
     root, table, settled = example_set(tmp_path, sounds)
     [example] = clean.telling(table, root, settled)
-    assert example.row.path.endswith("c all.wav") and example.acting == [name for name, _ in example.done]
+    assert example.row.path.endswith("c all.wav") and example.acting == [
+        name for name, _ in example.done
+    ]
     assert example.changes["DC removed"] == pytest.approx(0.05, rel=0.05)
     assert example.changes["silence trimmed"] == pytest.approx(1.9, abs=0.05)
 

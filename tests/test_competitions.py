@@ -1,10 +1,20 @@
-"""The tiny competitions: laid out as the real ones, heard by the decoder, and asked for what their truth answers."""
+"""The tiny competitions: laid out as the real ones, heard by the decoder, and asked for what their
+truth answers.
+"""
 
 import hashlib
 
 import pandas as pd
 import pytest
-from competitions import ALL, FORMATS, HEADERS, birdcall_2020, birdclef_2021, birdclef_2024, birdclef_2025
+from competitions import (
+    ALL,
+    FORMATS,
+    HEADERS,
+    birdcall_2020,
+    birdclef_2021,
+    birdclef_2024,
+    birdclef_2025,
+)
 
 from helpers.audio import decoder, recording
 from helpers.base import errors
@@ -14,19 +24,57 @@ from helpers.splits import name_groups
 
 each = pytest.mark.parametrize("name", ALL)
 LAYOUTS = {  # a path, or a pattern, of each kind of file
-    "frequency_quest": ("train/train/dog_bark/100000-3-0-0.wav", "test/test/*.wav", "sample_submission.csv"),
-    "speech_commands_2017": ("train/audio/yes/*_nohash_0.wav", "train/audio/_background_noise_/pink_noise.wav"),
+    "frequency_quest": (
+        "train/train/dog_bark/100000-3-0-0.wav",
+        "test/test/*.wav",
+        "sample_submission.csv",
+    ),
+    "speech_commands_2017": (
+        "train/audio/yes/*_nohash_0.wav",
+        "train/audio/_background_noise_/pink_noise.wav",
+    ),
     "freesound_2018": ("audio_train/*.wav", "audio_test/*.wav", "train.csv"),
     "freesound_2019": ("train_curated/*.wav", "train_noisy/*.wav", "test/*.wav", "train_noisy.csv"),
-    "birdcall_2020": ("train_audio/aldfly/XC130000.mp3", "test_audio/*.mp3", "train.csv", "test.csv"),
-    "birdclef_2021": ("train_short_audio/aldfly/XC130000.ogg", "train_soundscapes/7019_COR_20190904.ogg", "test.csv"),
-    "birdclef_2022": ("train_audio/aldfly/*.ogg", "scored_birds.json", "test_soundscapes/soundscape_453028782.ogg"),
-    "birdclef_2023": ("train_audio/aldfly/*.ogg", "train_metadata.csv", "test_soundscapes/soundscape_29201.ogg"),
-    "birdclef_2024": ("train_metadata.csv", "unlabeled_soundscapes/*.ogg", "test_soundscapes/*.ogg"),
-    "birdclef_2025": ("train.csv", "taxonomy.csv", "train_audio/1139490/*.ogg", "train_soundscapes/H02_*.ogg"),
+    "birdcall_2020": (
+        "train_audio/aldfly/XC130000.mp3",
+        "test_audio/*.mp3",
+        "train.csv",
+        "test.csv",
+    ),
+    "birdclef_2021": (
+        "train_short_audio/aldfly/XC130000.ogg",
+        "train_soundscapes/7019_COR_20190904.ogg",
+        "test.csv",
+    ),
+    "birdclef_2022": (
+        "train_audio/aldfly/*.ogg",
+        "scored_birds.json",
+        "test_soundscapes/soundscape_453028782.ogg",
+    ),
+    "birdclef_2023": (
+        "train_audio/aldfly/*.ogg",
+        "train_metadata.csv",
+        "test_soundscapes/soundscape_29201.ogg",
+    ),
+    "birdclef_2024": (
+        "train_metadata.csv",
+        "unlabeled_soundscapes/*.ogg",
+        "test_soundscapes/*.ogg",
+    ),
+    "birdclef_2025": (
+        "train.csv",
+        "taxonomy.csv",
+        "train_audio/1139490/*.ogg",
+        "train_soundscapes/H02_*.ogg",
+    ),
     "rainforest_2021": ("train_tp.csv", "train_fp.csv", "train/*.flac", "test/*.flac"),
     "mlsp_2013": ("essential_data/src_wavs/PC1_*.wav", "essential_data/CVfolds_2.txt"),
-    "right_whale_2013": ("train2/*_TRAIN0_1.aif", "train2/*_TRAIN1_0.aif", "test2/*_Test0.aif", "sampleSubmission.csv"),
+    "right_whale_2013": (
+        "train2/*_TRAIN0_1.aif",
+        "train2/*_TRAIN1_0.aif",
+        "test2/*_Test0.aif",
+        "sampleSubmission.csv",
+    ),
     "urbansound8k": ("audio/fold1/*.wav", "audio/fold10/*.wav", "metadata/UrbanSound8K.csv"),
     "esc50": ("audio/1-100100-A-0.wav", "meta/esc50.csv"),
 }
@@ -47,10 +95,18 @@ def recordings(folder):
 
 
 def sounds(competition):
-    """A digest of every recording's samples by its path: Ogg files of one sound differ, their streams are numbered."""
-    paths = {path.relative_to(competition.folder).as_posix(): path for path in recordings(competition.folder)}
+    """A digest of every recording's samples by its path: Ogg files of one sound differ, their
+    streams are numbered.
+    """
+    paths = {
+        path.relative_to(competition.folder).as_posix(): path
+        for path in recordings(competition.folder)
+    }
     heard = {name: path for name, path in paths.items() if name not in competition.undecodable}
-    return {name: hashlib.sha256(decoder.decode(path).waveform.tobytes()).digest() for name, path in heard.items()}
+    return {
+        name: hashlib.sha256(decoder.decode(path).waveform.tobytes()).digest()
+        for name, path in heard.items()
+    }
 
 
 @each
@@ -84,7 +140,9 @@ def test_no_two_recordings_are_alike_and_the_same_seed_writes_the_same(written, 
 def test_the_truth_names_classes_and_answers_the_rows_of_the_sample(written, name):
     competition = written[name]
     assert len(competition.classes) in range(2, 6)
-    assert {label for labels in competition.truth.values() for label in labels} <= set(competition.classes)
+    assert {label for labels in competition.truth.values() for label in labels} <= set(
+        competition.classes
+    )
     if competition.sample is None:
         return
     ids = pd.read_csv(competition.sample, dtype=str).iloc[:, 0]
@@ -115,12 +173,18 @@ def test_headers_by_hand(written):
         ("birdcall_2020", "sample_submission.csv"): "row_id,birds",
         ("birdclef_2021", "train_soundscape_labels.csv"): "row_id,site,audio_id,seconds,birds",
         ("birdclef_2022", "sample_submission.csv"): "row_id,target",
-        ("rainforest_2021", "train_fp.csv"): "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max",
+        (
+            "rainforest_2021",
+            "train_fp.csv",
+        ): "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max",
         ("rainforest_2021", "sample_submission.csv"): "recording_id,s0,s1,s2,s3",
         ("mlsp_2013", "essential_data/rec_labels_test_hidden.txt"): "rec_id,[labels]",
         ("mlsp_2013", "sample_submission.csv"): "Id,Probability",
         ("right_whale_2013", "sampleSubmission.csv"): "clip,probability",
-        ("urbansound8k", "metadata/UrbanSound8K.csv"): "slice_file_name,fsID,start,end,salience,fold,classID,class",
+        (
+            "urbansound8k",
+            "metadata/UrbanSound8K.csv",
+        ): "slice_file_name,fsID,start,end,salience,fold,classID,class",
         ("esc50", "meta/esc50.csv"): "filename,fold,target,category,esc10,src_file,take",
     }
     for (name, table), header in expected.items():
@@ -131,7 +195,9 @@ def test_headers_by_hand(written):
 def test_a_hidden_test_set_has_no_recording_and_three_rows(tmp_path, write):
     competition = write(tmp_path, hidden=True)
     assert not [
-        path for path in recordings(competition.folder) if path.parent.name in ("test_audio", "test_soundscapes")
+        path
+        for path in recordings(competition.folder)
+        if path.parent.name in ("test_audio", "test_soundscapes")
     ]
     assert len(pd.read_csv(competition.sample)) == 3 and not competition.truth
 
@@ -141,7 +207,11 @@ def test_names_propose_no_groups_beside_those_of_the_layout(written, name):
     folder = written[name].folder
     data = presets.load(data=str(folder)).data
     found = sources.find(folder, data)
-    if name in ("freesound_2018", "freesound_2019", "rainforest_2021"):  # nothing else tells who belongs together
+    if name in (
+        "freesound_2018",
+        "freesound_2019",
+        "rainforest_2021",
+    ):  # nothing else tells who belongs together
         found = recording.survey(folder, found)
     usable = found[found["status"].eq("ok")].reset_index(drop=True)
     assert name_groups.used(name_groups.propose(usable, data)) == ""

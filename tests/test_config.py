@@ -1,4 +1,6 @@
-"""A config is either right or refused by name; later words win; a digest sees its own sections and no others."""
+"""A config is either right or refused by name; later words win; a digest sees its own sections and
+no others.
+"""
 
 import json
 
@@ -58,7 +60,10 @@ REFUSED = {
     "train.zoom=1": ("train.zoom", "1"),
     "split.test_folds=0": ("split.test_folds", "0"),
     "data.multilabel=both": ("data.multilabel", "'both'"),
-    "train.select=last train.schedule=plateau": ("train.schedule=plateau", "train.select=validation"),
+    "train.select=last train.schedule=plateau": (
+        "train.schedule=plateau",
+        "train.select=validation",
+    ),
     "train.select=last train.monitor=score": ("train.monitor", "train.select=validation"),
     "split.test_folds=1 data.multilabel=true": ("split.test_folds=1", "thresholds"),
     "split.test_folds=1 compare.models=[svm,stacking]": ("split.test_folds=1", "stack"),
@@ -89,7 +94,9 @@ def test_what_cannot_be_is_refused_with_its_key_and_what_was_got(settings):
 
 def test_every_wrong_key_is_named_at_once_and_nested_ones_too():
     wrong = {"augment.transforms": [{"name": "echo"}], "train.epoch": 1}
-    with pytest.raises(errors.ConfigError, match=r"(?s)augment\.transforms\.0\.name: got 'echo'.*train\.epoch"):
+    with pytest.raises(
+        errors.ConfigError, match=r"(?s)augment\.transforms\.0\.name: got 'echo'.*train\.epoch"
+    ):
         presets.load("demo", knobs=wrong)
 
 
@@ -142,8 +149,15 @@ def test_what_fits_together_is_taken(settings):
 
 
 def test_an_ensembles_members_are_the_networks_and_models_but_not_the_baseline():
-    chosen = presets.load("demo", settings="compare.models=[mfcc_linear,svm,gru,soft_vote] submit.model=soft_vote")
-    assert chosen.members() == ("cnn", "svm", "gru") and chosen.submitted() == ("cnn", "svm", "gru", "soft_vote")
+    chosen = presets.load(
+        "demo", settings="compare.models=[mfcc_linear,svm,gru,soft_vote] submit.model=soft_vote"
+    )
+    assert chosen.members() == ("cnn", "svm", "gru") and chosen.submitted() == (
+        "cnn",
+        "svm",
+        "gru",
+        "soft_vote",
+    )
     assert presets.load("demo", settings="submit.model=svm").submitted() == ("svm",)
 
 
@@ -160,7 +174,8 @@ def test_another_network_does_not_start_from_the_weights_of_the_first():
     assert first.with_network("timm:resnet18").model.weights == "resnet18.pth"
 
 
-# --- presets -----------------------------------------------------------------------------------------------
+# --- presets
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -198,7 +213,8 @@ def test_every_broken_preset_is_a_config_error(tmp_path, text, encoding, fast):
         presets.load(preset_file(tmp_path, text, encoding), fast=fast)
 
 
-# --- precedence --------------------------------------------------------------------------------------------
+# --- precedence
+# --------------------------------------------------------------------------------------------
 
 
 def test_later_words_win(tmp_path):
@@ -221,7 +237,9 @@ def test_without_a_preset_data_decides():
 
 
 def test_settings_are_typed_as_in_yaml():
-    loaded = presets.load("demo", settings=" clean.denoise=true  train.learning_rate=1e-3 model.channels=[8,16] ")
+    loaded = presets.load(
+        "demo", settings=" clean.denoise=true  train.learning_rate=1e-3 model.channels=[8,16] "
+    )
     assert loaded.clean.denoise is True
     assert loaded.train.learning_rate == 0.001
     assert loaded.model.channels == (8, 16)
@@ -242,9 +260,12 @@ def test_fast_changes_what_it_says_and_nothing_else():
     assert fast == {**slow, "fast": True}
 
 
-# --- data folders ------------------------------------------------------------------------------------------
+# --- data folders
+# ------------------------------------------------------------------------------------------
 
-TABLE = "file,label,speaker\n" + "".join(f"{n}.wav,{'cat' if n % 2 else 'dog'},S{n // 2}\n" for n in range(8))
+TABLE = "file,label,speaker\n" + "".join(
+    f"{n}.wav,{'cat' if n % 2 else 'dog'},S{n // 2}\n" for n in range(8)
+)
 
 
 @pytest.fixture
@@ -259,7 +280,11 @@ def tabled(tmp_path):
 def freesound(tmp_path):
     """A folder with the marks of a preset."""
     plant(tmp_path, "audio_train/1.wav", "audio_train/2.wav", "audio_test/3.wav")
-    plant(tmp_path, "train.csv", content=b"fname,label,manually_verified\n1.wav,Bark,0\n2.wav,Cello,1\n")
+    plant(
+        tmp_path,
+        "train.csv",
+        content=b"fname,label,manually_verified\n1.wav,Bark,0\n2.wav,Cello,1\n",
+    )
     return tmp_path
 
 
@@ -293,20 +318,36 @@ def test_a_table_that_is_named_is_taken_alone(tabled):
     (tabled / "other.csv").write_text("x,y\n0.wav,a\n1.wav,b\n")
     for preset in (None, "folder"):
         loaded = presets.load(preset, tabled, settings="data.labels_csv=other.csv")
-        assert (loaded.data.labels_csv, loaded.data.id_column, loaded.recognised) == ("other.csv", None, "")
+        assert (loaded.data.labels_csv, loaded.data.id_column, loaded.recognised) == (
+            "other.csv",
+            None,
+            "",
+        )
 
 
 def test_what_a_table_says_are_the_keys_of_a_folder(tabled):
     loaded = presets.load(data=tabled)
-    assert (loaded.preset, loaded.data.labels_csv, loaded.data.id_column) == ("folder", "labels.csv", "file")
+    assert (loaded.preset, loaded.data.labels_csv, loaded.data.id_column) == (
+        "folder",
+        "labels.csv",
+        "file",
+    )
     assert (loaded.data.label_column, loaded.data.group_columns) == ("label", ("speaker",))
     assert loaded.recognised.startswith("table labels.csv: ")
     assert loaded.data.root == str(tabled)
 
 
 def test_settings_and_knobs_come_before_what_was_recognised(tabled, freesound):
-    assert presets.load(data=tabled, settings="data.label_column=speaker").data.label_column == "speaker"
-    assert presets.load(data=freesound, knobs={"data.label_column": "manually_verified"}).data.id_column == "fname"
+    assert (
+        presets.load(data=tabled, settings="data.label_column=speaker").data.label_column
+        == "speaker"
+    )
+    assert (
+        presets.load(
+            data=freesound, knobs={"data.label_column": "manually_verified"}
+        ).data.id_column
+        == "fname"
+    )
     fast = presets.load(data=freesound, fast=True, settings="evaluate.k=2")
     assert (fast.preset, fast.fast, fast.evaluate.k) == ("freesound_2018", True, 2)
     assert fast.data.max_per_class == presets.FAST["data"]["max_per_class"]
@@ -324,7 +365,9 @@ def test_the_home_folder_may_be_written_short(tabled, monkeypatch):
     assert loaded.data.root == str(tabled) and loaded.data.labels_csv == "labels.csv"
 
 
-@pytest.mark.parametrize("preset", [name for name in presets.presets() if presets.load(name).layout])
+@pytest.mark.parametrize(
+    "preset", [name for name in presets.presets() if presets.load(name).layout]
+)
 def test_no_two_presets_have_the_same_marks(preset):
     others = [presets.load(name).layout for name in presets.presets() if name != preset]
     assert set(presets.load(preset).layout) not in [set(other) for other in others]
@@ -333,25 +376,41 @@ def test_no_two_presets_have_the_same_marks(preset):
 def test_the_tables_are_one_several_or_none():
     assert presets.load("folder").data.tables == ()
     assert presets.load("folder", settings="data.labels_csv=a.csv").data.tables == ("a.csv",)
-    assert presets.load("folder", settings="data.labels_csv=[a.csv,b.csv]").data.tables == ("a.csv", "b.csv")
+    assert presets.load("folder", settings="data.labels_csv=[a.csv,b.csv]").data.tables == (
+        "a.csv",
+        "b.csv",
+    )
 
 
-# --- frozen, digests ---------------------------------------------------------------------------------------
+# --- frozen, digests
+# ---------------------------------------------------------------------------------------
 
 
 def test_a_config_and_its_sections_are_frozen():
     loaded = presets.load("demo")
-    for target, name in ((loaded, "seed"), (loaded.train, "epochs"), (loaded.augment.transforms[0], "p")):
+    for target, name in (
+        (loaded, "seed"),
+        (loaded.train, "epochs"),
+        (loaded.augment.transforms[0], "p"),
+    ):
         with pytest.raises(ValidationError):
             setattr(target, name, 1)
 
 
 def test_a_config_with_mappings_can_be_hashed_and_survives_its_own_json(tmp_path):
-    text = "data: {rename: {Dog: dog, cat: Katze}, where: {rating: '5.0'}, labels_csv: [a.csv, b.csv]}"
+    text = (
+        "data: {rename: {Dog: dog, cat: Katze}, where: {rating: '5.0'}, labels_csv: [a.csv, b.csv]}"
+    )
     loaded = presets.load(preset_file(tmp_path, text))
     again = Config(**json.loads(json.dumps(loaded.model_dump(mode="json"))))
-    assert again == loaded and hash(again) == hash(loaded) and again.digest(("data",)) == loaded.digest(("data",))
-    assert dict(loaded.data.rename) == {"Dog": "dog", "cat": "Katze"} and dict(loaded.data.where) == {"rating": "5.0"}
+    assert (
+        again == loaded
+        and hash(again) == hash(loaded)
+        and again.digest(("data",)) == loaded.digest(("data",))
+    )
+    assert dict(loaded.data.rename) == {"Dog": "dog", "cat": "Katze"} and dict(
+        loaded.data.where
+    ) == {"rating": "5.0"}
 
 
 CHANGES = {
@@ -371,9 +430,13 @@ CHANGES = {
 
 @pytest.mark.parametrize("changed", CHANGES)
 def test_a_digest_changes_with_its_own_section_only(changed):
-    assert set(CHANGES) == {name for name, value in settings.Config() if isinstance(value, recipe.Section)}
+    assert set(CHANGES) == {
+        name for name, value in settings.Config() if isinstance(value, recipe.Section)
+    }
     before, after = presets.load("demo"), presets.load("demo", settings=CHANGES[changed])
-    assert [name for name in CHANGES if before.digest((name,)) != after.digest((name,))] == [changed]
+    assert [name for name in CHANGES if before.digest((name,)) != after.digest((name,))] == [
+        changed
+    ]
 
 
 def test_seed_and_fast_change_every_digest_and_the_folder_changes_none():
@@ -385,7 +448,9 @@ def test_seed_and_fast_change_every_digest_and_the_folder_changes_none():
         assert len({one.digest((section,)) for one in (before, other, smoke)}) == 3
 
 
-@pytest.mark.parametrize("text", ["seed: 1\nseed: 2", "train: {epochs: 3, epochs: 4}", "audio: {}\nseed: 1\naudio: {}"])
+@pytest.mark.parametrize(
+    "text", ["seed: 1\nseed: 2", "train: {epochs: 3, epochs: 4}", "audio: {}\nseed: 1\naudio: {}"]
+)
 def test_a_key_that_stands_twice_is_refused_by_name(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
     key = "epochs" if "epochs" in text else text.partition(":")[0]

@@ -1,4 +1,6 @@
-"""A file that is not what was written: it is named and what to do is said, in one line, and nothing is guessed."""
+"""A file that is not what was written: it is named and what to do is said, in one line, and nothing
+is guessed.
+"""
 
 import json
 import os
@@ -29,11 +31,16 @@ CARD, WEIGHTS = "fold1/card.json", "fold2/weights.safetensors"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run's two networks of random weights, with thresholds: the folder models/cnn."""
-    cnn, config = tmp_path_factory.mktemp("trained") / "cnn", small_config(data={"multilabel": True})
+    cnn, config = (
+        tmp_path_factory.mktemp("trained") / "cnn",
+        small_config(data={"multilabel": True}),
+    )
     for fold in (1, 2):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        checkpoints.save(networks.build(config, len(LABELS)), cnn / f"fold{fold}", LABELS, config, turn)
+        checkpoints.save(
+            networks.build(config, len(LABELS)), cnn / f"fold{fold}", LABELS, config, turn
+        )
     artifacts.write_json(cnn / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
     artifacts.seal(cnn)
     return cnn
@@ -79,13 +86,22 @@ CONTENTS = {
     "bytes": bytes(range(128, 256)),
 }
 HARMS = {
-    **{name: (CARD, lambda path, change=change: edited(path, change)) for name, change in EDITS.items()},
-    **{name: (CARD, lambda path, content=content: path.write_bytes(content)) for name, content in CONTENTS.items()},
+    **{
+        name: (CARD, lambda path, change=change: edited(path, change))
+        for name, change in EDITS.items()
+    },
+    **{
+        name: (CARD, lambda path, content=content: path.write_bytes(content))
+        for name, content in CONTENTS.items()
+    },
     "no card": (CARD, Path.unlink),
     "no weights": (WEIGHTS, Path.unlink),
     "weights cut": (WEIGHTS, lambda path: os.truncate(path, 1000)),
     "no thresholds": ("thresholds.json", Path.unlink),
-    "thresholds edited": ("thresholds.json", lambda path: edited(path, lambda found: found.update(dog=0.9))),
+    "thresholds edited": (
+        "thresholds.json",
+        lambda path: edited(path, lambda found: found.update(dog=0.9)),
+    ),
     "no digests": ("digests.json", Path.unlink),
     "digests zeroed": ("digests.json", lambda path: path.write_bytes(bytes(300))),
     "digests a list": ("digests.json", lambda path: path.write_text("[1, 2]")),
@@ -96,7 +112,11 @@ def refused(cnn, capsys):
     """What the command says of a network that it refuses: one line."""
     assert cli.main(["predict", str(cnn.parents[3] / "sound.wav"), "--run", "tiny"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1 and "make run-all RUN=tiny" in printed.err
+    assert (
+        printed.out == ""
+        and printed.err.count("\n") == 1
+        and "make run-all RUN=tiny" in printed.err
+    )
     return printed.err
 
 
@@ -125,8 +145,15 @@ def test_even_with_fitting_digests_what_is_no_network_is_refused(cnn, capsys, ha
 def test_weights_of_something_else_are_refused_though_all_digests_fit(cnn, capsys):
     for content in (b"no weights at all", None):
         weights = cnn / "fold1" / "weights.safetensors"
-        save_file({"a": torch.zeros(3)}, weights) if content is None else weights.write_bytes(content)
-        edited(cnn / CARD, lambda card: card.update(sha256=artifacts.file_digest(cnn / "fold1/weights.safetensors")))
+        save_file({"a": torch.zeros(3)}, weights) if content is None else weights.write_bytes(
+            content
+        )
+        edited(
+            cnn / CARD,
+            lambda card: card.update(
+                sha256=artifacts.file_digest(cnn / "fold1/weights.safetensors")
+            ),
+        )
         artifacts.seal(cnn)
         assert "fold1/weights.safetensors" in refused(cnn, capsys)
 
@@ -136,13 +163,17 @@ def test_a_network_that_was_moved_as_a_whole_answers_as_before(cnn, tmp_path):
     before = inference.Bundle(cnn.parents[1]).predict_clips(clips)
     moved = tmp_path / "elsewhere" / "models" / "cnn"
     shutil.copytree(cnn, moved)
-    np.testing.assert_array_equal(inference.Bundle(tmp_path / "elsewhere").predict_clips(clips), before)
+    np.testing.assert_array_equal(
+        inference.Bundle(tmp_path / "elsewhere").predict_clips(clips), before
+    )
     edited(moved / CARD, rename_class)
     with pytest.raises(artifacts.DamagedFile, match=r"card\.json is not what was written"):
         inference.Bundle(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("harm", ["class renamed", "zeros", "no card", "weights cut", "no thresholds"])
+@pytest.mark.parametrize(
+    "harm", ["class renamed", "zeros", "no card", "weights cut", "no thresholds"]
+)
 def test_the_app_shows_a_box_that_names_the_file(cnn, harm):
     name, spoil = HARMS[harm]
     spoil(cnn / name)
@@ -151,7 +182,8 @@ def test_the_app_shows_a_box_that_names_the_file(cnn, harm):
     assert Path(name).name in "".join(caption.value for caption in app.caption).replace("\\", "")
 
 
-# --- names that cannot be used -----------------------------------------------------------------------------
+# --- names that cannot be used
+# -----------------------------------------------------------------------------
 
 
 def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capfd):
@@ -160,7 +192,10 @@ def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capfd):
     shutil.copy(sound, odd)
     assert cli.main(["predict", str(odd), f"{sound}\0", str(sound), "--run", "tiny"]) == 1
     printed = capfd.readouterr()
-    assert printed.err.count("NAME_UNSAFE: the name cannot be used") == 2 and printed.err.count("\n") == 2
+    assert (
+        printed.err.count("NAME_UNSAFE: the name cannot be used") == 2
+        and printed.err.count("\n") == 2
+    )
     assert printed.out.startswith(str(sound))
 
 
@@ -174,8 +209,12 @@ def test_a_data_folder_whose_name_is_no_text_is_refused_in_one_line(tmp_path, ca
     assert printed.count("\n") == 1 and "not valid UTF-8" in printed
 
 
-@pytest.mark.parametrize("setting", ["audio.sample_rate=16k", "audio.sample_rate=.nan", "audio.clip_seconds=0"])
-def test_a_setting_that_is_no_number_is_refused_where_others_follow_from_it(tmp_path, capsys, setting):
+@pytest.mark.parametrize(
+    "setting", ["audio.sample_rate=16k", "audio.sample_rate=.nan", "audio.clip_seconds=0"]
+)
+def test_a_setting_that_is_no_number_is_refused_where_others_follow_from_it(
+    tmp_path, capsys, setting
+):
     for name in ("dog/1.wav", "dog/2.wav", "cat/1.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / name, noise(8000), 8000)
@@ -183,7 +222,8 @@ def test_a_setting_that_is_no_number_is_refused_where_others_follow_from_it(tmp_
     assert f"{setting.partition('=')[0]}: got" in capsys.readouterr().err
 
 
-# --- what a killed runner leaves behind --------------------------------------------------------------------
+# --- what a killed runner leaves behind
+# --------------------------------------------------------------------
 
 DEAD = 2**22 + 1  # no process has this number: Linux ends at 2**22
 
@@ -195,18 +235,30 @@ def started_for(folder):
     return subprocess.Popen(command, env=surroundings, start_new_session=True)
 
 
-def test_processes_and_temporary_files_of_a_killed_runner_are_cleared_away_and_no_others(tmp_path, monkeypatch):
+def test_processes_and_temporary_files_of_a_killed_runner_are_cleared_away_and_no_others(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
     folder = tmp_path / "outputs" / "demo"
-    ours = [".05_train_cnn.ipynb.{}.tmp", "models/.cnn.{}.tmp/fold1/card.json", "checkpoints/.fold1.safetensors.{}.tmp"]
-    places = [folder / name for name in (*ours, "models/cnn/.thresholds.json.{}.tmp", "../../data/.demo.{}.tmp")]
+    ours = [
+        ".05_train_cnn.ipynb.{}.tmp",
+        "models/.cnn.{}.tmp/fold1/card.json",
+        "checkpoints/.fold1.safetensors.{}.tmp",
+    ]
+    places = [
+        folder / name
+        for name in (*ours, "models/cnn/.thresholds.json.{}.tmp", "../../data/.demo.{}.tmp")
+    ]
     theirs = [
         folder / "models" / "cnn" / "card.json",
         folder / ".hidden.tmp",
         folder / "notes.1.tmp",
         folder / ".a.tmp",
     ]
-    for path in [*theirs, *(Path(str(path).format(number)) for path in places for number in (DEAD, os.getppid()))]:
+    for path in [
+        *theirs,
+        *(Path(str(path).format(number)) for path in places for number in (DEAD, os.getppid())),
+    ]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("something")
     (folder / "notebooks").mkdir()
@@ -235,7 +287,9 @@ def test_all_attempts_at_a_stage_count(tmp_path, monkeypatch):
 
     begun = begin()
     journal.add_attempt(begun.folder, "01_explore", time.time() + 100)
-    journal.add_attempt(begun.folder, "01_explore", time.time() + 100)  # the same attempt: counted already
+    journal.add_attempt(
+        begun.folder, "01_explore", time.time() + 100
+    )  # the same attempt: counted already
     second = begin()  # whose time nobody knows
     third = begin()
     assert second.spent == third.spent == pytest.approx(100, abs=5)

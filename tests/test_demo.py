@@ -25,7 +25,9 @@ def made(tmp_path_factory):
 
 def digests(root):
     return {
-        path.relative_to(root).as_posix(): artifacts.file_digest(path) for path in root.rglob("*") if path.is_file()
+        path.relative_to(root).as_posix(): artifacts.file_digest(path)
+        for path in root.rglob("*")
+        if path.is_file()
     }
 
 
@@ -40,7 +42,8 @@ def original_of(made, path):
     return root / marker["originals"][path.relative_to(root).as_posix()]
 
 
-# --- the set -----------------------------------------------------------------------------------------------
+# --- the set
+# -----------------------------------------------------------------------------------------------
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(made, tmp_path):
@@ -50,7 +53,10 @@ def test_same_seed_same_bytes_other_seed_other_bytes(made, tmp_path):
     assert digests(tmp_path / "again") == digests(root)
     assert (tmp_path / "key.csv").read_bytes() == key.read_bytes()
     shared = set(digests(tmp_path / "other").values()) & set(digests(root).values())
-    assert shared <= {artifacts.file_digest(planted(made, kind)) for kind in ("empty", "not_audio", "apple_double")}
+    assert shared <= {
+        artifacts.file_digest(planted(made, kind))
+        for kind in ("empty", "not_audio", "apple_double")
+    }
 
 
 @pytest.mark.parametrize("encoding", dataset.ENCODINGS)
@@ -97,7 +103,9 @@ def test_no_source_is_on_both_sides_and_takes_share_their_recorder():
     assert {len(takes) for takes in by_source.values()} >= {1, 2, 3}
     for takes in by_source.values():
         assert len({(r.label, r.sample_rate, r.n_channels, r.encoding) for r in takes}) == 1
-        assert len({(r.take, r.duration_seconds, r.peak_dbfs, r.snr_db) for r in takes}) == len(takes)
+        assert len({(r.take, r.duration_seconds, r.peak_dbfs, r.snr_db) for r in takes}) == len(
+            takes
+        )
     assert len({r.path for r in train + test}) == 420
     assert {Path(r.path).suffix for r in train} >= {".wav", ".WAV", ".flac", ".ogg", ".mp3"}
 
@@ -111,7 +119,8 @@ def test_every_sound_recording_decodes_finite_unclipped_and_of_its_length(made):
         assert 0.02 < np.abs(sound).max() < 1
 
 
-# --- the defects -------------------------------------------------------------------------------------------
+# --- the defects
+# -------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_defect_is_planted_once(made):
@@ -135,7 +144,8 @@ def test_truncated_file_holds_less_than_its_header_declares(made):
 
 def test_damaged_sounds(made):
     silent, clipped, shifted, holed = (
-        soundfile.read(planted(made, kind), always_2d=True)[0] for kind in ("silent", "clipped", "dc_offset", "nan")
+        soundfile.read(planted(made, kind), always_2d=True)[0]
+        for kind in ("silent", "clipped", "dc_offset", "nan")
     )
     assert not silent.any()
     assert np.mean(np.abs(clipped) > 0.999) > 0.05
@@ -152,12 +162,15 @@ def test_duplicates(made):
         assert (copy.parent == original.parent) is same_class
         assert copy.stem.split("-")[0] != original.stem.split("-")[0]
         assert (copy.read_bytes() == original.read_bytes()) is (copy != reencoded)
-    (a, _), (b, _) = (soundfile.read(path, always_2d=True) for path in (reencoded, original_of(made, reencoded)))
+    (a, _), (b, _) = (
+        soundfile.read(path, always_2d=True) for path in (reencoded, original_of(made, reencoded))
+    )
     n_samples = min(len(a), len(b))
     assert np.corrcoef(a[:n_samples, 0], b[:n_samples, 0])[0, 1] > 0.9
 
 
-# --- making it again, or not -------------------------------------------------------------------------------
+# --- making it again, or not
+# -------------------------------------------------------------------------------
 
 
 def test_ensure_makes_once_and_again_for_other_settings(tmp_path):
@@ -167,7 +180,9 @@ def test_ensure_makes_once_and_again_for_other_settings(tmp_path):
     assert dataset.ensure(root, key, n_train=10, n_test=10) == counts
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
     assert dataset.ensure(root, key, n_train=11, n_test=10)["train"] == counts["train"] + 1
-    assert not [path for path in tmp_path.iterdir() if path not in (root, key, dataset.marker_path(key))]
+    assert not [
+        path for path in tmp_path.iterdir() if path not in (root, key, dataset.marker_path(key))
+    ]
 
 
 def test_make_never_replaces_a_folder_that_it_did_not_make(tmp_path):
@@ -185,7 +200,8 @@ def test_impossible_arguments_are_refused(tmp_path):
         dataset.make(tmp_path / "set", tmp_path / "set" / "key.csv")
 
 
-# --- the physics -------------------------------------------------------------------------------------------
+# --- the physics
+# -------------------------------------------------------------------------------------------
 
 
 def take(label, seconds=4, **physics):
@@ -243,7 +259,9 @@ def test_engine_fires_at_its_rate():
 
 
 def test_wind_swells_where_rain_is_steady():
-    slow = {label: level_track(take(label, seconds=10), frame=RATE // 4) for label in ("wind", "rain")}
+    slow = {
+        label: level_track(take(label, seconds=10), frame=RATE // 4) for label in ("wind", "rain")
+    }
     assert np.std(np.log(slow["wind"])) > 2 * np.std(np.log(slow["rain"]))
 
 
@@ -255,8 +273,13 @@ def test_barks_and_chirps_leave_rests_between_them():
 
 def test_noise_colours_and_room():
     rng = np.random.default_rng(0)
-    power = {kind: np.abs(np.fft.rfft(synth.noise(kind, 4, RATE, rng))) ** 2 for kind in ("white", "pink", "brown")}
-    octaves = {kind: 10 * np.log10(p[2000:4000].mean() / p[8000:16000].mean()) for kind, p in power.items()}
+    power = {
+        kind: np.abs(np.fft.rfft(synth.noise(kind, 4, RATE, rng))) ** 2
+        for kind in ("white", "pink", "brown")
+    }
+    octaves = {
+        kind: 10 * np.log10(p[2000:4000].mean() / p[8000:16000].mean()) for kind, p in power.items()
+    }
     assert octaves["white"] == pytest.approx(0, abs=0.5)
     assert octaves["pink"] == pytest.approx(6, abs=0.7)
     assert octaves["brown"] == pytest.approx(12, abs=1)
@@ -264,6 +287,8 @@ def test_noise_colours_and_room():
         synth.noise("mauve", 1, RATE, rng)
     click = np.zeros(RATE)
     click[0] = 1
-    np.testing.assert_array_equal(synth.reverberate(click, RATE, rng, rt60_seconds=0.5, wet=0), click)
+    np.testing.assert_array_equal(
+        synth.reverberate(click, RATE, rng, rt60_seconds=0.5, wet=0), click
+    )
     level = level_track(synth.reverberate(click, RATE, rng, rt60_seconds=0.5, wet=1))
     assert 20 * np.log10(level[:5].mean() / level[25:30].mean()) == pytest.approx(30, abs=5)

@@ -36,7 +36,9 @@ def ticks(seed, seconds=4.0, period_seconds=0.25, noise_rms=0.001):
     tick = np.sin(2 * np.pi * 1500 * time) * np.exp(-time / 0.03)
     beats = np.zeros(round(seconds * RATE))
     beats[1000 + 300 * seed :: round(period_seconds * RATE)] = 0.5
-    return (np.convolve(beats, tick)[: len(beats)] + noise(seconds, rms=noise_rms, seed=seed)).astype(np.float32)
+    return (
+        np.convolve(beats, tick)[: len(beats)] + noise(seconds, rms=noise_rms, seed=seed)
+    ).astype(np.float32)
 
 
 def siren(seed, seconds=4.0):
@@ -47,7 +49,8 @@ def siren(seed, seconds=4.0):
     return (wail + noise(seconds, rms=0.003, seed=seed)).astype(np.float32)
 
 
-# --- two sounds --------------------------------------------------------------------------------------------
+# --- two sounds
+# --------------------------------------------------------------------------------------------
 
 COPIES = {
     "the same": (lambda x: x, 0.0),
@@ -70,7 +73,9 @@ def test_a_copy_is_found_where_it_lies(kind):
     copied, offset = COPIES[kind]
     for seed in range(3):
         original = weather(seed)
-        match = compare(fingerprint(original, RATE), fingerprint(copied(original).astype(np.float32), RATE))
+        match = compare(
+            fingerprint(original, RATE), fingerprint(copied(original).astype(np.float32), RATE)
+        )
         assert match.offset_seconds == pytest.approx(offset, abs=2e-4)
         assert match.correlation > 0.8
         assert match.overlap_seconds <= len(copied(original)) / RATE + 1e-3
@@ -104,7 +109,10 @@ def test_only_the_stretch_that_both_hold_counts():
     other = weather(6)
     other[RATE : 3 * RATE] = weather(5)[RATE : 3 * RATE]
     match = compare(fingerprint(weather(5), RATE), fingerprint(other, RATE))
-    assert (match.offset_seconds, match.overlap_seconds) == (pytest.approx(0, abs=2e-4), pytest.approx(2, abs=0.2))
+    assert (match.offset_seconds, match.overlap_seconds) == (
+        pytest.approx(0, abs=2e-4),
+        pytest.approx(2, abs=0.2),
+    )
     other[round(1.6 * RATE) : 3 * RATE] = weather(6)[
         round(1.6 * RATE) : 3 * RATE
     ]  # 0.6 s are left: too short a stretch
@@ -175,7 +183,16 @@ def test_a_loop_is_found_but_no_other_loop():
         np.eye(1, 4 * RATE, 9000)[0],
         noise(4, rms=1e-6),
     ],
-    ids=["nothing", "a sample", "silence", "constant", "seven samples", "30 ms", "a click", "below 16 bits"],
+    ids=[
+        "nothing",
+        "a sample",
+        "silence",
+        "constant",
+        "seven samples",
+        "30 ms",
+        "a click",
+        "below 16 bits",
+    ],
 )
 def test_what_holds_nothing_matches_nothing(sound):
     print_ = fingerprint(sound.astype(np.float32), RATE)
@@ -185,7 +202,8 @@ def test_what_holds_nothing_matches_nothing(sound):
     assert compare(print_, fingerprint(weather(0), RATE)) is None
 
 
-# --- many sounds -------------------------------------------------------------------------------------------
+# --- many sounds
+# -------------------------------------------------------------------------------------------
 
 
 def test_many_copies_of_one_sound_are_compared_with_a_few_and_still_hang_together():
@@ -193,18 +211,25 @@ def test_many_copies_of_one_sound_are_compared_with_a_few_and_still_hang_togethe
     pairs = duplicates.candidates(copies)
     assert len(pairs) <= 16 * 100  # not 100 * 99 / 2
     one, other = np.array(list(pairs)).T
-    assert connected_components(coo_array((np.ones(len(one)), (one, other)), shape=(100, 100)))[0] == 1
+    assert (
+        connected_components(coo_array((np.ones(len(one)), (one, other)), shape=(100, 100)))[0] == 1
+    )
 
 
 def test_votes_counted_in_parts_are_the_same_votes(monkeypatch):
-    prints = [fingerprint(part, RATE) for seed in range(6) for part in (weather(seed), weather(seed)[RATE // 2 :])]
+    prints = [
+        fingerprint(part, RATE)
+        for seed in range(6)
+        for part in (weather(seed), weather(seed)[RATE // 2 :])
+    ]
     whole = duplicates.candidates(prints)
     monkeypatch.setattr(duplicates, "COUNTED", 1000)
     assert duplicates.candidates(prints) == whole
     assert {(number, number + 1) for number in range(0, 12, 2)} <= set(whole)
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 def surveyed(root, names, **columns):
@@ -222,7 +247,9 @@ FILES = {
     "c.ogg": lambda: encoded(weather(0), RATE, "OGG"),
     "d.opus": lambda: encoded(weather(0), RATE, "OGG", "OPUS"),
     "e.m4a": lambda: encoded_av(weather(0), RATE),
-    "f.flac": lambda: encoded(np.stack([weather(0), 0.5 * weather(0)], axis=1), RATE, "FLAC", "PCM_24"),
+    "f.flac": lambda: encoded(
+        np.stack([weather(0), 0.5 * weather(0)], axis=1), RATE, "FLAC", "PCM_24"
+    ),
 }
 
 
@@ -236,7 +263,9 @@ def test_files_of_every_format_are_paired_and_unreadable_ones_are_not(tmp_path):
     table = recordings_table(*({"recording_id": name, "path": name} for name in names))
     pairs = duplicates.find(tmp_path, table)
     assert found(pairs) == {(one, other) for one in names[:6] for other in names[:6] if one < other}
-    assert pairs["offset_seconds"].abs().max() < 0.1  # coders may put some milliseconds before the sound
+    assert (
+        pairs["offset_seconds"].abs().max() < 0.1
+    )  # coders may put some milliseconds before the sound
     assert pairs["correlation"].between(0.7, 1).all()
     pd.testing.assert_frame_equal(duplicates.find(tmp_path, table), pairs)
 
@@ -256,11 +285,16 @@ def test_equal_samples_are_paired_without_being_compared(tmp_path):
 def test_only_usable_recordings_are_looked_at_and_one_or_none_make_no_pair(tmp_path):
     for name in ("a.wav", "b.wav"):
         write_wav(tmp_path / name, weather(0))
-    rows = [{"recording_id": "a", "path": "a.wav"}, {"recording_id": "b", "path": "b.wav", "status": "quarantined"}]
+    rows = [
+        {"recording_id": "a", "path": "a.wav"},
+        {"recording_id": "b", "path": "b.wav", "status": "quarantined"},
+    ]
     for table in (recordings_table(*rows), recordings_table(*rows).iloc[:0]):
         pairs = duplicates.find(tmp_path, table)
         assert pairs.empty
-        expected = {name: pd.Series(dtype=kind).dtype for name, kind in duplicates.COLUMNS.items()}  # str: pandas 3's
+        expected = {
+            name: pd.Series(dtype=kind).dtype for name, kind in duplicates.COLUMNS.items()
+        }  # str: pandas 3's
         assert pairs.dtypes.to_dict() == expected
     used = duplicates.find(tmp_path, recordings_table(rows[0], rows[1] | {"status": "used"}))
     assert found(used) == {("a", "b")}
@@ -277,12 +311,17 @@ def test_longer_recordings_than_allowed_are_left_out(tmp_path):
 def test_of_the_demo_only_what_was_planted_is_found(tmp_path):
     dataset.make(tmp_path / "demo", tmp_path / "key.csv", seed=3, n_train=40, n_test=10)
     originals = artifacts.read_json(dataset.marker_path(tmp_path / "key.csv"))["originals"]
-    names = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*.*"))
+    names = sorted(
+        path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*.*")
+    )
     pairs = duplicates.find(tmp_path / "demo", surveyed(tmp_path / "demo", names))
-    assert {frozenset(pair) for pair in found(pairs)} == {frozenset(pair) for pair in originals.items()}
+    assert {frozenset(pair) for pair in found(pairs)} == {
+        frozenset(pair) for pair in originals.items()
+    }
 
 
-# --- real recordings ---------------------------------------------------------------------------------------
+# --- real recordings
+# ---------------------------------------------------------------------------------------
 
 ESC10 = Path(os.environ.get("ESC10", artifacts.REPOSITORY.parent / "shared" / "data" / "ESC-10"))
 
@@ -295,7 +334,9 @@ PLANTED = {
     "cut": lambda x, rate: encoded(x[round(0.7 * rate) :], rate),
     "late": lambda x, rate: encoded(np.pad(x, (round(0.7 * rate), 0)), rate),
     "excerpt": lambda x, rate: encoded(x[len(x) // 5 : len(x) * 4 // 5], rate),
-    "twice": lambda x, rate: encoded(recording.resample(-x[round(0.7 * rate) :], rate, 11025), 11025, "OGG"),
+    "twice": lambda x, rate: encoded(
+        recording.resample(-x[round(0.7 * rate) :], rate, 11025), 11025, "OGG"
+    ),
 }
 
 
@@ -309,9 +350,17 @@ def test_copies_of_real_recordings_are_found_and_nothing_else(tmp_path):
         name = f"{path.stem}-{kind}.{kind if kind in ('mp3', 'ogg') else 'wav'}"
         (tmp_path / name).write_bytes(PLANTED[kind](sound, rate))
         names.append(name)
-        if recording.level_db(recording.load(tmp_path / name, 8000)) > -60:  # else it was cut from digital silence
+        if (
+            recording.level_db(recording.load(tmp_path / name, 8000)) > -60
+        ):  # else it was cut from digital silence
             wanted.add((str(path), name))
     assert len(wanted) > 70
-    pairs = found(duplicates.find(tmp_path, recordings_table(*({"recording_id": n, "path": n} for n in names))))
+    pairs = found(
+        duplicates.find(
+            tmp_path, recordings_table(*({"recording_id": n, "path": n} for n in names))
+        )
+    )
     assert len(pairs & wanted) >= 0.95 * len(wanted)
-    assert {pair for pair in pairs if Path(pair[0]).stem != Path(pair[1]).stem.rpartition("-")[0]} == set()
+    assert {
+        pair for pair in pairs if Path(pair[0]).stem != Path(pair[1]).stem.rpartition("-")[0]
+    } == set()

@@ -1,4 +1,6 @@
-"""Only what is missing is installed, an installed torch is held where it is, and what is promised is tested."""
+"""Only what is missing is installed, an installed torch is held where it is, and what is promised
+is tested.
+"""
 
 import ast
 import subprocess
@@ -28,7 +30,10 @@ from helpers.view import boards
         ("no-such-package", ["no-such-package"]),
         ("  no-such-package >=1,<2   # why", ["no-such-package >=1,<2"]),
         ("numpy[extra]>=2 ; python_version >= '3'", []),
-        ("no_such[extra]==1 ; python_version >= '3'", ["no_such[extra]==1 ; python_version >= '3'"]),
+        (
+            "no_such[extra]==1 ; python_version >= '3'",
+            ["no_such[extra]==1 ; python_version >= '3'"],
+        ),
         ("scikit-learn\npillow\nPyYAML\nxgboost-cpu\nipython", []),  # imported under other names
         ("numpy\nno-such-a\nscipy\nno-such-b", ["no-such-a", "no-such-b"]),
     ],
@@ -38,7 +43,9 @@ def test_only_packages_that_cannot_be_imported_are_missing(text, missing):
 
 
 def test_every_requirement_of_earshot_is_recognised_once_installed():
-    assert environment.missing_requirements(environment.REQUIREMENTS.read_text(encoding="utf-8")) == []
+    assert (
+        environment.missing_requirements(environment.REQUIREMENTS.read_text(encoding="utf-8")) == []
+    )
 
 
 def test_a_dotted_name_is_missing_rather_than_an_error():
@@ -51,7 +58,9 @@ def pip(monkeypatch, tmp_path):
     calls, outcome = [], subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "requirements.txt")
     monkeypatch.setattr(environment, "INPUTS", str(tmp_path / "input"))
-    monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: calls.append(command) or outcome)
+    monkeypatch.setattr(
+        environment.subprocess, "run", lambda command, **_: calls.append(command) or outcome
+    )
     return tmp_path / "requirements.txt", calls, outcome
 
 
@@ -76,7 +85,9 @@ def test_a_failing_pip_says_what_failed_and_what_to_do(pip):
     requirements, _, outcome = pip
     requirements.write_text("no-such-package")
     outcome.returncode, outcome.stderr = 1, "No matching distribution"
-    with pytest.raises(RuntimeError, match=r"(?s)no-such-package.*No matching distribution.*--no-index"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)no-such-package.*No matching distribution.*--no-index"
+    ):
         environment.prepare()
 
 
@@ -105,7 +116,8 @@ def test_wheels_among_kaggles_inputs_are_taken_before_the_internet(pip, monkeypa
     assert ["--no-index" in command for command in calls] == [True, True, False]
 
 
-# --- without PyAV ------------------------------------------------------------------------------------------
+# --- without PyAV
+# ------------------------------------------------------------------------------------------
 
 
 def test_without_pyav_what_only_it_reads_is_set_aside_with_what_to_do(tmp_path, monkeypatch):
@@ -120,12 +132,16 @@ def test_without_pyav_what_only_it_reads_is_set_aside_with_what_to_do(tmp_path, 
         "a/1.wav": "ok", "a/2.m4a": "quarantined", "b/1.wav": "ok", "b/2.m4a": "quarantined",
     }  # fmt: skip
     assert (
-        found.loc["a/2.m4a", "reason"].startswith("NO_DECODER") and "pip install av" in found.loc["a/2.m4a", "reason"]
+        found.loc["a/2.m4a", "reason"].startswith("NO_DECODER")
+        and "pip install av" in found.loc["a/2.m4a", "reason"]
     )
 
 
 def test_no_module_needs_pyav_to_load():
-    for path in [*artifacts.REPOSITORY.glob("helpers/*.py"), *artifacts.REPOSITORY.glob("app/*.py")]:
+    for path in [
+        *artifacts.REPOSITORY.glob("helpers/*.py"),
+        *artifacts.REPOSITORY.glob("app/*.py"),
+    ]:
         names = [alias.name for node in ast.parse(path.read_text(encoding="utf-8")).body
                  if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]  # fmt: skip
         assert "av" not in names, path.name
@@ -136,19 +152,31 @@ def test_players_need_no_pyav(monkeypatch):
     assert len(boards.player(tone(440, seconds=1.0), 8000).data) > 1000
 
 
-# --- what is promised --------------------------------------------------------------------------------------
+# --- what is promised
+# --------------------------------------------------------------------------------------
 
 
 def requirements(name):
     """The requirements of a file, by package and without those of other systems."""
     lines = (artifacts.REPOSITORY / name).read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line.split("#")[0]) for line in lines if line.strip() and line[0] not in "#-"]
-    return {one.name.lower(): one.specifier for one in found if one.marker is None or one.marker.evaluate()}
+    found = [
+        Requirement(line.split("#")[0]) for line in lines if line.strip() and line[0] not in "#-"
+    ]
+    return {
+        one.name.lower(): one.specifier
+        for one in found
+        if one.marker is None or one.marker.evaluate()
+    }
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-extras.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-extras.txt", "requirements-dev.txt"]
+)
 def test_every_lower_bound_is_the_version_that_make_test_lowest_installs(name):
-    pins = {package: str(pin).removeprefix("==") for package, pin in requirements("requirements-lowest.txt").items()}
+    pins = {
+        package: str(pin).removeprefix("==")
+        for package, pin in requirements("requirements-lowest.txt").items()
+    }
     for package, allowed in requirements(name).items():
         [lowest] = [bound.version for bound in allowed if bound.operator == ">="]
         assert Requirement(f"{package}=={lowest}").specifier.contains(pins[package]), package
@@ -156,11 +184,29 @@ def test_every_lower_bound_is_the_version_that_make_test_lowest_installs(name):
 
 # Versions of the images of 2026 that the series leaves alone.
 KAGGLE = {
-    **{"torch": "2.10.0", "numpy": "2.0.2", "pandas": "2.2.2", "scikit-learn": "1.6.1", "matplotlib": "3.10.0"},
-    **{"scipy": "1.16.3", "librosa": "0.11.0", "soundfile": "0.13.1", "papermill": "2.7.0", "nbconvert": "6.4.5"},
+    **{
+        "torch": "2.10.0",
+        "numpy": "2.0.2",
+        "pandas": "2.2.2",
+        "scikit-learn": "1.6.1",
+        "matplotlib": "3.10.0",
+    },
+    **{
+        "scipy": "1.16.3",
+        "librosa": "0.11.0",
+        "soundfile": "0.13.1",
+        "papermill": "2.7.0",
+        "nbconvert": "6.4.5",
+    },
 }
 COLAB = {
-    **{"torch": "2.11.0", "numpy": "2.1.3", "pandas": "2.2.3", "scikit-learn": "1.6.1", "matplotlib": "3.10.0"},
+    **{
+        "torch": "2.11.0",
+        "numpy": "2.1.3",
+        "pandas": "2.2.3",
+        "scikit-learn": "1.6.1",
+        "matplotlib": "3.10.0",
+    },
     **{"scipy": "1.16.3", "librosa": "0.11.0", "ipykernel": "6.17.1", "ipython": "7.34.0"},
 }
 
@@ -168,4 +214,6 @@ COLAB = {
 @pytest.mark.parametrize("image", [KAGGLE, COLAB], ids=["Kaggle", "Colab"])
 def test_what_the_platforms_ship_is_allowed(image):
     allowed = requirements("requirements.txt")
-    assert not [package for package, version in image.items() if not allowed[package].contains(version)]
+    assert not [
+        package for package, version in image.items() if not allowed[package].contains(version)
+    ]

@@ -1,4 +1,6 @@
-"""Scores: they agree with scikit-learn, their intervals draw whole groups and are never too sure of themselves."""
+"""Scores: they agree with scikit-learn, their intervals draw whole groups and are never too sure of
+themselves.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,12 @@ from helpers.metrics import decisions, evaluate, intervals, scoring
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 CLASSES = ("a", "b", "c")
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # tables of one label have no ROC curve
-answers = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40)
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning"
+)  # tables of one label have no ROC curve
+answers = st.lists(
+    st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40
+)
 
 
 def counts_of(predictions):
@@ -23,7 +29,8 @@ def counts_of(predictions):
     return [table.sum(axis=0) for table in decisions.group_counts(predictions, CLASSES)]
 
 
-# --- against scikit-learn ----------------------------------------------------------------------------------
+# --- against scikit-learn
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -51,7 +58,9 @@ def test_confusions_agree_with_scikit_learn_and_scores_of_a_stack_are_those_of_e
     predictions = prediction_rows(true, said)
     confusion, counts = decisions.confusion(predictions), counts_of(predictions)
     np.testing.assert_array_equal(confusion, reference.confusion_matrix(true, said, labels=CLASSES))
-    np.testing.assert_array_equal(counts, [np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+    np.testing.assert_array_equal(
+        counts, [np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)]
+    )
     stack = scoring.scores(*(np.stack([count, 2 * count]) for count in counts))
     for name, value in scoring.scores(*counts).items():
         np.testing.assert_allclose(stack[name], [value, value])
@@ -68,9 +77,16 @@ def test_macro_auc_agrees_with_scikit_learn(seed, n):
     table[list(CLASSES)] = probabilities / probabilities.sum(axis=1, keepdims=True)
     expected = reference.roc_auc_score(labels, table[list(CLASSES)], multi_class="ovr")
     assert evaluate.macro_auc(table, list(CLASSES)) == pytest.approx(expected, abs=1e-12)
-    without_c = np.where(labels == "c", 0.0, 1.0)  # a class that was not drawn is left out of the mean
-    areas = [reference.roc_auc_score(labels == name, table[name], sample_weight=without_c) for name in "ab"]
-    assert evaluate.macro_auc(table, list(CLASSES), without_c) == pytest.approx(np.mean(areas), abs=1e-12)
+    without_c = np.where(
+        labels == "c", 0.0, 1.0
+    )  # a class that was not drawn is left out of the mean
+    areas = [
+        reference.roc_auc_score(labels == name, table[name], sample_weight=without_c)
+        for name in "ab"
+    ]
+    assert evaluate.macro_auc(table, list(CLASSES), without_c) == pytest.approx(
+        np.mean(areas), abs=1e-12
+    )
     doubled = pd.concat([table, table[:5]])
     weights = np.ones(len(table)) + (np.arange(len(table)) < 5)
     assert evaluate.macro_auc(table, list(CLASSES), weights) == pytest.approx(
@@ -93,15 +109,20 @@ def test_per_class_agrees_with_scikit_learn_worst_recall_first():
 
 
 def test_minority_and_majority_recall_by_hand():
-    # a: 4 recordings, 3 found. b and c: 2 each, 1 and 2 found: as the smallest classes they are pooled.
+    # a: 4 recordings, 3 found. b and c: 2 each, 1 and 2 found: as the smallest classes they are
+    # pooled.
     predictions = prediction_rows("aaaabbcc", "aaabbacc")
     hits, true, _ = counts_of(predictions)
     recalls = scoring.extreme_recalls(hits, true, true)
     assert recalls["majority_recall"] == 3 / 4 and recalls["minority_recall"] == 3 / 4
-    assert scoring.extreme_recalls(hits[::-1], true[::-1], np.array([2, 2, 4]))["majority_recall"] == 3 / 4
+    assert (
+        scoring.extreme_recalls(hits[::-1], true[::-1], np.array([2, 2, 4]))["majority_recall"]
+        == 3 / 4
+    )
 
 
-# --- intervals ---------------------------------------------------------------------------------------------
+# --- intervals
+# ---------------------------------------------------------------------------------------------
 
 
 def accuracy_interval(right, groups, n_samples=2000):
@@ -126,7 +147,9 @@ def test_where_each_recording_is_its_own_group_the_interval_is_the_binomial_one(
     found = accuracy_interval(np.arange(200) < 200 * share, groups=np.arange(200))
     low, high = binom.ppf([0.025, 0.975], 200, share) / 200
     assert found["value"] == share
-    assert found["low"] == pytest.approx(low, abs=0.012) and found["high"] == pytest.approx(high, abs=0.012)
+    assert found["low"] == pytest.approx(low, abs=0.012) and found["high"] == pytest.approx(
+        high, abs=0.012
+    )
 
 
 def test_recordings_of_one_source_do_not_count_as_many():
@@ -151,7 +174,11 @@ def test_groups_are_drawn_whole_however_they_are_named_and_ordered():
 
 @settings(law, max_examples=20)
 @given(
-    st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES), st.integers(0, 4)), min_size=3, max_size=30)
+    st.lists(
+        st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES), st.integers(0, 4)),
+        min_size=3,
+        max_size=30,
+    )
 )
 def test_low_and_high_are_in_order_and_shares(rows):
     predictions = prediction_rows(*zip(*rows, strict=True))
@@ -179,7 +206,9 @@ def test_a_perfect_score_still_gets_an_interval():
 
 
 def test_wilson_agrees_with_its_formula_solved_the_other_way():
-    """Wilson's bounds are the two shares from which the observed one lies 1.96 standard errors away."""
+    """Wilson's bounds are the two shares from which the observed one lies 1.96 standard errors
+    away.
+    """
     low, high = scoring.wilson(np.array([0.3]), 50)
     for bound in (low, high):
         assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 50) == pytest.approx(1.96)
@@ -192,7 +221,9 @@ def unbalanced(n_rare, n_common=60):
 
 
 def test_the_interval_of_an_extreme_recall_is_as_unsure_as_its_class():
-    """Recall of the smallest class is a share of that class: 3 of 3 must not look as sure as 63 of 63."""
+    """Recall of the smallest class is a share of that class: 3 of 3 must not look as sure as 63 of
+    63.
+    """
     predictions = unbalanced(20)
     by_class = evaluate.per_class(predictions).set_index("label")["recall_low"]
     found = evaluate.summary(predictions)
@@ -205,7 +236,8 @@ def test_a_class_that_a_bootstrap_sample_lacks_is_not_counted_as_missed():
     assert evaluate.summary(unbalanced(2))["minority_recall"]["low"] > 0
 
 
-# --- tables ------------------------------------------------------------------------------------------------
+# --- tables
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_recordings_probabilities_are_the_mean_of_its_clips():
@@ -219,7 +251,12 @@ def test_a_recordings_probabilities_are_the_mean_of_its_clips():
         }
     )
     probabilities = pd.DataFrame(
-        {"clip_id": ["r2-0", "r1-0", "r1-1"], "fold": [2, 1, 1], "a": [0.6, 0.9, 0.2], "b": [0.4, 0.1, 0.8]}
+        {
+            "clip_id": ["r2-0", "r1-0", "r1-1"],
+            "fold": [2, 1, 1],
+            "a": [0.6, 0.9, 0.2],
+            "b": [0.4, 0.1, 0.8],
+        }
     )
     table = decisions.per_recording(probabilities, clips).set_index("recording_id")
     assert table.loc["r1", ["a", "b"]].tolist() == pytest.approx([0.55, 0.45])
@@ -235,14 +272,19 @@ def test_a_perfectly_calibrated_table_has_no_calibration_error():
     predictions = prediction_rows("aaaab" * 4, "a" * 20, classes=("a", "b"), confidence=0.8)
     table, ece = decisions.calibration(predictions)
     assert ece == pytest.approx(0)
-    assert table.to_dict("records") == [{"confidence": pytest.approx(0.8), "accuracy": 0.8, "recordings": 20}]
+    assert table.to_dict("records") == [
+        {"confidence": pytest.approx(0.8), "accuracy": 0.8, "recordings": 20}
+    ]
 
 
 def test_the_calibration_error_by_hand():
-    # 4 recordings at 85 %, 2 of them right: 0.35 off. 2 recordings at 60 %, all right: 0.4 off. 2 at 100 %, right: 0.
+    # 4 recordings at 85 %, 2 of them right: 0.35 off. 2 recordings at 60 %, all right: 0.4 off. 2
+    # at 100 %, right: 0.
     predictions = prediction_rows("aabb" + "aa" + "bb", "aaaa" + "aa" + "bb", classes=("a", "b"))
     confidence = [0.85] * 4 + [0.6] * 2 + [1.0] * 2
-    predictions["a"] = np.where(predictions["predicted"].eq("a"), confidence, 1 - np.array(confidence))
+    predictions["a"] = np.where(
+        predictions["predicted"].eq("a"), confidence, 1 - np.array(confidence)
+    )
     predictions["b"] = 1 - predictions["a"]
     table, ece = decisions.calibration(predictions)
     assert ece == pytest.approx((4 * 0.35 + 2 * 0.4) / 8)
@@ -253,7 +295,9 @@ def test_the_worst_mistakes_are_wrong_and_the_most_confident_comes_first():
     predictions = prediction_rows("abcab", "acbab", confidence=0.7)
     predictions.loc[2, ["a", "b", "c"]] = [0.05, 0.9, 0.05]
     worst = decisions.worst(predictions, 5)
-    assert worst["recording_id"].tolist() == ["r2", "r1"] and worst["confidence"].tolist() == pytest.approx([0.9, 0.7])
+    assert worst["recording_id"].tolist() == ["r2", "r1"] and worst[
+        "confidence"
+    ].tolist() == pytest.approx([0.9, 0.7])
     assert len(decisions.worst(predictions, 1)) == 1
     assert decisions.worst(prediction_rows("ab", "ab"), 3).empty
     assert "confidence" not in predictions
@@ -294,7 +338,9 @@ def test_a_leaderboard_row_has_every_metric_with_its_interval_and_its_costs(scor
     row = evaluate.leaderboard_row("cnn", scored, small_config(), **costs)
     intervals = [metric + bound for metric in METRICS for bound in ("", "_low", "_high")]
     assert list(row) == ["model", *intervals, *costs]
-    assert row["accuracy"] == 6 / 8 and row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+    assert (
+        row["accuracy"] == 6 / 8 and row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+    )
     artifacts.write_table(tmp_path / "leaderboard.csv", pd.DataFrame([row]))
     assert artifacts.read_table(tmp_path / "leaderboard.csv").iloc[0].to_dict() == row
 
@@ -306,10 +352,14 @@ def test_the_same_seed_gives_the_same_interval(scored):
 
 def test_the_protocol_says_what_was_pooled_what_chosen_and_who_decides():
     pooled = evaluate.protocol(5, small_config())
-    assert pooled.startswith("Pooled out-of-fold predictions of 5 folds") and "another fold" in pooled
+    assert (
+        pooled.startswith("Pooled out-of-fold predictions of 5 folds") and "another fold" in pooled
+    )
     single = evaluate.protocol(5, small_config(split={"test_folds": 1}, train={"select": "last"}))
     assert single.startswith("Predictions of 1 of 5 folds") and "nothing is chosen" in single
-    assert evaluate.protocol(3, small_config(split={"test_folds": 5})) == evaluate.protocol(3, small_config())
+    assert evaluate.protocol(3, small_config(split={"test_folds": 5})) == evaluate.protocol(
+        3, small_config()
+    )
     assert "threshold" in evaluate.protocol(5, SEVERAL) and "threshold" not in pooled
 
 
@@ -320,15 +370,25 @@ def test_over_seeds_is_the_mean_and_spread_of_what_each_seeds_networks_score_alo
     ).assign(fold=1)
     right = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     tables = [
-        pd.DataFrame(said, columns=["a", "b"]) for said in (right, np.where([[1], [0], [0], [1]], right, 1 - right))
+        pd.DataFrame(said, columns=["a", "b"])
+        for said in (right, np.where([[1], [0], [0], [1]], right, 1 - right))
     ]
-    table = pd.concat([part.assign(clip_id=names, fold=1, seed=seed) for seed, part in enumerate(tables)])
+    table = pd.concat(
+        [part.assign(clip_id=names, fold=1, seed=seed) for seed, part in enumerate(tables)]
+    )
     found = evaluate.over_seeds(table, clips, small_config())
-    assert found == {"metric": "accuracy", "mean": 0.75, "sd": round(0.5 / np.sqrt(2), 5), "seeds": 2}
+    assert found == {
+        "metric": "accuracy",
+        "mean": 0.75,
+        "sd": round(0.5 / np.sqrt(2), 5),
+        "seeds": 2,
+    }
 
 
 def two_models(n_groups=40, takes=5, seed=0):
-    """Two models on the same recordings: b makes a's mistakes and some of its own; sources differ in difficulty."""
+    """Two models on the same recordings: b makes a's mistakes and some of its own; sources differ
+    in difficulty.
+    """
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(n_groups), takes)
     true = rng.choice(CLASSES, len(groups))
@@ -336,33 +396,48 @@ def two_models(n_groups=40, takes=5, seed=0):
     worse = right & (rng.uniform(size=len(groups)) < 0.93)
     wrong = np.roll(CLASSES, 1)[np.searchsorted(CLASSES, true)]
     return {
-        name: prediction_rows(true, np.where(hit, true, wrong), groups) for name, hit in (("a", right), ("b", worse))
+        name: prediction_rows(true, np.where(hit, true, wrong), groups)
+        for name, hit in (("a", right), ("b", worse))
     }
 
 
 def test_a_model_is_compared_with_the_best_on_the_same_recordings():
-    """Their own intervals overlap by far, and yet one is clearly better: it is right wherever the other is."""
+    """Their own intervals overlap by far, and yet one is clearly better: it is right wherever the
+    other is.
+    """
     board = evaluate.leaderboard(two_models(), {"a": {}, "b": {}}, small_config())
-    assert board["model"].tolist() == ["a", "b"] and board["accuracy_high"][1] > board["accuracy_low"][0] + 0.05
+    assert (
+        board["model"].tolist() == ["a", "b"]
+        and board["accuracy_high"][1] > board["accuracy_low"][0] + 0.05
+    )
     assert evaluate.ties(board).tolist() == [True, False]
-    assert board["difference"][1] == pytest.approx(board["accuracy"][1] - board["accuracy"][0], abs=1e-5)
+    assert board["difference"][1] == pytest.approx(
+        board["accuracy"][1] - board["accuracy"][0], abs=1e-5
+    )
     assert board["difference_low"][1] < board["difference"][1] < board["difference_high"][1] < 0
     best = board.loc[0, ["difference", "difference_low", "difference_high"]]
     assert (best == 0).all() and ",-0.0," not in board.to_csv()
     assert evaluate.best_in_words(board, 40) == "Not clearly worse than the best: a."
-    assert evaluate.best_in_words(board, 4).startswith("Not clearly worse than the best: a. Four sources only:")
+    assert evaluate.best_in_words(board, 4).startswith(
+        "Not clearly worse than the best: a. Four sources only:"
+    )
     assert evaluate.with_intervals(board).iloc[0, -1] == "+0.0 (+0.0 to +0.0)"
 
 
 def test_models_that_err_on_different_recordings_tie():
     truth = list("ab" * 40)
     said = [np.where(np.arange(80) % 8 == turn, "c", truth) for turn in (0, 1)]
-    tables = {name: prediction_rows(truth, answers) for name, answers in zip(("m", "n"), said, strict=True)}
+    tables = {
+        name: prediction_rows(truth, answers)
+        for name, answers in zip(("m", "n"), said, strict=True)
+    }
     board = evaluate.leaderboard(tables, {"m": {}, "n": {}}, small_config())
     assert evaluate.ties(board).all() and board["difference"].tolist() == [0, 0]
     assert board["difference_low"][1] < 0 < board["difference_high"][1]
     with pytest.raises(errors.StageError, match="the same recordings"):
-        evaluate.leaderboard({**tables, "o": tables["m"][:-1]}, {name: {} for name in "mno"}, small_config())
+        evaluate.leaderboard(
+            {**tables, "o": tables["m"][:-1]}, {name: {} for name in "mno"}, small_config()
+        )
 
 
 def test_few_sources_are_named_and_their_interval_is_wide():
@@ -372,9 +447,14 @@ def test_few_sources_are_named_and_their_interval_is_wide():
     assert found["low"] < 0.35 and found["high"] > 0.92
     rows = prediction_rows(["a"] * 160, np.where(right, "a", "b"), np.repeat(list("pqrs"), 40))
     config = small_config()
-    assert "Four sources only" in evaluate.metrics(rows, rows, evaluate.protocol(4, config), config)["protocol"]
+    assert (
+        "Four sources only"
+        in evaluate.metrics(rows, rows, evaluate.protocol(4, config), config)["protocol"]
+    )
     many = rows.assign(group=np.arange(160))
-    assert "only" not in evaluate.metrics(many, many, evaluate.protocol(4, config), config)["protocol"]
+    assert (
+        "only" not in evaluate.metrics(many, many, evaluate.protocol(4, config), config)["protocol"]
+    )
 
 
 def test_the_interval_of_a_class_with_three_sources_is_wider_than_that_of_one_with_thirty():
@@ -389,27 +469,36 @@ def test_the_interval_of_a_class_with_three_sources_is_wider_than_that_of_one_wi
 
 
 def test_a_score_of_zero_has_no_negative_zero():
-    table = prediction_rows("a" * 30 + "b" * 30, "b" * 30 + "a" * 30, np.arange(60) // 2, classes=("a", "b"))
+    table = prediction_rows(
+        "a" * 30 + "b" * 30, "b" * 30 + "a" * 30, np.arange(60) // 2, classes=("a", "b")
+    )
     found = evaluate.metrics(table, table, "", small_config())
     assert found["accuracy"]["value"] == found["accuracy"]["low"] == 0
     assert "-0" not in str(found) and "-0" not in evaluate.per_class(table, 100).to_csv()
     assert evaluate.percent(found["accuracy"]).startswith("0.0 % (0.0")
 
 
-# --- several labels per recording --------------------------------------------------------------------------
+# --- several labels per recording
+# --------------------------------------------------------------------------
 
 SEVERAL = small_config(data={"multilabel": True})
 TAGGED = ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match")
 
 
 def tables_of(predictions):
-    """Truth, answers and probabilities of a table of predictions: three arrays [recordings, classes]."""
-    truth, said = (targets.matrix(predictions[column], CLASSES) for column in ("label", "predicted"))
+    """Truth, answers and probabilities of a table of predictions: three arrays [recordings,
+    classes].
+    """
+    truth, said = (
+        targets.matrix(predictions[column], CLASSES) for column in ("label", "predicted")
+    )
     return truth, said, predictions[list(CLASSES)].to_numpy()
 
 
 def precisions_at_labels(truth, scores):
-    """Of every label the share of right classes among those ranked at least as high: lwlrap is their mean."""
+    """Of every label the share of right classes among those ranked at least as high: lwlrap is
+    their mean.
+    """
     for there, ranked in zip(truth > 0, scores, strict=True):
         for score in ranked[there]:
             yield there[ranked >= score].mean()
@@ -421,7 +510,9 @@ def test_with_several_labels_the_summary_agrees_with_scikit_learn(seed, n):
     predictions = tagging_rows(n, seed)
     truth, said, scores = tables_of(predictions)
     expected = {
-        "macro_average_precision": reference.average_precision_score(truth, scores, average="macro"),
+        "macro_average_precision": reference.average_precision_score(
+            truth, scores, average="macro"
+        ),
         "lwlrap": np.mean(list(precisions_at_labels(truth, scores))),
         "macro_f1": reference.f1_score(truth, said, average="macro"),
         "micro_f1": reference.f1_score(truth, said, average="micro"),
@@ -442,9 +533,12 @@ def test_with_several_labels_every_metric_lies_in_its_interval_and_groups_are_dr
         assert entry["low"] < entry["value"] < entry["high"], name
     renamed = predictions.assign(group="source " + predictions["group"].astype(str))
     assert evaluate.summary(renamed, multilabel=True) == found
-    repeated = pd.concat([tagging_rows(30)] * 4)  # the same thirty, four times: no surer than thirty
+    repeated = pd.concat(
+        [tagging_rows(30)] * 4
+    )  # the same thirty, four times: no surer than thirty
     together, alone = (
-        evaluate.summary(rows, multilabel=True)["lwlrap"] for rows in (repeated, repeated.assign(group=range(120)))
+        evaluate.summary(rows, multilabel=True)["lwlrap"]
+        for rows in (repeated, repeated.assign(group=range(120)))
     )
     assert width(together) == pytest.approx(2 * width(alone), rel=0.15)
 
@@ -461,11 +555,15 @@ def test_with_several_labels_per_class_agrees_with_scikit_learn_worst_first():
     predictions = tagging_rows(80)
     truth, said, scores = tables_of(predictions)
     table = evaluate.per_class(predictions, 200, multilabel=True)
-    assert table["average_precision"].is_monotonic_increasing and set(table["label"]) == set(CLASSES)
+    assert table["average_precision"].is_monotonic_increasing and set(table["label"]) == set(
+        CLASSES
+    )
     expected = reference.precision_recall_fscore_support(truth, said)
     for row in table.itertuples():
         number = CLASSES.index(row.label)
-        assert (row.precision, row.recall, row.f1, row.recordings) == pytest.approx([part[number] for part in expected])
+        assert (row.precision, row.recall, row.f1, row.recordings) == pytest.approx(
+            [part[number] for part in expected]
+        )
         area = reference.average_precision_score(truth[:, number], scores[:, number])
         assert row.average_precision == pytest.approx(area)
         assert row.average_precision_low <= row.average_precision <= row.average_precision_high
@@ -489,10 +587,13 @@ def test_random_scores_have_about_the_average_precision_of_chance():
     predictions, rng = tagging_rows(2000), np.random.default_rng(5)
     predictions[list(CLASSES)] = rng.uniform(size=(2000, 3))
     found = evaluate.summary(predictions, 50, multilabel=True)["macro_average_precision"]["value"]
-    assert found == pytest.approx(evaluate.chance(predictions, True)["chance_average_precision"], abs=0.03)
+    assert found == pytest.approx(
+        evaluate.chance(predictions, True)["chance_average_precision"], abs=0.03
+    )
 
 
-# --- the competition's metric ------------------------------------------------------------------------------
+# --- the competition's metric
+# ------------------------------------------------------------------------------
 
 METRICS_ASKED = ("accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap")
 each_metric = pytest.mark.parametrize("metric", METRICS_ASKED)
@@ -505,17 +606,24 @@ def table_of(several, n=60):
         return tagging_rows(n, groups=np.arange(n) // 2)
     rng = np.random.default_rng(0)
     true = rng.choice(CLASSES, n)
-    rows = prediction_rows(true, np.where(rng.uniform(size=n) < 0.7, true, rng.choice(CLASSES, n)), np.arange(n) // 2)
+    rows = prediction_rows(
+        true, np.where(rng.uniform(size=n) < 0.7, true, rng.choice(CLASSES, n)), np.arange(n) // 2
+    )
     rows[list(CLASSES)] = (0.7 * rows[list(CLASSES)] + 0.3 * rng.dirichlet([1, 1, 1], n)).round(3)
     return rows
 
 
 def asking(metric, several, k=2):
-    return small_config(data={"multilabel": several}, evaluate={"metric": metric, "k": k, "bootstrap_samples": 200})
+    return small_config(
+        data={"multilabel": several}, evaluate={"metric": metric, "k": k, "bootstrap_samples": 200}
+    )
 
 
 def reciprocal_rank(actual, ranked):
-    return sum((place + 1) / (rank + 1) for place, rank in enumerate(np.flatnonzero(np.isin(ranked, actual))))
+    return sum(
+        (place + 1) / (rank + 1)
+        for place, rank in enumerate(np.flatnonzero(np.isin(ranked, actual)))
+    )
 
 
 def as_scikit_learn_has_it(metric, truth, said, scores):
@@ -544,7 +652,9 @@ def as_scikit_learn_has_it(metric, truth, said, scores):
 def test_the_competitions_metric_agrees_with_scikit_learn_and_lies_in_its_interval(metric, several):
     predictions = table_of(several)
     found = evaluate.scores_of(predictions, asking(metric, several))[metric]
-    assert found["value"] == pytest.approx(as_scikit_learn_has_it(metric, *tables_of(predictions)), abs=1e-5)
+    assert found["value"] == pytest.approx(
+        as_scikit_learn_has_it(metric, *tables_of(predictions)), abs=1e-5
+    )
     assert 0 <= found["low"] < found["value"] < found["high"] <= 1
 
 
@@ -553,17 +663,30 @@ def test_the_competitions_metric_agrees_with_scikit_learn_and_lies_in_its_interv
 def test_the_competitions_metric_stands_first_everywhere(metric, several, tmp_path):
     config, predictions = asking(metric, several), table_of(several)
     first, *usual = evaluate.headline(config)
-    assert first == metric and [*usual] == [name for name in evaluate.HEADLINE[several] if name != metric]
+    assert first == metric and [*usual] == [
+        name for name in evaluate.HEADLINE[several] if name != metric
+    ]
     found = evaluate.metrics(predictions, predictions, evaluate.protocol(3, config), config)
     artifacts.write_json(tmp_path / "metrics.json", found)
-    assert found["headline"] == [first, *usual] and found.get("k") == (2 if metric == "map_at_k" else None)
-    assert found["per_clip"][metric] == found[metric] == evaluate.scores_of(predictions, config)[metric]
+    assert found["headline"] == [first, *usual] and found.get("k") == (
+        2 if metric == "map_at_k" else None
+    )
+    assert (
+        found["per_clip"][metric]
+        == found[metric]
+        == evaluate.scores_of(predictions, config)[metric]
+    )
     row = evaluate.leaderboard_row("cnn", predictions, config, parameters=3)
-    assert list(row)[1:4] == [metric, f"{metric}_low", f"{metric}_high"] and list(row)[-1] == "parameters"
+    assert (
+        list(row)[1:4] == [metric, f"{metric}_low", f"{metric}_high"]
+        and list(row)[-1] == "parameters"
+    )
     assert set(evaluate.LEADERBOARD[several]) <= set(row) and row[metric] == found[metric]["value"]
     least = predictions[list(CLASSES)].idxmin(axis=1)
     wrong = predictions.assign(predicted=least, **{name: 1 - predictions[name] for name in CLASSES})
-    board = evaluate.leaderboard({"bad": wrong, "good": predictions}, {"bad": {}, "good": {}}, config)
+    board = evaluate.leaderboard(
+        {"bad": wrong, "good": predictions}, {"bad": {}, "good": {}}, config
+    )
     assert board["model"].tolist() == ["good", "bad"] and board["difference"][1] < 0
     assert evaluate.ties(board).tolist() == [True, False]
 
@@ -582,7 +705,10 @@ def test_without_a_competition_everything_is_as_usual(several):
 @each_kind
 def test_blocks_of_samples_give_what_all_samples_at_once_give(several, monkeypatch):
     predictions = table_of(several)
-    at_once = evaluate.summary(predictions, 100, 0, several, "cmap"), evaluate.per_class(predictions, 100, 0, several)
+    at_once = (
+        evaluate.summary(predictions, 100, 0, several, "cmap"),
+        evaluate.per_class(predictions, 100, 0, several),
+    )
     monkeypatch.setattr(evaluate, "BLOCK", 7 * len(predictions))
     assert evaluate.summary(predictions, 100, 0, several, "cmap") == at_once[0]
     pd.testing.assert_frame_equal(evaluate.per_class(predictions, 100, 0, several), at_once[1])
@@ -596,11 +722,16 @@ def test_a_class_that_is_never_there_counts_in_cmap_only():
     assert found["cmap"]["value"] == pytest.approx((3 * without["cmap"]["value"] + 1) / 4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("how", "words"), [("mean", "clips averaged"), ("max", "highest"), ("noisy_or", "noisy or")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("mean", "clips averaged"), ("max", "highest"), ("noisy_or", "noisy or")]
+)
 def test_the_protocol_says_how_clips_are_joined(how, words):
     assert words in evaluate.protocol(3, small_config(model={"aggregate": how})).split(".")[0]
 
 
 def test_metrics_are_spelled_for_reading():
-    names = [evaluate.in_words(name) for name in ("roc_auc", "cmap", "row_f1", "macro_average_precision", "lwlrap")]
+    names = [
+        evaluate.in_words(name)
+        for name in ("roc_auc", "cmap", "row_f1", "macro_average_precision", "lwlrap")
+    ]
     assert names == ["ROC AUC", "padded cmAP", "row-wise F1", "macro average precision", "lwlrap"]

@@ -1,4 +1,6 @@
-"""Features: the front end agrees with librosa, nothing is lost in packing, and validation finds what is broken."""
+"""Features: the front end agrees with librosa, nothing is lost in packing, and validation finds
+what is broken.
+"""
 
 import threading
 
@@ -24,22 +26,35 @@ FRONT_ENDS = [  # sample_rate, n_fft, hop_length, n_mels, f_min, f_max
 ]
 
 
-# --- LogMel ------------------------------------------------------------------------------------------------
+# --- LogMel
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sample_rate, n_fft, hop_length, n_mels, f_min, f_max", FRONT_ENDS)
 def test_log_mel_agrees_with_librosa(sample_rate, n_fft, hop_length, n_mels, f_min, f_max):
     waveform = noise(sample_rate) + tone(1000, sample_rate, 1.0)
-    ours = features.LogMel(sample_rate, n_fft, hop_length, n_mels, f_min, f_max)(torch.from_numpy(waveform)[None])[0]
+    ours = features.LogMel(sample_rate, n_fft, hop_length, n_mels, f_min, f_max)(
+        torch.from_numpy(waveform)[None]
+    )[0]
     power = librosa.feature.melspectrogram(
-        y=waveform, sr=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, fmin=f_min, fmax=f_max
+        y=waveform,
+        sr=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        n_mels=n_mels,
+        fmin=f_min,
+        fmax=f_max,
     )
     theirs = librosa.power_to_db(power, top_db=None)
-    np.testing.assert_allclose(10 ** (ours.double().numpy() / 10), 10 ** (np.float64(theirs) / 10), rtol=1e-5)
+    np.testing.assert_allclose(
+        10 ** (ours.double().numpy() / 10), 10 ** (np.float64(theirs) / 10), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("sample_rate, n_fft, hop_length, n_mels, f_min, f_max", FRONT_ENDS)
-def test_the_mel_filterbank_agrees_with_librosa(sample_rate, n_fft, hop_length, n_mels, f_min, f_max):
+def test_the_mel_filterbank_agrees_with_librosa(
+    sample_rate, n_fft, hop_length, n_mels, f_min, f_max
+):
     theirs = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
     ours = features.mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * theirs.max())
@@ -59,7 +74,12 @@ def test_too_many_bands_are_refused():
 
 
 @law
-@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 3000), st.sampled_from([0.0, 1e-6, 1.0]))
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 4),
+    st.integers(1, 3000),
+    st.sampled_from([0.0, 1e-6, 1.0]),
+)
 def test_log_mel_is_finite_and_a_batch_equals_its_clips(seed, batch, n_samples, level):
     front_end = features.LogMel(8000, 256, 128, 16)
     waveforms = level * torch.rand(batch, n_samples, generator=torch.Generator().manual_seed(seed))
@@ -70,7 +90,9 @@ def test_log_mel_is_finite_and_a_batch_equals_its_clips(seed, batch, n_samples, 
 
 
 def test_silence_is_the_floor_whatever_else_is_in_the_batch():
-    mel = features.LogMel(8000, 256, 128, 16)(torch.stack([torch.zeros(4000), torch.from_numpy(tone(440))]))
+    mel = features.LogMel(8000, 256, 128, 16)(
+        torch.stack([torch.zeros(4000), torch.from_numpy(tone(440))])
+    )
     assert (mel[0] == -100).all() and mel[1].max() > 0
 
 
@@ -108,7 +130,8 @@ def test_log_mel_follows_the_config():
     assert torch.equal(features.log_mel(config)(waveform), expected(waveform))
 
 
-# --- packed waveforms --------------------------------------------------------------------------------------
+# --- packed waveforms
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -141,7 +164,9 @@ def test_what_is_packed_is_what_the_clips_files_hold_to_the_last_step(clip_files
     rows = features.pack(clips, copies, folder, folder / "packed.npy", small_config())
     waveforms = features.unpack(np.load(folder / "packed.npy"))
     for path, waveform in zip(rows["path"], waveforms, strict=True):
-        np.testing.assert_array_equal(waveform, recording.load(folder / path, small_config().audio.sample_rate))
+        np.testing.assert_array_equal(
+            waveform, recording.load(folder / path, small_config().audio.sample_rate)
+        )
 
 
 def test_a_clip_that_is_not_there_any_more_is_named(clip_files):
@@ -161,7 +186,9 @@ def test_packed_rows_name_the_arrays_order_and_the_copies_parents(clip_files):
 
 def test_unpacking_a_tensor_equals_unpacking_an_array():
     packed = np.arange(-32768, 32768, 97, dtype=np.int16).reshape(4, -1)
-    np.testing.assert_array_equal(features.unpack(torch.from_numpy(packed)).numpy(), features.unpack(packed))
+    np.testing.assert_array_equal(
+        features.unpack(torch.from_numpy(packed)).numpy(), features.unpack(packed)
+    )
 
 
 @law
@@ -174,17 +201,22 @@ def test_packed_images_unpack_to_0_to_1_as_arrays_and_as_tensors():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     assert features.unpack(levels).dtype == np.float32 and features.unpack(levels).max() == 1
     np.testing.assert_array_equal(np.round(features.unpack(levels) * 255), levels)
-    np.testing.assert_array_equal(features.unpack(torch.from_numpy(levels)).numpy(), features.unpack(levels))
+    np.testing.assert_array_equal(
+        features.unpack(torch.from_numpy(levels)).numpy(), features.unpack(levels)
+    )
 
 
-# --- feature table -----------------------------------------------------------------------------------------
+# --- feature table
+# -----------------------------------------------------------------------------------------
 
 CLICK = np.eye(1, 4000, 17, dtype=np.float32)[0]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
-    "waveform", [np.zeros(4000, np.float32), noise(3), noise(1), CLICK, np.ones(4000, np.float32)], ids=str
+    "waveform",
+    [np.zeros(4000, np.float32), noise(3), noise(1), CLICK, np.ones(4000, np.float32)],
+    ids=str,
 )
 def test_every_feature_is_finite_even_of_hardly_a_sound(waveform):
     described = features.describe(waveform, small_config())
@@ -195,7 +227,9 @@ def test_features_measure_what_their_names_say():
     config = small_config()
     low, high = (features.describe(tone(pitch_hz), config) for pitch_hz in (400, 2000))
     hiss = features.describe(noise(4000), config)
-    assert low["centroid_mean"] == pytest.approx(400, rel=0.1) and high["centroid_mean"] == pytest.approx(2000, rel=0.1)
+    assert low["centroid_mean"] == pytest.approx(400, rel=0.1) and high[
+        "centroid_mean"
+    ] == pytest.approx(2000, rel=0.1)
     assert low["zero_crossing_rate_mean"] == pytest.approx(2 * 400 / 8000, rel=0.2)
     assert high["rms_mean"] == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
     assert hiss["flatness_mean"] > 100 * high["flatness_mean"]
@@ -204,16 +238,27 @@ def test_features_measure_what_their_names_say():
 
 def test_mfccs_agree_with_librosa():
     config, waveform = small_config(features={"n_mels": 40, "n_fft": 1024}), noise(4000)
-    power = librosa.feature.melspectrogram(y=waveform, sr=8000, n_fft=1024, hop_length=128, n_mels=40, fmin=50.0)
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=8000, n_fft=1024, hop_length=128, n_mels=40, fmin=50.0
+    )
     theirs = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=None), n_mfcc=20).mean(axis=1)
     described = features.describe(waveform, config)
-    np.testing.assert_allclose([described[f"mfcc_{i:02d}_mean"] for i in range(1, 21)], theirs, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(
+        [described[f"mfcc_{i:02d}_mean"] for i in range(1, 21)], theirs, rtol=1e-3, atol=1e-2
+    )
 
 
 @law
-@given(st.integers(0, 1000), st.integers(1, 9000), st.integers(1, 700), st.sampled_from([0.0, 1e-10, 1.0]))
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 9000),
+    st.integers(1, 700),
+    st.sampled_from([0.0, 1e-10, 1.0]),
+)
 def test_the_zero_crossing_rate_is_librosas(seed, n_samples, hop_length, level):
-    waveform = np.float32(level) * np.random.default_rng(seed).integers(-2, 3, n_samples).astype(np.float32)
+    waveform = np.float32(level) * np.random.default_rng(seed).integers(-2, 3, n_samples).astype(
+        np.float32
+    )
     theirs = librosa.feature.zero_crossing_rate(waveform, hop_length=hop_length)[0]
     np.testing.assert_array_equal(features.zero_crossing_rate(waveform, hop_length), theirs)
 
@@ -229,7 +274,8 @@ def test_the_table_describes_each_clip_without_its_padding():
         np.testing.assert_allclose(row.to_numpy(float), list(alone.values()), rtol=0, atol=1e-6)
 
 
-# --- validation --------------------------------------------------------------------------------------------
+# --- validation
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -247,7 +293,11 @@ def faults(found):
 
 def test_nothing_is_wrong_with_what_was_written(written):
     found = features.validate(*written)
-    assert faults(found) == {} and set(found) == {"silent_waveforms", "missing_features", "repeated_features"}
+    assert faults(found) == {} and set(found) == {
+        "silent_waveforms",
+        "missing_features",
+        "repeated_features",
+    }
 
 
 def silent(packed, rows, table):

@@ -1,4 +1,6 @@
-"""Training one network: it learns, keeps the epoch it should, repeats itself, and goes on as if it never stopped."""
+"""Training one network: it learns, keeps the epoch it should, repeats itself, and goes on as if it
+never stopped.
+"""
 
 import functools
 import math
@@ -42,9 +44,13 @@ def data(clips, config, folds, shuffled=False, names=LABELS):
     packed, rows = clips
     chosen = partition.fold_rows(rows, folds)
     wanted = torch.from_numpy(targets.matrix(chosen["label"], names))
-    chances = losses.sampling_weights(wanted) if shuffled and config.train.balance == "sampling" else None
+    chances = (
+        losses.sampling_weights(wanted) if shuffled and config.train.balance == "sampling" else None
+    )
     generator = torch.Generator() if shuffled else None
-    return batches.Batches(packed, chosen.index, wanted, config.train.batch_size, "cpu", generator, chances)
+    return batches.Batches(
+        packed, chosen.index, wanted, config.train.batch_size, "cpu", generator, chances
+    )
 
 
 def trainer(clips, config, **options):
@@ -67,12 +73,15 @@ def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
-# --- a step ------------------------------------------------------------------------------------------------
+# --- a step
+# ------------------------------------------------------------------------------------------------
 
 
 def test_steps_on_one_batch_lower_its_loss(clips):
     config = small_config(train={**QUIET, "warmup_fraction": 0.0, "learning_rate": 1e-3})
-    one = fit.Trainer(classifier(config).train(), data(clips, config, [1, 2], shuffled=True), config.train)
+    one = fit.Trainer(
+        classifier(config).train(), data(clips, config, [1, 2], shuffled=True), config.train
+    )
     inputs, wanted = next(iter(data(clips, config, [1, 2])))
     draws = fit.draw_parts(len(inputs), config.train, torch.Generator())
     steps = [one.step(inputs, wanted, torch.tensor(0.0), *draws).tolist() for _ in range(6)]
@@ -82,7 +91,9 @@ def test_steps_on_one_batch_lower_its_loss(clips):
 
 
 def gradients(clips, config, size=8):
-    """Gradients of one step on the first clips, BatchNorm frozen: (a dict by name, what the step returned)."""
+    """Gradients of one step on the first clips, BatchNorm frozen: (a dict by name, what the step
+    returned).
+    """
     one = trainer(clips, config)
     one.model.eval()
     inputs, wanted = next(iter(data(clips, config, [1, 2])))
@@ -96,7 +107,9 @@ def gradients(clips, config, size=8):
 def test_a_batch_in_parts_has_the_gradients_and_the_loss_of_the_whole(clips, parts, network):
     settings = {**QUIET, "clip_norm": 1e9}
     whole, loss = gradients(clips, small_config(train=settings, model={"name": network}))
-    cut, loss_cut = gradients(clips, small_config(train={**settings, "accumulate": parts}, model={"name": network}))
+    cut, loss_cut = gradients(
+        clips, small_config(train={**settings, "accumulate": parts}, model={"name": network})
+    )
     torch.testing.assert_close(loss_cut, loss)
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, rtol=1e-3, atol=1e-5)
@@ -111,7 +124,9 @@ def test_gradients_are_scaled_down_to_the_norm_that_is_allowed(clips):
 @law
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99))
 def test_partners_are_found_within_a_part_and_parts_are_the_batch_in_order(size, count, seed):
-    train = small_config(train={"accumulate": count, "batch_size": 64, "mix": "between_class"}).train
+    train = small_config(
+        train={"accumulate": count, "batch_size": 64, "mix": "between_class"}
+    ).train
     draws = fit.draw_parts(size, train, torch.Generator().manual_seed(seed))
     parts = fit.in_parts((torch.arange(size), None, *draws), count)
     assert torch.equal(torch.cat([part[0] for part in parts]), torch.arange(size))
@@ -126,9 +141,14 @@ def watched(clips, monkeypatch, teachers=(), **train):
     one.model.eval()
     noted = {"heard": [], "seen": [], "wanted": []}
     bands, criterion = one.model.bands, one.criterion
-    monkeypatch.setattr(one.model, "bands", lambda inputs: (noted["heard"].append(inputs), bands(inputs))[1])
+    monkeypatch.setattr(
+        one.model, "bands", lambda inputs: (noted["heard"].append(inputs), bands(inputs))[1]
+    )
     one.network.register_forward_pre_hook(lambda module, inputs: noted["seen"].append(inputs[0]))
-    one.criterion = lambda logits, wanted: (noted["wanted"].append(wanted), criterion(logits, wanted))[1]
+    one.criterion = lambda logits, wanted: (
+        noted["wanted"].append(wanted),
+        criterion(logits, wanted),
+    )[1]
     batch = next(iter(data(clips, small_config(), [1, 2])))
     before = [tensor.clone() for tensor in batch]
     draws = fit.draw_parts(len(batch[0]), one.settings, torch.Generator().manual_seed(1))
@@ -137,22 +157,34 @@ def watched(clips, monkeypatch, teachers=(), **train):
     return one, batch, draws, noted
 
 
-def test_at_strength_zero_the_network_sees_the_clips_as_they_are_and_wants_their_labels(clips, monkeypatch):
+def test_at_strength_zero_the_network_sees_the_clips_as_they_are_and_wants_their_labels(
+    clips, monkeypatch
+):
     one, (inputs, wanted), _, noted = watched(clips, monkeypatch)
     assert torch.equal(noted["heard"][0], inputs) and torch.equal(noted["wanted"][0], wanted)
     torch.testing.assert_close(noted["seen"][0], one.model.features(inputs))
 
 
 def test_a_step_smooths_crops_mixes_filters_and_masks_in_this_order(clips, monkeypatch):
-    train = {"mix": "between_class", "label_smoothing": 0.1, "noise_db": 20.0, "filter_db": 6.0, "masks": 2}
+    train = {
+        "mix": "between_class",
+        "label_smoothing": 0.1,
+        "noise_db": 20.0,
+        "filter_db": 6.0,
+        "masks": 2,
+    }
     train |= {"crop": 0.5}
     one, (inputs, wanted), draws, noted = watched(clips, monkeypatch, **train)
-    heard, expected = perturb.waveforms(inputs, perturb.smooth(wanted, 0.1), draws, "between_class", 0.5)
+    heard, expected = perturb.waveforms(
+        inputs, perturb.smooth(wanted, 0.1), draws, "between_class", 0.5
+    )
     assert heard.shape == (8, 2000)
     bands = perturb.filter_bands(one.model.front_end(heard), draws.bands_db)
     torch.testing.assert_close(noted["heard"][0], heard)
     torch.testing.assert_close(noted["wanted"][0], expected)
-    torch.testing.assert_close(noted["seen"][0], perturb.mask(one.model.standardise(bands), draws.masks))
+    torch.testing.assert_close(
+        noted["seen"][0], perturb.mask(one.model.standardise(bands), draws.masks)
+    )
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
@@ -173,7 +205,9 @@ def test_teachers_learn_nothing(clips):
     before = weights(teacher)
     fitted(clips, config, teachers=[teacher])
     assert_same(weights(teacher), before)
-    assert not teacher.training and all(parameter.grad is None for parameter in teacher.parameters())
+    assert not teacher.training and all(
+        parameter.grad is None for parameter in teacher.parameters()
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -198,7 +232,8 @@ def test_a_losss_scale_goes_from_the_shares_of_classes_to_the_wanted_answer(clip
     assert one.criterion(nudged, wanted) > perfect
 
 
-# --- an epoch, fit -----------------------------------------------------------------------------------------
+# --- an epoch, fit
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet"])
@@ -211,9 +246,18 @@ def test_a_few_epochs_tell_two_tones_apart(clips, network, mix):
 
 
 def test_everything_at_once_still_learns(clips):
-    train = {"epochs": 10, "mix": "between_class", "polarity": True, "noise_db": 20.0, "filter_db": 3.0, "masks": 1}
+    train = {
+        "epochs": 10,
+        "mix": "between_class",
+        "polarity": True,
+        "noise_db": 20.0,
+        "filter_db": 3.0,
+        "masks": 1,
+    }
     train |= {"crop": 0.5, "warmup_fraction": 0.1}
-    _, history = fitted(clips, small_config(train={**train, "ema": 0.8, "accumulate": 2, "balance": "sampling"}))
+    _, history = fitted(
+        clips, small_config(train={**train, "ema": 0.8, "accumulate": 2, "balance": "sampling"})
+    )
     assert max(record["validation_accuracy"] for record in history) == 1
 
 
@@ -228,14 +272,18 @@ def test_fit_keeps_the_epoch_with_the_best_validation_loss(clips):
     config = small_config(train={"epochs": 5, "learning_rate": 0.05})
     model, history = fitted(clips, config)
     [kept] = [record for record in history if record["kept"]]
-    assert fit.evaluate(model, data(clips, config, [3]))[0] == min(record["validation_loss"] for record in history)
+    assert fit.evaluate(model, data(clips, config, [3]))[0] == min(
+        record["validation_loss"] for record in history
+    )
     assert kept["validation_loss"] == min(record["validation_loss"] for record in history)
 
 
 def fitted_and_watched(clips, config):
     """The same with the weights after each epoch: (model, history, list of weights)."""
     model, after_epoch = classifier(config), []
-    _, history = fitted(clips, config, model, on_epoch=lambda record: after_epoch.append(weights(model)))
+    _, history = fitted(
+        clips, config, model, on_epoch=lambda record: after_epoch.append(weights(model))
+    )
     return model, history, after_epoch
 
 
@@ -250,7 +298,9 @@ def test_training_stops_when_patience_ends_and_returns_to_the_best_epoch(clips, 
     assert fit.why_ended(history, config.train) == "patience"
 
 
-def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_the_lower_loss(clips, monkeypatch):
+def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_the_lower_loss(
+    clips, monkeypatch
+):
     found = iter([(0.1, 0.5), (0.9, 0.8), (0.7, 0.8), (0.8, 0.8), (0.2, 0.7)])
     monkeypatch.setattr(fit, "evaluate", lambda model, data: next(found))
     config = small_config(train={"epochs": 5, "monitor": "score"})
@@ -262,9 +312,13 @@ def test_the_best_epoch_can_be_the_one_with_the_best_score_and_of_equal_scores_t
 def test_on_a_plateau_the_learning_rate_is_halved_and_not_before(clips, monkeypatch):
     found = iter([1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.4, 0.3])
     monkeypatch.setattr(fit, "evaluate", lambda model, data: (next(found), 0.5))
-    _, history = fitted(clips, small_config(train={"epochs": 8, "schedule": "plateau", "plateau_patience": 2}))
+    _, history = fitted(
+        clips, small_config(train={"epochs": 8, "schedule": "plateau", "plateau_patience": 2})
+    )
     # 0.5 is the best of epoch 2; epochs 3 and 4 may stall, epoch 5 is one too many
-    assert [record["learning_rate"] for record in history] == pytest.approx([0.01] * 5 + [0.005] * 3)
+    assert [record["learning_rate"] for record in history] == pytest.approx(
+        [0.01] * 5 + [0.005] * 3
+    )
 
 
 def test_without_validation_nothing_is_chosen_and_the_last_epoch_stays(clips):
@@ -281,7 +335,9 @@ def test_with_an_average_that_is_what_is_judged_and_kept(clips, monkeypatch, sel
     """Here it is followed by hand, step by step."""
     config = small_config(train={"epochs": 3, "ema": 0.6, "select": select, "patience": 9})
     model, judged, evaluate = classifier(config), [], fit.evaluate
-    monkeypatch.setattr(fit, "evaluate", lambda m, d: (judged.append(weights(m)), evaluate(m, d))[1])
+    monkeypatch.setattr(
+        fit, "evaluate", lambda m, d: (judged.append(weights(m)), evaluate(m, d))[1]
+    )
     averages, step = [], fit.Trainer.step
 
     def followed(one, *arguments):
@@ -290,7 +346,9 @@ def test_with_an_average_that_is_what_is_judged_and_kept(clips, monkeypatch, sel
         pull = 1 - min(0.6, (1 + len(averages)) / (10 + len(averages)))
         averages.append(
             {
-                name: value.clone() if not value.is_floating_point() else average[name].lerp(value, pull)
+                name: value.clone()
+                if not value.is_floating_point()
+                else average[name].lerp(value, pull)
                 for name, value in one.model.state_dict().items()
             }
         )
@@ -332,7 +390,8 @@ def test_images_are_learned_from_as_they_are_mirrored_and_mixed(clips):
     assert max(record["validation_accuracy"] for record in history) == 1
 
 
-# --- the same again ----------------------------------------------------------------------------------------
+# --- the same again
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_training_follows_from_its_seed_and_from_nothing_else(clips):
@@ -358,7 +417,8 @@ def test_a_derived_seed_repeats_and_changes_with_each_of_its_numbers(numbers, dr
     assert fit.derived(*numbers) != fit.derived(*changed)
 
 
-# --- going on from a checkpoint ----------------------------------------------------------------------------
+# --- going on from a checkpoint
+# ----------------------------------------------------------------------------
 
 
 class Stop(Exception):
@@ -393,15 +453,21 @@ def assert_equal_trees(one, other):
 
 def assert_goes_on(clips, config, folder, interrupt):
     """A training that `interrupt` left a checkpoint of ends as one that was never stopped."""
-    whole, stopped = (checkpoints.Checkpoint(folder / name, "digest") for name in ("whole", "stopped"))
+    whole, stopped = (
+        checkpoints.Checkpoint(folder / name, "digest") for name in ("whole", "stopped")
+    )
     expected_model, expected = fitted(clips, config, seed=7, checkpoint=whole)
     interrupt(stopped)
     done = len(stopped.read()["history"])
     seen = []
-    model, history = fitted(clips, config, classifier(config, 99), 7, checkpoint=stopped, on_epoch=seen.append)
+    model, history = fitted(
+        clips, config, classifier(config, 99), 7, checkpoint=stopped, on_epoch=seen.append
+    )
     assert_same(weights(model), weights(expected_model))
     assert without_seconds(history) == without_seconds(expected)
-    assert [record["epoch"] for record in seen] == list(range(1, len(expected) + 1))  # a bar counts the first ones too
+    assert [record["epoch"] for record in seen] == list(
+        range(1, len(expected) + 1)
+    )  # a bar counts the first ones too
     assert_equal_trees(state_of(stopped), state_of(whole))
     return done
 
@@ -430,8 +496,21 @@ endings = st.sampled_from(
 def test_a_training_stopped_after_any_epoch_ends_as_if_it_had_not_been(
     clips, tmp_path_factory, stop, ending, ema, mix, accumulate, balance, network, precision
 ):
-    train = {"epochs": 4, "ema": ema, "mix": mix, "accumulate": accumulate, "balance": balance, **ending}
-    train |= {"masks": 1, "noise_db": 20.0, "filter_db": 3.0, "polarity": True, "precision": precision}
+    train = {
+        "epochs": 4,
+        "ema": ema,
+        "mix": mix,
+        "accumulate": accumulate,
+        "balance": balance,
+        **ending,
+    }
+    train |= {
+        "masks": 1,
+        "noise_db": 20.0,
+        "filter_db": 3.0,
+        "polarity": True,
+        "precision": precision,
+    }
     config = small_config(train=train, model={"dropout": 0.3, "name": network})
 
     def interrupt(checkpoint):
@@ -445,20 +524,32 @@ def test_a_training_stopped_after_any_epoch_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("stop", [2, 3])
-def test_a_training_that_breaks_off_goes_on_from_the_last_state_that_was_written(clips, tmp_path, monkeypatch, stop):
+def test_a_training_that_breaks_off_goes_on_from_the_last_state_that_was_written(
+    clips, tmp_path, monkeypatch, stop
+):
     """Broken off in epoch `stop`, it was written after the one before."""
     monkeypatch.setattr(fit, "SAVE_EVERY", -1)
     config = small_config(train={"epochs": 4, "ema": 0.5, "masks": 1}, model={"dropout": 0.3})
 
     def interrupt(checkpoint):
         with pytest.raises(Stop):
-            fitted(clips, config, seed=7, checkpoint=checkpoint, on_epoch=functools.partial(stop_after, stop))
+            fitted(
+                clips,
+                config,
+                seed=7,
+                checkpoint=checkpoint,
+                on_epoch=functools.partial(stop_after, stop),
+            )
 
     assert assert_goes_on(clips, config, tmp_path, interrupt) == stop - 1
 
 
-def test_the_scale_of_half_precision_and_the_epochs_that_stall_are_gone_on_from_too(clips, tmp_path):
-    config = small_config(train={"schedule": "plateau", "plateau_patience": 3, "precision": "fp16", "epochs": 2})
+def test_the_scale_of_half_precision_and_the_epochs_that_stall_are_gone_on_from_too(
+    clips, tmp_path
+):
+    config = small_config(
+        train={"schedule": "plateau", "plateau_patience": 3, "precision": "fp16", "epochs": 2}
+    )
     one, kept = trainer(clips, config), checkpoints.Checkpoint(tmp_path / "kept", "digest")
     fit.one_epoch(one, data(clips, config, [3]))
     one.scaler.update(8.0)
@@ -472,7 +563,10 @@ def test_the_scale_of_half_precision_and_the_epochs_that_stall_are_gone_on_from_
 
 
 def test_a_finished_training_is_not_trained_again(clips, tmp_path, monkeypatch):
-    config, kept = small_config(train={"epochs": 2}), checkpoints.Checkpoint(tmp_path / "kept", "digest")
+    config, kept = (
+        small_config(train={"epochs": 2}),
+        checkpoints.Checkpoint(tmp_path / "kept", "digest"),
+    )
     model, history = fitted(clips, config, checkpoint=kept)
     monkeypatch.setattr(fit.Trainer, "epoch", lambda self: pytest.fail("it trains"))
     again, found = fitted(clips, config, classifier(config, 9), checkpoint=kept)
@@ -482,14 +576,21 @@ def test_a_finished_training_is_not_trained_again(clips, tmp_path, monkeypatch):
 
 def test_what_is_not_taken_up_is_trained_from_the_start(clips, tmp_path):
     config, path = small_config(train={"epochs": 2, "select": "last"}), tmp_path / "kept"
-    fitted(clips, config, classifier(config, 5), seed=9, checkpoint=checkpoints.Checkpoint(path, "another"))
+    fitted(
+        clips,
+        config,
+        classifier(config, 5),
+        seed=9,
+        checkpoint=checkpoints.Checkpoint(path, "another"),
+    )
     expected, history = fitted(clips, config)
     model, found = fitted(clips, config, checkpoint=checkpoints.Checkpoint(path, "digest"))
     assert_same(weights(model), weights(expected))
     assert without_seconds(found) == without_seconds(history)
 
 
-# --- a limit in time ---------------------------------------------------------------------------------------
+# --- a limit in time
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("select", ["last", "validation"])
@@ -498,11 +599,15 @@ def test_out_of_time_one_epoch_is_trained_and_without_a_limit_the_rest(clips, tm
     short = []
 
     def interrupt(checkpoint):
-        _, history = fitted(clips, config, seed=7, checkpoint=checkpoint, deadline=time.monotonic() - 1)
+        _, history = fitted(
+            clips, config, seed=7, checkpoint=checkpoint, deadline=time.monotonic() - 1
+        )
         short.extend(history)
 
     assert assert_goes_on(clips, config, tmp_path, interrupt) == 1
-    assert [record["kept"] for record in short] == [True] and fit.why_ended(short, config.train) == "time"
+    assert [record["kept"] for record in short] == [True] and fit.why_ended(
+        short, config.train
+    ) == "time"
 
 
 def test_a_limit_that_is_not_reached_changes_nothing(clips):
@@ -514,12 +619,16 @@ def test_a_limit_that_is_not_reached_changes_nothing(clips):
 
 
 def test_out_of_time_a_training_that_goes_on_does_no_further_epoch(clips, tmp_path):
-    config, kept = small_config(train={"epochs": 4}), checkpoints.Checkpoint(tmp_path / "kept", "digest")
+    config, kept = (
+        small_config(train={"epochs": 4}),
+        checkpoints.Checkpoint(tmp_path / "kept", "digest"),
+    )
     for _ in range(2):
         assert len(fitted(clips, config, checkpoint=kept, deadline=time.monotonic() - 1)[1]) == 1
 
 
-# --- looking, not learning ---------------------------------------------------------------------------------
+# --- looking, not learning
+# ---------------------------------------------------------------------------------
 
 
 def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
@@ -529,14 +638,19 @@ def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
         logits = torch.cat([model(waveforms) for waveforms, _ in held])
     loss, accuracy = fit.evaluate(model, held)
     answers = held.targets.argmax(1)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, answers).item(), rel=1e-5)
+    assert loss == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, answers).item(), rel=1e-5
+    )
     assert accuracy == pytest.approx((logits.argmax(1) == answers).float().mean().item())
 
 
 def test_with_several_labels_the_score_is_the_average_precision_of_the_classes_that_are_there():
     config, names = small_config(data={"multilabel": True}), ["absent", *LABELS]
     torch.manual_seed(0)
-    model, held = networks.build(config, 3).eval(), data(tone_scenes(groups_per_fold=1), config, [1, 2, 3], names=names)
+    model, held = (
+        networks.build(config, 3).eval(),
+        data(tone_scenes(groups_per_fold=1), config, [1, 2, 3], names=names),
+    )
     with torch.no_grad():
         logits = torch.cat([model(waveforms) for waveforms, _ in held])
     loss, score = fit.evaluate(model, held)
@@ -551,8 +665,12 @@ def test_views_are_the_mean_over_rolled_clips(clips):
     model, held = classifier(config).eval(), data(clips, config, [1])
     waveforms = torch.cat([waveforms for waveforms, _ in held])
     with torch.no_grad():
-        rolled = [model(waveforms.roll(shift, dims=1)).softmax(1) for shift in (0, 1000, 2000, 3000)]
-    np.testing.assert_allclose(fit.predict(model, held, views=4), torch.stack(rolled).mean(0), rtol=1e-4, atol=1e-6)
+        rolled = [
+            model(waveforms.roll(shift, dims=1)).softmax(1) for shift in (0, 1000, 2000, 3000)
+        ]
+    np.testing.assert_allclose(
+        fit.predict(model, held, views=4), torch.stack(rolled).mean(0), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_predictions_are_distributions_and_leave_the_model_alone(clips):
@@ -573,7 +691,8 @@ def test_cpu_threads_are_given_back_even_after_an_error():
     assert torch.get_num_threads() == before
 
 
-# --- class balance -----------------------------------------------------------------------------------------
+# --- class balance
+# -----------------------------------------------------------------------------------------
 
 
 def test_the_criterion_weighs_classes_by_the_training_batches_alone(clips):
@@ -583,7 +702,10 @@ def test_the_criterion_weighs_classes_by_the_training_batches_alone(clips):
     model, training = classifier(config), data(rare, config, [1, 2])
     logits, wanted = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     plain = -logits.log_softmax(1)[[0, 1], [0, 1]]
-    found = {balance: fit.make_criterion(model, training, balance) for balance in ("none", "sampling", "weights")}
+    found = {
+        balance: fit.make_criterion(model, training, balance)
+        for balance in ("none", "sampling", "weights")
+    }
     assert found["none"](logits, wanted) == found["sampling"](logits, wanted)
     assert found["none"](logits, wanted).item() == pytest.approx(plain.mean().item())
     weighted = (plain * torch.tensor([12 / (2 * 8), 12 / (2 * 4)])).mean()

@@ -1,4 +1,6 @@
-"""The recordings lie where the config says; the key of a hidden test set is read from where it was put."""
+"""The recordings lie where the config says; the key of a hidden test set is read from where it was
+put.
+"""
 
 import pandas as pd
 import pytest
@@ -42,7 +44,9 @@ def test_a_folder_that_is_given_comes_before_what_the_preset_would_make(home, mo
 
 def test_the_demo_is_made_with_the_configs_seed_and_sizes_beside_its_key(home, monkeypatch):
     made = []
-    monkeypatch.setattr(dataset, "ensure", lambda *paths, **sizes: made.append((*paths, *sizes.values())))
+    monkeypatch.setattr(
+        dataset, "ensure", lambda *paths, **sizes: made.append((*paths, *sizes.values()))
+    )
     chosen = presets.load("demo", seed=3, settings="data.demo_train=40 data.demo_test=9")
     assert folders.locate(chosen) == home / "data" / "demo-40"
     assert made == [(home / "data" / "demo-40", home / "data" / "demo-40-key.csv", 3, 40, 9)]

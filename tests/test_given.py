@@ -38,7 +38,8 @@ def counts(recordings):
     return ok["split"].eq("train").sum(), ok["split"].eq("test").sum()
 
 
-# --- found -------------------------------------------------------------------------------------------------
+# --- found
+# -------------------------------------------------------------------------------------------------
 
 
 CALLS = [(name, None) for name in given.ALL] + [("table", "folder"), ("several_labels", "folder")]
@@ -69,20 +70,30 @@ def test_a_competitions_folder_is_read_by_its_preset(home, tmp_path, name):
 
 def test_what_is_recognised_reaches_a_real_kernel_and_the_reader(home, tmp_path):
     expected = given.table(tmp_path / "data")
-    folder, ran = pipeline.run_all(data=str(expected.folder), run="real", until="01_explore", settings=QUICK)
-    assert ran == ["01_explore"] and counts(artifacts.read_table(folder / "recordings.csv")) == (12, 3)
+    folder, ran = pipeline.run_all(
+        data=str(expected.folder), run="real", until="01_explore", settings=QUICK
+    )
+    assert ran == ["01_explore"] and counts(artifacts.read_table(folder / "recordings.csv")) == (
+        12,
+        3,
+    )
     executed = nbformat.read(folder / "notebooks" / "01_explore.ipynb", as_version=4)
-    printed = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
+    printed = "".join(
+        output.get("text", "") for cell in executed.cells for output in cell.get("outputs", [])
+    )
     assert f"Recognised: {expected.says}" in printed
 
 
-# --- the whole chain ---------------------------------------------------------------------------------------
+# --- the whole chain
+# ---------------------------------------------------------------------------------------
 
 
 def run_through(expected, name):
     """The finished run of a folder that was given and nothing more."""
     with no_kernels():
-        folder, ran = pipeline.run_all(data=str(expected.folder), run=name, fast=True, settings=QUICK)
+        folder, ran = pipeline.run_all(
+            data=str(expected.folder), run=name, fast=True, settings=QUICK
+        )
     assert len(ran) == 8 and (folder / "report.html").is_file() and certificate.verify(folder) == []
     return folder
 
@@ -95,9 +106,9 @@ def check(expected, folder, capsys):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert expected.says.replace("'", "&#39;") in page or expected.says in page
     if expected.n_test:
-        assert cli.main(["check", str(folder / "submission.csv"), "--data", str(expected.folder)]) == 0, (
-            capsys.readouterr()
-        )
+        assert (
+            cli.main(["check", str(folder / "submission.csv"), "--data", str(expected.folder)]) == 0
+        ), capsys.readouterr()
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -121,11 +132,18 @@ def test_every_competition_runs_to_a_submission(home, tmp_path, name):
     written = pd.read_csv(folder / "submission.csv", dtype=str)
     if competition.sample:
         sample = pd.read_csv(competition.sample, dtype=str)
-        assert list(written) == list(sample) and written.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
-        assert cli.main(["check", str(folder / "submission.csv"), "--data", str(competition.folder)]) == 0
+        assert (
+            list(written) == list(sample)
+            and written.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
+        )
+        assert (
+            cli.main(["check", str(folder / "submission.csv"), "--data", str(competition.folder)])
+            == 0
+        )
 
 
-# --- what cannot be read -----------------------------------------------------------------------------------
+# --- what cannot be read
+# -----------------------------------------------------------------------------------
 
 
 def refused(root):
@@ -145,7 +163,10 @@ def test_the_hint_names_a_table_of_labels_and_never_a_sample_or_a_test_table(tmp
     assert "data.labels_csv" not in refused(tmp_path)
     studio.table("z/things.csv", ("file", "first", "second"), rows)
     message = refused(tmp_path)
-    assert "data.labels_csv=z/things.csv data.id_column" in message and "it has file, first, second" in message
+    assert (
+        "data.labels_csv=z/things.csv data.id_column" in message
+        and "it has file, first, second" in message
+    )
     assert "submission" not in message and "est.csv" not in message
 
 

@@ -1,4 +1,6 @@
-"""File names tell source and fold where nearly all follow one grammar, and nothing where they do not."""
+"""File names tell source and fold where nearly all follow one grammar, and nothing where they do
+not.
+"""
 
 import re
 
@@ -28,11 +30,18 @@ SPOKEN = {
         "XC9 - Song Thrush - Turdus philomelos.mp3": ("XC9", None),
         "XC134874_2.ogg": ("XC134874", None),
     },
-    "Free Spoken Digits": {"0_jackson_0.wav": ("jackson", None), "9_yweweler_49.wav": ("yweweler", None)},
+    "Free Spoken Digits": {
+        "0_jackson_0.wav": ("jackson", None),
+        "9_yweweler_49.wav": ("yweweler", None),
+    },
     "AudioMNIST": {"0_01_0.wav": ("01", None), "9_60_49.wav": ("60", None)},
     "RAVDESS": {"03-01-06-01-02-01-12.wav": ("12", None), "03-02-01-01-01-02-24.wav": ("24", None)},
     "CREMA-D": {"1001_DFA_ANG_XX.wav": ("1001", None), "1091_WSI_SAD_HI.wav": ("1091", None)},
-    "EMO-DB": {"03a01Fa.wav": ("03", None), "16b10Wb.wav": ("16", None), "08a05N.wav": ("08", None)},
+    "EMO-DB": {
+        "03a01Fa.wav": ("03", None),
+        "16b10Wb.wav": ("16", None),
+        "08a05N.wav": ("08", None),
+    },
     "VCTK": {"p225_001.wav": ("p225", None), "p376_295_mic1.flac": ("p376", None)},
     "LibriSpeech": {"1089-134686-0000.flac": ("1089", None), "84-121123-0027.flac": ("84", None)},
 }
@@ -60,21 +69,27 @@ def test_a_grammar_is_known_by_its_names_and_tells_their_sources_and_folds(title
 @pytest.mark.parametrize(("title", "name"), NAMES)
 def test_names_of_one_grammar_are_not_taken_for_another(title, name):
     stem = name.rpartition(".")[0]
-    assert [known for known, grammar in filenames.NAME_GRAMMARS.items() if re.fullmatch(grammar, stem)] == [title]
+    assert [
+        known for known, grammar in filenames.NAME_GRAMMARS.items() if re.fullmatch(grammar, stem)
+    ] == [title]
 
 
 @LAW
 @given(st.sampled_from(list(SPOKEN)), st.integers(0, 40), st.integers(0, 10), st.randoms())
 def test_a_grammar_is_used_exactly_where_nine_of_ten_names_fit_it(title, fitting, odd, random):
     known = list(SPOKEN[title])
-    names = [f"{n}/{known[n % len(known)]}" for n in range(fitting)] + [f"x/{ODD[n % len(ODD)]}" for n in range(odd)]
+    names = [f"{n}/{known[n % len(known)]}" for n in range(fitting)] + [
+        f"x/{ODD[n % len(ODD)]}" for n in range(odd)
+    ]
     random.shuffle(names)
     found, pattern = filenames.grammar_of(names)
     used = fitting > 0 and fitting >= 9 * odd
     assert (found, pattern is None) == ((title, False) if used else (None, True))
 
 
-@pytest.mark.parametrize(("fitting", "odd", "used"), [(9, 1, True), (8, 1, False), (18, 2, True), (17, 2, False)])
+@pytest.mark.parametrize(
+    ("fitting", "odd", "used"), [(9, 1, True), (8, 1, False), (18, 2, True), (17, 2, False)]
+)
 def test_at_nine_of_ten_it_is_used_below_it_is_not(fitting, odd, used):
     names = ["1-100-A-0.wav"] * fitting + ["rex.wav"] * odd
     assert filenames.grammar_of(names)[0] == ("ESC-50" if used else None)
@@ -114,12 +129,18 @@ def test_a_given_pattern_comes_before_all_grammars(names):
 def test_a_given_pattern_may_tell_the_label_the_source_and_the_fold_in_part():
     pattern = re.compile(r"(?P<group>[a-z]+)_(?P<label>[01])(?:_f(?P<fold>\d+))?")
     facts = filenames.facts(["a/x_1.wav", "b/y_0_f12.aif", "c/odd.wav"], pattern)
-    assert facts.to_dict("list") == {"group": ["x", "y", ""], "fold": ["", "12", ""], "label": ["1", "0", ""]}
+    assert facts.to_dict("list") == {
+        "group": ["x", "y", ""],
+        "fold": ["", "12", ""],
+        "label": ["1", "0", ""],
+    }
     assert filenames.folds(facts["fold"]).tolist() == [pd.NA, 12, pd.NA]
 
 
 def test_a_given_pattern_has_to_fit_one_name_at_least():
     filenames.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1-a.wav"])
     filenames.check_fits(r"(?P<group>\d)-.*", [])
-    with pytest.raises(SourceError, match=r"data\.name_pattern .* fits none of the file names, such as 'odd'"):
+    with pytest.raises(
+        SourceError, match=r"data\.name_pattern .* fits none of the file names, such as 'odd'"
+    ):
         filenames.check_fits(r"(?P<group>\d)-.*", ["x/odd.wav", "x/1.wav"])

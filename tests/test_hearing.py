@@ -1,4 +1,6 @@
-"""A trained network in use: every sound of a file is found at its time, by whichever way the file comes."""
+"""A trained network in use: every sound of a file is found at its time, by whichever way the file
+comes.
+"""
 
 import doctest
 import itertools
@@ -42,7 +44,9 @@ def time_of(seconds):
 SOUNDS = {
     "beep": lambda seconds, rng: np.sin(2 * np.pi * rng.uniform(1200, 1500) * time_of(seconds)),
     "hiss": lambda seconds, rng: 0.3 * rng.standard_normal(round(seconds * RATE)),
-    "hum": lambda seconds, rng: np.sign(np.sin(2 * np.pi * rng.uniform(90, 120) * time_of(seconds))),
+    "hum": lambda seconds, rng: np.sign(
+        np.sin(2 * np.pi * rng.uniform(90, 120) * time_of(seconds))
+    ),
     "sweep": lambda seconds, rng: chirp(time_of(seconds) % 0.2, 300, 0.2, 3500),
 }
 
@@ -73,14 +77,18 @@ def scene(rng, count):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A home whose run "tiny" was trained on isolated sounds of four classes, as 02, 04 and 05 do it."""
+    """A home whose run "tiny" was trained on isolated sounds of four classes, as 02, 04 and 05 do
+    it.
+    """
     folder = tmp_path_factory.mktemp("home")
     rng = np.random.default_rng(0)
     for label, number in itertools.product(SOUNDS, range(16)):
         path = folder / "data" / label / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         edges = silence(rng.uniform(0, 1))
-        soundfile.write(path, np.concatenate([edges, sound(label, rng.uniform(0.3, 2), rng), edges]), RATE)
+        soundfile.write(
+            path, np.concatenate([edges, sound(label, rng.uniform(0.3, 2), rng), edges]), RATE
+        )
     found = recording.survey(folder / "data", sources.find(folder / "data", CONFIG.data))
     clips = ours.clips(rules.judge(found, CONFIG), folder / "data", folder, CONFIG)
     clips["fold"] = pd.factorize(clips["recording_id"])[0] % 2 + 1
@@ -88,7 +96,13 @@ def home(tmp_path_factory):
     packed = np.load(folder / "waveforms.npy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EARSHOT_HOME", str(folder))
-        train.cross_validate(packed, rows, CONFIG, folder / "outputs" / "tiny" / "models" / "cnn", torch.device("cpu"))
+        train.cross_validate(
+            packed,
+            rows,
+            CONFIG,
+            folder / "outputs" / "tiny" / "models" / "cnn",
+            torch.device("cpu"),
+        )
         yield folder
 
 
@@ -110,7 +124,8 @@ def scenes(home):
     return made
 
 
-# --- each sound at its time --------------------------------------------------------------------------------
+# --- each sound at its time
+# --------------------------------------------------------------------------------
 
 
 def test_every_sound_of_fifty_files_is_found_within_half_a_window_and_nothing_else(bundle, scenes):
@@ -118,10 +133,13 @@ def test_every_sound_of_fifty_files_is_found_within_half_a_window_and_nothing_el
         heard = bundle.hear(path)
         events, windows = heard.events(), heard.windows()
         assert events["label"].tolist() == truth["label"].tolist(), path.name
-        assert (events[["onset", "offset"]] - truth[["onset", "offset"]]).abs().max(axis=None) <= WINDOW / 2
+        assert (events[["onset", "offset"]] - truth[["onset", "offset"]]).abs().max(
+            axis=None
+        ) <= WINDOW / 2
         silent = windows["label"].eq("")
         touched = [
-            (truth["onset"].lt(end) & truth["offset"].gt(start)).any() for start, end in windows.iloc[:, :2].values
+            (truth["onset"].lt(end) & truth["offset"].gt(start)).any()
+            for start, end in windows.iloc[:, :2].values
         ]
         assert not any(np.array(touched) < ~silent), f"{path.name}: something is said of silence"
         assert windows.loc[silent, ["probability", *SOUNDS]].isna().all(axis=None)
@@ -131,10 +149,14 @@ def test_every_sound_of_fifty_files_is_found_within_half_a_window_and_nothing_el
         assert windows["start"].diff().max() <= WINDOW / 2 + 1e-6
 
 
-def test_a_rare_quiet_sound_in_a_long_file_is_found_and_a_window_counts_by_what_it_holds(bundle, tmp_path):
+def test_a_rare_quiet_sound_in_a_long_file_is_found_and_a_window_counts_by_what_it_holds(
+    bundle, tmp_path
+):
     rng = np.random.default_rng(3)
     quiet, loud = 0.005 * SOUNDS["beep"](0.5, rng), 0.5 * SOUNDS["hum"](2, rng)
-    waveform = np.concatenate([silence(40.9), quiet, silence(70), loud, silence(20.3)]).astype(np.float32)
+    waveform = np.concatenate([silence(40.9), quiet, silence(70), loud, silence(20.3)]).astype(
+        np.float32
+    )
     soundfile.write(tmp_path / "long.wav", waveform, RATE, subtype="FLOAT")
     heard = bundle.hear(tmp_path / "long.wav")
     assert heard.events()["label"].tolist() == ["beep", "hum"]
@@ -146,10 +168,13 @@ def test_a_file_that_ends_in_a_sound_is_heard_to_its_end(bundle, tmp_path):
     soundfile.write(tmp_path / "end.wav", waveform, RATE)
     events = bundle.events(tmp_path / "end.wav")
     assert events["label"].tolist() == ["sweep"]
-    assert events["onset"][0] == pytest.approx(3, abs=0.05) and events["offset"][0] == pytest.approx(4.23, abs=0.05)
+    assert events["onset"][0] == pytest.approx(3, abs=0.05) and events["offset"][
+        0
+    ] == pytest.approx(4.23, abs=0.05)
 
 
-# --- three ways, one answer --------------------------------------------------------------------------------
+# --- three ways, one answer
+# --------------------------------------------------------------------------------
 
 
 def test_python_the_command_and_the_app_say_the_same(bundle, scenes, home, tmp_path, capsys):
@@ -158,42 +183,78 @@ def test_python_the_command_and_the_app_say_the_same(bundle, scenes, home, tmp_p
     assert cli.main(["predict", *files, "--run", "tiny", "--out", str(tmp_path / "a b")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     names = {
-        f"{file.stem}.{ending}" for file, _ in scenes[:2] for ending in ("windows.csv", "events.csv", "labels.txt")
+        f"{file.stem}.{ending}"
+        for file, _ in scenes[:2]
+        for ending in ("windows.csv", "events.csv", "labels.txt")
     }
-    assert {file.name for file in (tmp_path / "a b").iterdir()} == names  # no temporary file is left
-    windows, events = (pd.read_csv(tmp_path / "a b" / f"scene 0.{name}.csv") for name in ("windows", "events"))
+    assert {
+        file.name for file in (tmp_path / "a b").iterdir()
+    } == names  # no temporary file is left
+    windows, events = (
+        pd.read_csv(tmp_path / "a b" / f"scene 0.{name}.csv") for name in ("windows", "events")
+    )
     assert list(windows) == ["start", "end", "label", "probability", *sorted(SOUNDS)]
     assert list(events) == ["onset", "offset", "label", "probability"]
     pd.testing.assert_frame_equal(events, bundle.events(path), atol=1e-5)
-    pd.testing.assert_frame_equal(windows, bundle.windows(path).replace("", np.nan), atol=1e-5, check_dtype=False)
-    labels = [line.split("\t") for line in (tmp_path / "a b" / "scene 0.labels.txt").read_text().splitlines()]
+    pd.testing.assert_frame_equal(
+        windows, bundle.windows(path).replace("", np.nan), atol=1e-5, check_dtype=False
+    )
+    labels = [
+        line.split("\t")
+        for line in (tmp_path / "a b" / "scene 0.labels.txt").read_text().splitlines()
+    ]
     assert [name for *_, name in labels] == events["label"].tolist()
-    np.testing.assert_allclose([[float(a), float(b)] for a, b, _ in labels], events[["onset", "offset"]], atol=1e-6)
+    np.testing.assert_allclose(
+        [[float(a), float(b)] for a, b, _ in labels], events[["onset", "offset"]], atol=1e-6
+    )
 
-    app = AppTest.from_file(artifacts.REPOSITORY / "app" / "streamlit_app.py", default_timeout=60).run()
+    app = AppTest.from_file(
+        artifacts.REPOSITORY / "app" / "streamlit_app.py", default_timeout=60
+    ).run()
     app.file_uploader[0].set_value((path.name, path.read_bytes(), "audio/wav")).run()
     assert not app.exception and not app.warning
     shown = app.session_state["scored"][1].heard
     pd.testing.assert_series_equal(shown.overall, bundle.predict_file(path), rtol=1e-5)
     pd.testing.assert_frame_equal(app.dataframe[0].value, events.round(2), atol=0.011)
-    np.testing.assert_allclose(app.dataframe[1].value[sorted(SOUNDS)], windows[sorted(SOUNDS)], atol=1e-3)
+    np.testing.assert_allclose(
+        app.dataframe[1].value[sorted(SOUNDS)], windows[sorted(SOUNDS)], atol=1e-3
+    )
     many = bundle.predict_files([path, scenes[1][0]])
-    np.testing.assert_allclose(many.loc[path], bundle.predict_file(path)[many.columns], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        many.loc[path], bundle.predict_file(path)[many.columns], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_test_recording_is_answered_as_the_same_file_in_use(bundle, scenes, tmp_path):
     (tmp_path / "test").mkdir()
     soundfile.write(tmp_path / "test" / "1.wav", soundfile.read(scenes[2][0])[0], RATE)
     row = pd.DataFrame(
-        {"recording_id": ["r"], "path": ["test/1.wav"], "label": [""], "split": ["test"], "status": ["used"]}
+        {
+            "recording_id": ["r"],
+            "path": ["test/1.wav"],
+            "label": [""],
+            "split": ["test"],
+            "status": ["used"],
+        }
     )
-    clips = windowing.write_clips(row, tmp_path, CONFIG, tmp_path / "clips").assign(group="", fold=None)
+    clips = windowing.write_clips(row, tmp_path, CONFIG, tmp_path / "clips").assign(
+        group="", fold=None
+    )
     packed_rows = ours.pack(clips, tmp_path, CONFIG, tmp_path)
     said = bundle.predict_packed(np.load(tmp_path / "waveforms.npy"), packed_rows)
     asked = contract.Contract(
-        ("id", "label"), pd.DataFrame({"recording_id": ["r"], "end_seconds": [np.nan]}), (), "", "", 3, None, True
+        ("id", "label"),
+        pd.DataFrame({"recording_id": ["r"], "end_seconds": [np.nan]}),
+        (),
+        "",
+        "",
+        3,
+        None,
+        True,
     )
-    found = submit.row_probabilities(asked, said, packed_rows, pd.Series(0.25, sorted(SOUNDS)), CONFIG)
+    found = submit.row_probabilities(
+        asked, said, packed_rows, pd.Series(0.25, sorted(SOUNDS)), CONFIG
+    )
     expected = bundle.predict_file(scenes[2][0])[sorted(SOUNDS)]
     np.testing.assert_allclose(found.loc[0, sorted(SOUNDS)].astype(float), expected, atol=2e-3)
     assert (
@@ -208,15 +269,24 @@ def test_files_of_one_stem_do_not_overwrite_each_other(home, scenes, tmp_path, c
         waveform, rate = soundfile.read(scenes[number][0])
         soundfile.write(tmp_path / place, waveform, rate)
     files = [
-        str(path) for path in (tmp_path / "a/x.wav", tmp_path / "b/x.wav", tmp_path / "x.flac", tmp_path / "x-2.wav")
+        str(path)
+        for path in (
+            tmp_path / "a/x.wav",
+            tmp_path / "b/x.wav",
+            tmp_path / "x.flac",
+            tmp_path / "x-2.wav",
+        )
     ]
     assert cli.main(["predict", *files, "--run", "tiny", "--out", str(tmp_path / "out")]) == 0
     written = [pd.read_csv(path) for path in sorted((tmp_path / "out").glob("*.events.csv"))]
     assert sorted(map(len, written)) == sorted(len(truth) for _, truth in scenes[:4])
-    assert all(line.split(" -> ")[1].endswith(".*") for line in capsys.readouterr().out.splitlines())
+    assert all(
+        line.split(" -> ")[1].endswith(".*") for line in capsys.readouterr().out.splitlines()
+    )
 
 
-# --- what may be used --------------------------------------------------------------------------------------
+# --- what may be used
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -230,9 +300,13 @@ def test_files_of_one_stem_do_not_overwrite_each_other(home, scenes, tmp_path, c
         (noise(round(0.11 * RATE)), None),
     ],
 )
-def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(bundle, home, tmp_path, capsys, waveform, code):
+def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(
+    bundle, home, tmp_path, capsys, waveform, code
+):
     path = tmp_path / "data" / "hum" / "1.wav"
-    for number, place in enumerate((path, path.with_name("2.wav"), tmp_path / "data" / "hiss" / "1.wav")):
+    for number, place in enumerate(
+        (path, path.with_name("2.wav"), tmp_path / "data" / "hiss" / "1.wav")
+    ):
         place.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(place, noise(RATE, number) if number else waveform, RATE, subtype="FLOAT")
     surveyed = recording.survey(tmp_path / "data", sources.find(tmp_path / "data", CONFIG.data))
@@ -245,7 +319,8 @@ def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(bundle, home, t
             bundle.windows(path)
 
 
-# --- the windows of a whole file ---------------------------------------------------------------------------
+# --- the windows of a whole file
+# ---------------------------------------------------------------------------
 
 
 def decoded(waveform):
@@ -259,26 +334,41 @@ def lively(seconds, seed=0):
 
 @pytest.mark.parametrize("how", ["pad", "loop"])
 def test_a_file_no_longer_than_a_window_is_the_very_clip_of_training(how):
-    config, rng = small_config(audio={"clip_seconds": 1.5, "short_clips": how}), np.random.default_rng(0)
+    config, rng = (
+        small_config(audio={"clip_seconds": 1.5, "short_clips": how}),
+        np.random.default_rng(0),
+    )
     for seed in range(20):
         before, seconds, after = rng.uniform([0, 0.16, 0], [0.4, 0.6, 0.4])
         heard = 10 ** rng.uniform(-0.5, 0) * lively(seconds, seed)
         waveform = np.concatenate([silence(before), heard - heard.mean(), silence(after)])
         whole = windowing.whole(decoded(waveform), config)
-        ((_, valid, trained),) = windowing.cut(clean.clean(waveform, RATE, config.clean), config.audio)
+        ((_, valid, trained),) = windowing.cut(
+            clean.clean(waveform, RATE, config.clean), config.audio
+        )
         (used,) = whole.clips()
-        assert np.array_equal(used, trained) and whole.valid_seconds[0] == pytest.approx(valid, abs=1e-4)
+        assert np.array_equal(used, trained) and whole.valid_seconds[0] == pytest.approx(
+            valid, abs=1e-4
+        )
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(st.floats(0.3, 3), st.floats(0.2, 3)), min_size=1, max_size=6), st.floats(0, 2))
+@given(
+    st.lists(st.tuples(st.floats(0.3, 3), st.floats(0.2, 3)), min_size=1, max_size=6),
+    st.floats(0, 2),
+)
 def test_every_moment_with_sound_lies_in_a_window_that_is_full(parts, rest):
-    waveform = np.concatenate([part for pause, heard in parts for part in (silence(pause), lively(heard))])
+    waveform = np.concatenate(
+        [part for pause, heard in parts for part in (silence(pause), lively(heard))]
+    )
     whole = windowing.whole(decoded(np.concatenate([waveform, silence(rest)])), CONFIG)
     seconds = len(whole.waveform) / RATE
     lengths = whole.windows["end_seconds"] - whole.windows["start_seconds"]
     np.testing.assert_allclose(lengths[:-1], WINDOW)
-    assert lengths.iloc[-1] == pytest.approx(min(seconds, WINDOW), abs=0.11) and whole.windows.iloc[-1, 1] == seconds
+    assert (
+        lengths.iloc[-1] == pytest.approx(min(seconds, WINDOW), abs=0.11)
+        and whole.windows.iloc[-1, 1] == seconds
+    )
     covered = np.zeros(len(whole.waveform) + 1, bool)
     for piece in whole.pieces.itertuples():
         covered[piece.start : max(piece.stop, round(piece.sound_end * RATE))] = True
@@ -301,7 +391,8 @@ def test_loud_lopsided_sounds_do_not_lift_the_silence_beside_them():
     assert whole.pieces["sound_start"].min() > 4.9 and whole.pieces["sound_end"].max() < 5.6
 
 
-# --- several labels, odd names -----------------------------------------------------------------------------
+# --- several labels, odd names
+# -----------------------------------------------------------------------------
 
 
 def made(probabilities, classes, thresholds=None, how="mean"):
@@ -319,7 +410,11 @@ def test_with_several_labels_each_class_has_its_own_events():
     assert events["label"].tolist() == ["a", "b"] and events["onset"].tolist() == [0, 1]
     assert events["offset"].tolist() == [2, 2]
     nothing = made(np.full((3, 2), 0.1), ["a", "b"], pd.Series({"a": 0.5, "b": 0.5}))
-    assert nothing.events().empty and nothing.windows()["label"].eq("").all() and nothing.files()["labels.txt"] == ""
+    assert (
+        nothing.events().empty
+        and nothing.windows()["label"].eq("").all()
+        and nothing.files()["labels.txt"] == ""
+    )
 
 
 def test_classes_called_as_other_columns_are_told_apart():

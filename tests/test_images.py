@@ -1,4 +1,6 @@
-"""Spectrogram images: the files hold exactly what the front end sees, and validation finds what is broken."""
+"""Spectrogram images: the files hold exactly what the front end sees, and validation finds what is
+broken.
+"""
 
 import zipfile
 
@@ -26,7 +28,8 @@ def picture(*sounds, size=SIZE):
     return images.mel_image(small_config(features={"image_size": size}))(waveforms).numpy()
 
 
-# --- the front end -----------------------------------------------------------------------------------------
+# --- the front end
+# -----------------------------------------------------------------------------------------
 
 
 @law
@@ -42,7 +45,9 @@ def test_an_image_has_256_levels_of_0_to_1_and_its_loudest_point_is_near_1(seed,
 @given(st.integers(0, 1000), st.floats(-20, 6))
 def test_an_image_does_not_know_the_gain(seed, gain_db):
     sound = noise(4000, seed, 0.1) + tone(700)
-    np.testing.assert_allclose(picture(sound * np.float32(10 ** (gain_db / 20))), picture(sound), atol=1.01 / 255)
+    np.testing.assert_allclose(
+        picture(sound * np.float32(10 ** (gain_db / 20))), picture(sound), atol=1.01 / 255
+    )
 
 
 def test_levels_are_db_below_the_maximum_and_the_resizing_is_pils():
@@ -50,14 +55,18 @@ def test_levels_are_db_below_the_maximum_and_the_resizing_is_pils():
     mel = features.log_mel(CONFIG)(waveform)[0].numpy()
     level = np.clip((mel - mel.max() + features.RANGE_DB) / features.RANGE_DB, 0, 1)
     theirs = np.asarray(Image.fromarray(level).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(images.mel_image(CONFIG)(waveform)[0].numpy(), theirs, atol=1.01 / 255)
+    np.testing.assert_allclose(
+        images.mel_image(CONFIG)(waveform)[0].numpy(), theirs, atol=1.01 / 255
+    )
 
 
 def test_a_size_like_the_spectrograms_keeps_every_point():
     waveform = torch.from_numpy(noise(4000) + tone(700))[None]
     mel = features.log_mel(CONFIG)(waveform)[:, :, :16]
     levels = images.MelImage(lambda _: mel, 16)(waveform)
-    np.testing.assert_allclose(levels * features.RANGE_DB, mel - mel.max() + features.RANGE_DB, atol=0.2)
+    np.testing.assert_allclose(
+        levels * features.RANGE_DB, mel - mel.max() + features.RANGE_DB, atol=0.2
+    )
 
 
 @pytest.mark.parametrize("size", [16, 32, 128, 200])
@@ -71,7 +80,9 @@ def test_a_tone_lies_in_the_row_of_its_frequency_low_ones_first(size, frequency_
 
 @pytest.mark.parametrize("size", [16, 128, 200])
 def test_time_runs_along_the_last_axis(size):
-    [image] = picture(np.concatenate([tone(200, seconds=0.25), np.zeros(2000, np.float32)]), size=size)
+    [image] = picture(
+        np.concatenate([tone(200, seconds=0.25), np.zeros(2000, np.float32)]), size=size
+    )
     row, column = np.unravel_index(image.argmax(), image.shape)
     assert row < size / 2 and column < size / 2
     assert image[:, : size // 3].mean() > image[:, -size // 3 :].mean() + 0.1
@@ -93,7 +104,8 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
         np.testing.assert_allclose(image, picture(sound)[0], atol=1.01 / 255)
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 def labelled(*labels):
@@ -113,7 +125,9 @@ def test_files_hold_the_front_ends_levels_and_are_read_back_bit_by_bit(tmp_path)
     for number in (0, 2, 3):
         seen = picture(features.unpack(packed[number]))[0]
         np.testing.assert_array_equal(features.unpack(levels[number]), seen)
-        np.testing.assert_array_equal(features.unpack(torch.from_numpy(levels[number])).numpy(), seen)
+        np.testing.assert_array_equal(
+            features.unpack(torch.from_numpy(levels[number])).numpy(), seen
+        )
 
 
 @law
@@ -161,9 +175,13 @@ def test_labels_whose_folders_have_one_name_keep_their_images_apart(tmp_path):
     packed, rows = labelled("a|b", "x", "a+b", "a/b")
     rows.loc[3, "label"] = "a+b"
     images.write_images(packed, rows, CONFIG, tmp_path)
-    assert images.validate(tmp_path, rows)["images"] == 3 and faults(images.validate(tmp_path, rows)) == set()
+    assert (
+        images.validate(tmp_path, rows)["images"] == 3
+        and faults(images.validate(tmp_path, rows)) == set()
+    )
     np.testing.assert_array_equal(
-        features.unpack(images.read_images(tmp_path, rows, SIZE)[2]), picture(features.unpack(packed[2]))[0]
+        features.unpack(images.read_images(tmp_path, rows, SIZE)[2]),
+        picture(features.unpack(packed[2]))[0],
     )
 
 
@@ -183,7 +201,10 @@ def test_no_training_clips_give_no_images(tmp_path):
     rows["split"] = "test"
     assert images.write_images(packed, rows, CONFIG, tmp_path) == 0
     assert not images.read_images(tmp_path, rows, SIZE).any()
-    assert images.validate(tmp_path, rows)["images"] == 0 and faults(images.validate(tmp_path, rows)) == set()
+    assert (
+        images.validate(tmp_path, rows)["images"] == 0
+        and faults(images.validate(tmp_path, rows)) == set()
+    )
 
 
 def test_equal_folders_give_equal_archives(tmp_path):
@@ -207,11 +228,16 @@ def test_an_archive_unpacks_to_the_folder(tmp_path):
     with zipfile.ZipFile(tmp_path / "images.zip") as archive:
         archive.extractall(tmp_path / "out")
     out = tmp_path / "out"
-    found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file()
+    }
     assert found == contents
 
 
-# --- validation --------------------------------------------------------------------------------------------
+# --- validation
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -260,11 +286,15 @@ def missing(written):
 
 def stray(written):
     (written[0] / "unknown").mkdir()
-    images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(written[0] / "unknown" / "stray.png")
+    images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(
+        written[0] / "unknown" / "stray.png"
+    )
 
 
 def stray_in_a_class(written):
-    images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(image_of(written).with_name("stray.png"))
+    images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(
+        image_of(written).with_name("stray.png")
+    )
 
 
 def stray_at_the_top(written):
@@ -290,7 +320,9 @@ def twin_in_another_file_format(written):
 
 def test_an_image_of_the_test_side_does_not_belong(written):
     images.to_png(np.zeros((SIZE, SIZE), np.uint8)).save(image_of(written, 1))
-    assert images.validate(*written)["unexpected_names_or_folders"] == [images.image_path(written[1].iloc[1])]
+    assert images.validate(*written)["unexpected_names_or_folders"] == [
+        images.image_path(written[1].iloc[1])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +351,9 @@ def test_validation_finds_what_is_broken_and_nothing_else(written, damage, compl
 def test_what_validation_lists_names_the_file(written):
     name = images.image_path(written[1].iloc[0])
     twin(written)
-    assert images.validate(*written)["equal_images"] == [sorted([name, images.image_path(written[1].iloc[3])])]
+    assert images.validate(*written)["equal_images"] == [
+        sorted([name, images.image_path(written[1].iloc[3])])
+    ]
     text_instead(written)
     assert images.validate(*written)["corrupted_images"][0].startswith(name + ": ")
     missing(written)
@@ -346,7 +380,8 @@ def test_validation_survives_a_flipped_byte_in_the_head_of_any_part_of_the_file(
                 assert faults(images.validate(*written)) <= {"corrupted_images"}
 
 
-# --- mirrored, turned and zoomed ---------------------------------------------------------------------------
+# --- mirrored, turned and zoomed
+# ---------------------------------------------------------------------------
 
 
 def perturbed(batch, flip=0.0, rotate=0.0, zoom=0.0, seed=0):
@@ -396,7 +431,9 @@ def test_the_same_seed_gives_the_same_images_and_the_input_is_not_touched(batch)
     before, torch_state = batch.clone(), torch.get_rng_state()
     strength = {"flip": 0.5, "rotate": 0.2, "zoom": 0.3}
     assert torch.equal(perturbed(batch, **strength, seed=1), perturbed(batch, **strength, seed=1))
-    assert not torch.equal(perturbed(batch, **strength, seed=1), perturbed(batch, **strength, seed=2))
+    assert not torch.equal(
+        perturbed(batch, **strength, seed=1), perturbed(batch, **strength, seed=2)
+    )
     assert torch.equal(batch, before) and torch.equal(torch.get_rng_state(), torch_state)
 
 
@@ -409,7 +446,9 @@ def test_every_image_draws_for_itself(batch):
 @pytest.fixture
 def certain(monkeypatch):
     """Every draw at the upper end of its range."""
-    monkeypatch.setattr(perturb, "_uniform", lambda size, generator, low, high: torch.full((size, 1), high * 1.0))
+    monkeypatch.setattr(
+        perturb, "_uniform", lambda size, generator, low, high: torch.full((size, 1), high * 1.0)
+    )
 
 
 def test_a_quarter_turn_agrees_with_numpy(batch, certain):
@@ -419,7 +458,9 @@ def test_a_quarter_turn_agrees_with_numpy(batch, certain):
 
 
 def test_a_half_turn_agrees_with_numpy(batch, certain):
-    np.testing.assert_allclose(perturbed(batch, rotate=0.5), np.rot90(batch, 2, axes=(1, 2)), atol=1e-5)
+    np.testing.assert_allclose(
+        perturbed(batch, rotate=0.5), np.rot90(batch, 2, axes=(1, 2)), atol=1e-5
+    )
 
 
 def test_a_zoom_enlarges_around_the_middle(certain):

@@ -1,4 +1,6 @@
-"""Tables of labels: however they spell it, every recording gets exactly its classes, or the run stops and says why."""
+"""Tables of labels: however they spell it, every recording gets exactly its classes, or the run
+stops and says why.
+"""
 
 import csv
 import io
@@ -17,7 +19,11 @@ from helpers.data import label_table
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 readable = st.characters(exclude_categories=("C", "Z"), exclude_characters="|,[]")
-words = st.text(readable, min_size=1, max_size=6).map(tables.spelling).filter(lambda t: t not in ("id", "?", "nan"))
+words = (
+    st.text(readable, min_size=1, max_size=6)
+    .map(tables.spelling)
+    .filter(lambda t: t not in ("id", "?", "nan"))
+)
 quiet = pytest.mark.filterwarnings("ignore:.*gives no recording a label")
 
 
@@ -29,7 +35,9 @@ def facts(tmp_path):
         names = [f"t{number or ''}.csv" for number in range(len(texts))]
         for name, text in zip(names, texts, strict=True):
             (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        return label_table.read(tmp_path, Data(labels_csv=names[0] if len(names) == 1 else names, **data))
+        return label_table.read(
+            tmp_path, Data(labels_csv=names[0] if len(names) == 1 else names, **data)
+        )
 
     return read_texts
 
@@ -50,7 +58,8 @@ def write_csv(path, rows):
     path.write_text(csv_text(rows), encoding="utf-8", newline="")
 
 
-# --- labels ------------------------------------------------------------------------------------------------
+# --- labels
+# ------------------------------------------------------------------------------------------------
 
 truths = st.dictionaries(words, st.lists(words, max_size=3), min_size=1, max_size=6)
 
@@ -62,7 +71,10 @@ def test_a_column_of_labels_and_columns_of_zeros_and_ones_give_the_same(tmp_path
     classes = sorted({name for labels in truth.values() for name in labels} | {"zz1", "zz2"})
     flags = [[key, *(int(name in labels) for name in classes)] for key, labels in truth.items()]
     written = {
-        "joined.csv": [["id", "labels"], *([key, ",".join(labels)] for key, labels in truth.items())],
+        "joined.csv": [
+            ["id", "labels"],
+            *([key, ",".join(labels)] for key, labels in truth.items()),
+        ],
         "lists.csv": [["id", "labels"], *([key, repr(labels)] for key, labels in truth.items())],
         "flags.csv": [["id", *classes], *flags],
         "floats.csv": [["id", *classes], *([key, *map(float, row)] for key, *row in flags)],
@@ -76,11 +88,23 @@ def test_a_column_of_labels_and_columns_of_zeros_and_ones_give_the_same(tmp_path
 
 def test_one_label_per_recording_is_taken_as_it_is_written(read):
     found = read('f,l\na.wav, dog bark \nb.wav,"rain, wind"\nc.wav,NA\nd.wav,null\ne.wav,007\n')
-    assert found == {"a.wav": "dog bark", "b.wav": "rain, wind", "c.wav": "NA", "d.wav": "null", "e.wav": "007"}
+    assert found == {
+        "a.wav": "dog bark",
+        "b.wav": "rain, wind",
+        "c.wav": "NA",
+        "d.wav": "null",
+        "e.wav": "007",
+    }
 
 
 def test_ids_stay_text(read):
-    assert list(read("id,label\n007,a\n1e5,b\nNA,c\nnan,d\nTrue,e\n")) == ["007", "1e5", "NA", "nan", "True"]
+    assert list(read("id,label\n007,a\n1e5,b\nNA,c\nnan,d\nTrue,e\n")) == [
+        "007",
+        "1e5",
+        "NA",
+        "nan",
+        "True",
+    ]
 
 
 def test_a_mark_at_the_beginning_windows_lines_and_empty_lines_do_not_matter(read):
@@ -90,7 +114,13 @@ def test_a_mark_at_the_beginning_windows_lines_and_empty_lines_do_not_matter(rea
 
 @pytest.mark.parametrize(
     "separator, text",
-    [(",", '"rain, dog"'), (";", "rain;dog"), (" ", "rain  dog"), ("|", "rain|dog"), (" - ", "dog - rain")],
+    [
+        (",", '"rain, dog"'),
+        (";", "rain;dog"),
+        (" ", "rain  dog"),
+        ("|", "rain|dog"),
+        (" - ", "dog - rain"),
+    ],
 )
 def test_several_labels_are_parted_by_the_given_separator(read, separator, text):
     assert read(f"f,l\na,{text}\nb,rain\n", multilabel=True, label_separator=separator) == {
@@ -100,7 +130,11 @@ def test_several_labels_are_parted_by_the_given_separator(read, separator, text)
 
 
 def test_empty_parts_of_a_label_are_no_classes(read):
-    assert read('f,l\na," rain,, dog ,rain,"\nb, \nc,","\n', multilabel=True) == {"a": "dog|rain", "b": "", "c": ""}
+    assert read('f,l\na," rain,, dog ,rain,"\nb, \nc,","\n', multilabel=True) == {
+        "a": "dog|rain",
+        "b": "",
+        "c": "",
+    }
 
 
 @pytest.mark.parametrize("multilabel", [True, False])
@@ -126,10 +160,13 @@ def test_an_id_may_be_repeated_where_its_labels_agree(read):
 
 
 @pytest.mark.parametrize(
-    ("text", "multilabel", "rows"), [("f,l\na,x\nb,y\na,z\n", False, "2, 4"), ('f,l\na,x\na,"x,y"\n', True, "2, 3")]
+    ("text", "multilabel", "rows"),
+    [("f,l\na,x\nb,y\na,z\n", False, "2, 4"), ('f,l\na,x\na,"x,y"\n', True, "2, 3")],
 )
 def test_an_id_with_differing_labels_is_refused_with_its_rows(read, text, multilabel, rows):
-    with pytest.raises(SourceError, match=rf"t\.csv gives 1 ids several labels: a \(rows {rows}\)\."):
+    with pytest.raises(
+        SourceError, match=rf"t\.csv gives 1 ids several labels: a \(rows {rows}\)\."
+    ):
         read(text, multilabel=multilabel)
 
 
@@ -159,7 +196,10 @@ def test_a_missing_table_or_column_is_named_with_what_there_is(read, tmp_path):
 def test_the_columns_may_stand_in_any_order(read):
     table = "label,note,file\nx,n,a\ny,n,b\n"
     assert read(table, id_column="file", label_column="label") == {"a": "x", "b": "y"}
-    assert read("x,y,file\n1,0,a\n0,1,b\n", id_column="file", multilabel=True) == {"a": "x", "b": "y"}
+    assert read("x,y,file\n1,0,a\n0,1,b\n", id_column="file", multilabel=True) == {
+        "a": "x",
+        "b": "y",
+    }
 
 
 def test_the_label_is_never_the_id_itself(read):
@@ -176,9 +216,13 @@ def test_spaces_around_zeros_and_ones_do_not_matter(read):
 
 
 def test_a_column_that_spoils_a_column_of_zeros_and_ones_per_class_is_named(read):
-    with pytest.raises(SourceError, match="a column of 0 and 1 per class, but author holds something else"):
+    with pytest.raises(
+        SourceError, match="a column of 0 and 1 per class, but author holds something else"
+    ):
         read("f,a,b,author\nx,1,0,Ann\ny,0,1,Ben\n", multilabel=True)
-    assert read("f,a,b,author\nx,1,0,Ann\ny,0,1,Ben\n", multilabel=True, group_columns=["author"]) == {
+    assert read(
+        "f,a,b,author\nx,1,0,Ann\ny,0,1,Ben\n", multilabel=True, group_columns=["author"]
+    ) == {
         "x": "a",
         "y": "b",
     }
@@ -216,21 +260,37 @@ def test_ragged_labels_are_read_to_the_end_of_the_line(read):
     assert found == {"0": "3", "1": "", "2": "0|1", "3": ""}
 
 
-PYTHON_LISTS = {"['a', 'b']": "a|b", "[]": "", "['']": "", "[0, 1]": "0|1", "['a, b']": "a, b", '["it\'s"]': "it's"}
+PYTHON_LISTS = {
+    "['a', 'b']": "a|b",
+    "[]": "",
+    "['']": "",
+    "[0, 1]": "0|1",
+    "['a, b']": "a, b",
+    '["it\'s"]': "it's",
+}
 
 
 @pytest.mark.parametrize("cell", PYTHON_LISTS)
 @pytest.mark.parametrize("separator", [",", " "])
 def test_a_cell_may_hold_a_list_as_python_writes_it(read, cell, separator):
     table = csv_text([["f", "l"], ["x", cell], ["y", "a"]])
-    assert read(table, multilabel=True, label_separator=separator) == {"x": PYTHON_LISTS[cell], "y": "a"}
+    assert read(table, multilabel=True, label_separator=separator) == {
+        "x": PYTHON_LISTS[cell],
+        "y": "a",
+    }
 
 
 def test_a_list_that_is_not_pythons_is_parted_by_the_separator(read):
-    assert read('f,l\nx,"[a, b]"\ny,[a]\nz,[(\n', multilabel=True) == {"x": "a|b", "y": "a", "z": "[("}
+    assert read('f,l\nx,"[a, b]"\ny,[a]\nz,[(\n', multilabel=True) == {
+        "x": "a|b",
+        "y": "a",
+        "z": "[(",
+    }
 
 
-SECONDARY = csv_text([["f", "first", "also"], ["x", "a", "['b', 'c']"], ["y", "b", "[]"], ["z", "a", "['a']"]])
+SECONDARY = csv_text(
+    [["f", "first", "also"], ["x", "a", "['b', 'c']"], ["y", "b", "[]"], ["z", "a", "['a']"]]
+)
 
 
 def test_secondary_labels_are_labels_too_where_several_are_allowed(read):
@@ -239,23 +299,32 @@ def test_secondary_labels_are_labels_too_where_several_are_allowed(read):
     assert read(SECONDARY, **names) == {"x": "a", "y": "b", "z": "a"}
 
 
-# --- several tables, some rows -----------------------------------------------------------------------------
+# --- several tables, some rows
+# -----------------------------------------------------------------------------
 
 
 @quiet
 @law
 @given(truths, st.data())
 def test_tables_of_the_same_columns_follow_each_other(tmp_path_factory, truth, data):
-    root, rows = tmp_path_factory.mktemp("parts"), [[key, repr(labels)] for key, labels in truth.items()]
+    root, rows = (
+        tmp_path_factory.mktemp("parts"),
+        [[key, repr(labels)] for key, labels in truth.items()],
+    )
     cut = data.draw(st.integers(0, len(rows)))
     write_csv(root / "first.csv", [["id", "labels"], *rows[:cut]])
     write_csv(root / "second.csv", [["labels", "id"], *(row[::-1] for row in rows[cut:])])
-    found = label_table.read(root, Data(labels_csv=["first.csv", "second.csv"], multilabel=True, id_column="id"))
+    found = label_table.read(
+        root, Data(labels_csv=["first.csv", "second.csv"], multilabel=True, id_column="id")
+    )
     assert found["label"].to_dict() == {key: targets.join(labels) for key, labels in truth.items()}
 
 
 @law
-@given(st.lists(st.tuples(words, words, words), min_size=1, max_size=6, unique_by=lambda row: row[0]), st.randoms())
+@given(
+    st.lists(st.tuples(words, words, words), min_size=1, max_size=6, unique_by=lambda row: row[0]),
+    st.randoms(),
+)
 def test_a_table_taken_apart_by_columns_is_joined_again(tmp_path_factory, rows, random):
     root = tmp_path_factory.mktemp("columns")
     write_csv(root / "whole.csv", [["id", "label", "author"], *rows])
@@ -264,7 +333,9 @@ def test_a_table_taken_apart_by_columns_is_joined_again(tmp_path_factory, rows, 
     random.shuffle(authors)
     write_csv(root / "authors.csv", [["author", "id"], *authors])
     whole, joined = (
-        label_table.read(root, Data(labels_csv=names, label_column="label", group_columns=["author"]))
+        label_table.read(
+            root, Data(labels_csv=names, label_column="label", group_columns=["author"])
+        )
         for names in ("whole.csv", ["labels.csv", "authors.csv"])
     )
     pd.testing.assert_frame_equal(joined, whole)
@@ -272,20 +343,32 @@ def test_a_table_taken_apart_by_columns_is_joined_again(tmp_path_factory, rows, 
 
 def test_three_tables_are_joined_over_a_number_as_in_mlsp_2013(facts):
     names, labels = "rec_id,filename\n0,PC1\n1,PC2\n2,PC4\n", "rec_id,[labels]\n0,3,1\n1\n2,?\n"
-    keys = {"id_column": "filename", "label_column": "[labels]", "split_column": "fold", "test_value": "1"}
+    keys = {
+        "id_column": "filename",
+        "label_column": "[labels]",
+        "split_column": "fold",
+        "test_value": "1",
+    }
     found = facts(names, labels, "rec_id,fold\n2,1\n0,0\n1,0\n", multilabel=True, **keys)
     assert found["label"].to_dict() == {"PC1": "1|3", "PC2": "", "PC4": ""}
     assert found["test"].to_dict() == {"PC1": False, "PC2": False, "PC4": True}
 
 
 def test_a_row_without_a_partner_stays_and_says_nothing_more(facts):
-    found = facts("id,label\na,x\nb,y\n", "id,author\na,Ann\nc,Cy\n", label_column="label", group_columns=["author"])
+    found = facts(
+        "id,label\na,x\nb,y\n",
+        "id,author\na,Ann\nc,Cy\n",
+        label_column="label",
+        group_columns=["author"],
+    )
     assert found["label"].to_dict() == {"a": "x", "b": "y"}
     assert found["together"].to_dict() == {"a": "author=Ann", "b": ""}
 
 
 def test_tables_that_share_no_column_are_refused_by_name(read):
-    with pytest.raises(SourceError, match=r"t1\.csv shares no column with t\.csv: they cannot be joined"):
+    with pytest.raises(
+        SourceError, match=r"t1\.csv shares no column with t\.csv: they cannot be joined"
+    ):
         read("id,label\na,x\n", "name,author\na,Ann\n")
 
 
@@ -295,7 +378,8 @@ def test_only_the_rows_with_these_values_count(read):
     assert read(table, label_column="l", where={"rating": "5.0", "esc10": "True"}) == {"a": "x"}
 
 
-# --- groups, folds, the test side --------------------------------------------------------------------------
+# --- groups, folds, the test side
+# --------------------------------------------------------------------------
 
 
 def test_group_columns_bind_by_their_name_and_value_and_nothing_binds_nothing(facts):
@@ -313,7 +397,9 @@ def test_without_group_columns_nothing_is_bound(facts):
     assert facts("f,l,author\na,x,Ann\n")["together"].tolist() == [""]
 
 
-@pytest.mark.parametrize(("text", "fold"), [("3", 3), ("fold3", 3), ("3.0", 3), ("fold10", 10), ("Fold 2", 2)])
+@pytest.mark.parametrize(
+    ("text", "fold"), [("3", 3), ("fold3", 3), ("3.0", 3), ("fold10", 10), ("Fold 2", 2)]
+)
 def test_a_fold_is_the_number_in_its_text(facts, text, fold):
     found = facts(f"f,l,part\na,x,{text}\nb,y,\nc,y,none\n", fold_column="part")["official_fold"]
     assert found.dtype == "Int64" and found["a"] == fold and found[["b", "c"]].isna().all()
@@ -322,7 +408,12 @@ def test_a_fold_is_the_number_in_its_text(facts, text, fold):
 def test_the_test_side_is_what_holds_the_test_value(facts):
     table = "f,l,split\na,x,train\nb,x,test\nc,y,Test\nd,y,\n"
     assert facts(table, split_column="split")["test"].tolist() == [False, True, False, False]
-    assert facts(table, split_column="split", test_value="train")["test"].tolist() == [True, False, False, False]
+    assert facts(table, split_column="split", test_value="train")["test"].tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
     assert not facts(table)["test"].any()
 
 
@@ -338,20 +429,27 @@ def test_an_id_with_differing_facts_is_refused(facts, column):
         facts(table, label_column="l", **keys[column])
 
 
-# --- times -------------------------------------------------------------------------------------------------
+# --- times
+# -------------------------------------------------------------------------------------------------
 
 TIMED = "file,kind,from,to\na.wav,dog,0.5,1\na.wav,cat,3,4.5\nb.wav,dog,2,2\nlost.wav,cow,0,1\n"
 TIMES = {"label_column": "kind", "start_column": "from", "end_column": "to"}
 
 
-def found_segments(folder, text, recordings=(("r1", "x/a.wav"), ("r2", "b.wav"), ("r3", "c.wav")), **data):
+def found_segments(
+    folder, text, recordings=(("r1", "x/a.wav"), ("r2", "b.wav"), ("r3", "c.wav")), **data
+):
     (folder / "t.csv").write_text(text, encoding="utf-8")
     table = pd.DataFrame(list(recordings), columns=["recording_id", "path"])
     return label_table.segments(folder, table, Data(labels_csv="t.csv", **{**TIMES, **data}))
 
 
 def test_a_recording_of_several_events_has_all_their_labels(read):
-    assert read(TIMED, multilabel=True, **TIMES) == {"a.wav": "cat|dog", "b.wav": "dog", "lost.wav": "cow"}
+    assert read(TIMED, multilabel=True, **TIMES) == {
+        "a.wav": "cat|dog",
+        "b.wav": "dog",
+        "lost.wav": "cow",
+    }
 
 
 def test_events_of_several_classes_in_a_recording_need_several_labels(read):
@@ -385,12 +483,20 @@ QUARTERS = st.integers(0, 20).map(lambda quarters: quarters / 4)
 @settings(law, max_examples=100)
 @given(
     clips=st.lists(st.tuples(st.sampled_from("abt"), QUARTERS), max_size=8),
-    events=st.lists(st.tuples(st.sampled_from("abc"), QUARTERS, QUARTERS, st.sampled_from(["", "x", "y", "x|z"]))),
+    events=st.lists(
+        st.tuples(
+            st.sampled_from("abc"), QUARTERS, QUARTERS, st.sampled_from(["", "x", "y", "x|z"])
+        )
+    ),
     spaced=st.booleans(),
 )
 def test_a_training_clip_is_labelled_by_the_events_that_it_touches(clips, events, spaced):
-    table = pd.DataFrame(clips, columns=["recording_id", "start_seconds"]).astype({"start_seconds": float})
-    table = table.assign(valid_seconds=2.0, label="whole", clip_id=[f"c{n}" for n in range(len(table))])
+    table = pd.DataFrame(clips, columns=["recording_id", "start_seconds"]).astype(
+        {"start_seconds": float}
+    )
+    table = table.assign(
+        valid_seconds=2.0, label="whole", clip_id=[f"c{n}" for n in range(len(table))]
+    )
     table["split"] = np.where(table["recording_id"].eq("t"), "test", "train")
     table = table.set_axis(np.arange(len(table)) * 3 + 5) if spaced else table
     rows = [(name, start, start + length, label) for name, start, length, label in events]
@@ -401,7 +507,9 @@ def test_a_training_clip_is_labelled_by_the_events_that_it_touches(clips, events
         touched = [
             label
             for name, start, end, label in rows
-            if name == clip.recording_id and end > clip.start_seconds and start < clip.start_seconds + 2
+            if name == clip.recording_id
+            and end > clip.start_seconds
+            and start < clip.start_seconds + 2
         ]
         if clip.split == "test":
             expected.append((clip.clip_id, "whole"))
@@ -415,13 +523,20 @@ def test_a_training_clip_is_labelled_by_the_events_that_it_touches(clips, events
 
 
 def test_clips_of_the_test_side_stay_as_they_are():
-    clip = {"recording_id": "r", "start_seconds": 0.0, "valid_seconds": 2.0, "label": "whole", "split": "test"}
+    clip = {
+        "recording_id": "r",
+        "start_seconds": 0.0,
+        "valid_seconds": 2.0,
+        "label": "whole",
+        "split": "test",
+    }
     event = {"recording_id": "r", "start_seconds": 1.0, "end_seconds": 3.0, "label": "x"}
     clips = pd.DataFrame([clip, clip | {"start_seconds": 4.0}])
     pd.testing.assert_frame_equal(label_table.label_clips(clips, pd.DataFrame([event])), clips)
 
 
-# --- the label of a file -----------------------------------------------------------------------------------
+# --- the label of a file
+# -----------------------------------------------------------------------------------
 
 
 def label_of(path, labels):
@@ -429,7 +544,9 @@ def label_of(path, labels):
 
 
 def test_a_files_label_is_looked_up_by_its_path_then_its_name_then_its_stem():
-    labels = pd.Series({"train/a.wav": "by path", "a.wav": "by name", "a": "by stem", "b.2": "", "ü": "umlaut"})
+    labels = pd.Series(
+        {"train/a.wav": "by path", "a.wav": "by name", "a": "by stem", "b.2": "", "ü": "umlaut"}
+    )
     assert label_of("train/a.wav", labels) == "by path"
     assert label_of("other/a.wav", labels) == "by name"
     assert label_of("other/a.flac", labels) == "by stem"

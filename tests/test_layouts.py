@@ -1,4 +1,6 @@
-"""A data folder is recognised by what lies in it, or left to its class folders; nothing in it stops the recognition."""
+"""A data folder is recognised by what lies in it, or left to its class folders; nothing in it stops
+the recognition.
+"""
 
 import pytest
 from competitions import ALL
@@ -12,7 +14,8 @@ PRESETS = {name: name for name in ALL} | {"speech_commands_2017": "speech_comman
 each = pytest.mark.parametrize("name", ALL)
 
 
-# --- the presets' own data ---------------------------------------------------------------------------------
+# --- the presets' own data
+# ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,9 @@ def written(tmp_path_factory):
 def found(written):
     """What is found in every competition's folder, its preset recognised: (config, table), by name."""
     loaded = {name: presets.load(data=competition.folder) for name, competition in written.items()}
-    return {name: (one, sources.find(written[name].folder, one.data)) for name, one in loaded.items()}
+    return {
+        name: (one, sources.find(written[name].folder, one.data)) for name, one in loaded.items()
+    }
 
 
 @each
@@ -39,8 +44,12 @@ def test_each_layout_is_recognised_and_said_to_be(found, name):
 def test_the_classes_are_found_and_every_file_is_accounted_for(written, found, name):
     competition, (recognised, table) = written[name], found[name]
     classes = targets.classes(table[table["status"].eq("ok")], recognised.data.multilabel)
-    assert [label.replace("_", " ") for label in classes] == sorted(c.replace("_", " ") for c in competition.classes)
-    there = {path.relative_to(competition.folder).as_posix() for path in competition.folder.rglob("*")}
+    assert [label.replace("_", " ") for label in classes] == sorted(
+        c.replace("_", " ") for c in competition.classes
+    )
+    there = {
+        path.relative_to(competition.folder).as_posix() for path in competition.folder.rglob("*")
+    }
     assert set(table["path"]) == {path for path in there if (competition.folder / path).is_file()}
     assert artifacts.account(table) == {
         "found": len(table),
@@ -52,9 +61,24 @@ def test_the_classes_are_found_and_every_file_is_accounted_for(written, found, n
 
 TRAIN = {  # recordings to learn from, and of the test side
     **{"frequency_quest": (30, 6), "speech_commands_2017": (28, 6), "freesound_2018": (28, 7)},
-    **{"freesound_2019": (12, 6), "birdcall_2020": (24, 4), "birdclef_2021": (24, 3), "birdclef_2022": (24, 3)},
-    **{"birdclef_2023": (24, 3), "birdclef_2024": (24, 3), "birdclef_2025": (24, 3), "rainforest_2021": (16, 5)},
-    **{"mlsp_2013": (20, 6), "right_whale_2013": (20, 6), "urbansound8k": (75, 0), "esc50": (35, 0)},
+    **{
+        "freesound_2019": (12, 6),
+        "birdcall_2020": (24, 4),
+        "birdclef_2021": (24, 3),
+        "birdclef_2022": (24, 3),
+    },
+    **{
+        "birdclef_2023": (24, 3),
+        "birdclef_2024": (24, 3),
+        "birdclef_2025": (24, 3),
+        "rainforest_2021": (16, 5),
+    },
+    **{
+        "mlsp_2013": (20, 6),
+        "right_whale_2013": (20, 6),
+        "urbansound8k": (75, 0),
+        "esc50": (35, 0),
+    },
 }
 
 
@@ -66,7 +90,12 @@ def test_the_sides_are_told_apart(found, name):
 
 
 BINDING = {
-    **{"frequency_quest": "names", "speech_commands_2017": "names", "right_whale_2013": "names", "mlsp_2013": "names"},
+    **{
+        "frequency_quest": "names",
+        "speech_commands_2017": "names",
+        "right_whale_2013": "names",
+        "mlsp_2013": "names",
+    },
     **dict.fromkeys(("birdcall_2020", "birdclef_2021", "birdclef_2022", "birdclef_2023"), "author"),
     **dict.fromkeys(("birdclef_2024", "birdclef_2025"), "author"),
     **{"urbansound8k": "fsID", "esc50": "src_file"},
@@ -76,7 +105,9 @@ BINDING = {
 @pytest.mark.parametrize("name", BINDING)
 def test_who_was_recorded_together_is_known(found, name):
     table = found[name][1]
-    train = table[table["status"].eq("ok") & table["split"].eq("train") & table["label"].ne("silence")]
+    train = table[
+        table["status"].eq("ok") & table["split"].eq("train") & table["label"].ne("silence")
+    ]
     told = train["source" if BINDING[name] == "names" else "together"]
     assert told.ne("").all() and 1 < told.nunique() < len(told)
     if BINDING[name] != "names":
@@ -90,15 +121,20 @@ def test_official_folds_are_read(found, name, folds):
     assert set(official) == set(range(1, folds + 1)) and official.notna().all()
 
 
-@pytest.mark.parametrize("name", ["birdcall_2020", "birdclef_2021", "birdclef_2024", "birdclef_2025"])
+@pytest.mark.parametrize(
+    "name", ["birdcall_2020", "birdclef_2021", "birdclef_2024", "birdclef_2025"]
+)
 def test_a_hidden_test_set_does_not_hide_what_it_is(tmp_path, name):
     competition = ALL[name](tmp_path, hidden=True)
     recognised = presets.load(data=competition.folder)
     assert recognised.preset == name
-    assert not sources.find(tmp_path, recognised.data).query("split == 'test' and status == 'ok'").size
+    assert (
+        not sources.find(tmp_path, recognised.data).query("split == 'test' and status == 'ok'").size
+    )
 
 
-# --- marks -------------------------------------------------------------------------------------------------
+# --- marks
+# -------------------------------------------------------------------------------------------------
 
 MARKS = {
     "paths": ("train/*/*.wav",),
@@ -132,7 +168,8 @@ def test_the_preset_with_the_most_marks_wins_and_between_equals_none(tmp_path, f
         assert says == "it could be more or other: name one with PRESET="
 
 
-# --- tables ------------------------------------------------------------------------------------------------
+# --- tables
+# ------------------------------------------------------------------------------------------------
 
 CLIPS = [f"clip{n}.wav" for n in range(8)]
 CLASSES = ("dog", "cat")
@@ -176,7 +213,9 @@ def test_ids_may_be_the_ends_of_paths(tmp_path):
 
 
 def test_the_spelling_of_accents_does_not_matter(tmp_path):
-    composed, apart = ([f"{spelled}{n}.wav" for n in range(8)] for spelled in ("caf\u00e9", "cafe\u0301"))
+    composed, apart = (
+        [f"{spelled}{n}.wav" for n in range(8)] for spelled in ("caf\u00e9", "cafe\u0301")
+    )
     assert tabled(tmp_path, ["id", "label"], labelled(ids=composed), files=apart)[0] == plain()
 
 
@@ -189,9 +228,9 @@ def test_the_label_is_the_column_whose_name_says_so_or_the_only_other_one(tmp_pa
     assert tabled(tmp_path / "b", ["category", "tag", "file", "n"], rows)[0] == plain(
         id_column="file", label_column="category"
     )
-    assert tabled(tmp_path / "c", ["what", "file"], [(label, name) for name, label in labelled()])[0] == plain(
-        id_column="file", label_column="what"
-    )
+    assert tabled(tmp_path / "c", ["what", "file"], [(label, name) for name, label in labelled()])[
+        0
+    ] == plain(id_column="file", label_column="what")
     assert tabled(tmp_path / "d", ["file", "what", "more"], labelled(lambda n: n))[0] == {}
 
 
@@ -202,7 +241,9 @@ def test_a_column_of_row_numbers_is_not_taken_for_the_names_of_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("listed", "taken"), [(8, True), (7, True), (6, False), (0, False)], ids=["all", "most", "some", "none"]
+    ("listed", "taken"),
+    [(8, True), (7, True), (6, False), (0, False)],
+    ids=["all", "most", "some", "none"],
 )
 def test_a_table_has_to_name_nearly_all_recordings(tmp_path, listed, taken):
     ids = CLIPS[:listed] + [f"elsewhere{n}.wav" for n in range(9)]
@@ -211,7 +252,11 @@ def test_a_table_has_to_name_nearly_all_recordings(tmp_path, listed, taken):
 
 
 def test_test_files_need_no_row(tmp_path):
-    plant(tmp_path, *(f"test/x{n}.wav" for n in range(50)), *(f"__MACOSX/._{n}.wav" for n in range(50)))
+    plant(
+        tmp_path,
+        *(f"test/x{n}.wav" for n in range(50)),
+        *(f"__MACOSX/._{n}.wav" for n in range(50)),
+    )
     assert tabled(tmp_path, ["id", "label"], labelled())[0] == plain()
 
 
@@ -223,14 +268,21 @@ def test_between_two_tables_none_is_taken_and_it_is_said(tmp_path):
     tabled(tmp_path, ["id", "label"], labelled(), "one.csv")
     keys, says = tabled(tmp_path, ["id", "label"], labelled(), "two.csv")
     assert keys == {}
-    assert says == "class folders; several tables name the recordings (one.csv, two.csv): choose by data.labels_csv"
+    assert (
+        says
+        == "class folders; several tables name the recordings (one.csv, two.csv): choose by data.labels_csv"
+    )
 
 
 def test_class_folders_alone_are_left_to_themselves(tmp_path):
     plant(tmp_path, "dog/1.wav", "cat/2.wav", "test/3.wav", "notes.txt")
     assert layouts.by_table(tmp_path) == ({}, "")
     recognised = presets.load(data=tmp_path)
-    assert (recognised.preset, recognised.data.labels_csv, recognised.recognised) == ("folder", None, "")
+    assert (recognised.preset, recognised.data.labels_csv, recognised.recognised) == (
+        "folder",
+        None,
+        "",
+    )
 
 
 def test_a_folder_that_is_empty_or_not_there_is_left_to_itself(tmp_path):
@@ -239,9 +291,11 @@ def test_a_folder_that_is_empty_or_not_there_is_left_to_itself(tmp_path):
     assert tables_alone == ({}, "")
 
 
-# --- what else a table says --------------------------------------------------------------------------------
+# --- what else a table says
+# --------------------------------------------------------------------------------
 
-SPEAKERS = {  # who speaks in the n-th recording (dog, cat, dog, cat, …), and whether that can form groups
+# who speaks in the n-th recording (dog, cat, dog, cat, …), and whether that can form groups
+SPEAKERS = {
     "each says both": (lambda n: "ABCD"[n // 2], True),
     "of each class two": (lambda n: "ABCD"[n % 4], True),
     "one per class": (lambda n: "AB"[n % 2], False),
@@ -262,7 +316,9 @@ def test_a_column_of_speakers_is_taken_where_every_class_keeps_two(tmp_path, spo
 
 def test_columns_that_together_leave_one_group_are_not_all_taken(tmp_path):
     keys, _ = tabled(
-        tmp_path, ["id", "label", "speaker", "site"], labelled(lambda n: "AB"[n // 4], lambda n: n // 2 % 2)
+        tmp_path,
+        ["id", "label", "speaker", "site"],
+        labelled(lambda n: "AB"[n // 4], lambda n: n // 2 % 2),
     )
     assert len(keys["data.group_columns"]) == 1
 
@@ -285,17 +341,24 @@ def test_a_column_of_folds_is_taken(tmp_path, dealt):
 
 @pytest.mark.parametrize("column", ["split", "Subset", "set"])
 def test_a_column_of_sides_is_taken_where_something_is_tested(tmp_path, column):
-    keys, _ = tabled(tmp_path, ["id", "label", column], labelled(lambda n: "test" if n > 5 else "train"))
+    keys, _ = tabled(
+        tmp_path, ["id", "label", column], labelled(lambda n: "test" if n > 5 else "train")
+    )
     assert keys == plain(split_column=column)
     data = presets.load(data=tmp_path).data
     found = sources.find(tmp_path, data).set_index("path")
-    assert found.loc[[f"audio/{name}" for name in CLIPS], "split"].tolist() == ["train"] * 6 + ["test"] * 2
+    assert (
+        found.loc[[f"audio/{name}" for name in CLIPS], "split"].tolist()
+        == ["train"] * 6 + ["test"] * 2
+    )
     assert tabled(tmp_path, ["id", "label", column], labelled(lambda n: "ab"[n % 2]))[0] == plain()
 
 
 @pytest.mark.parametrize("test", ["Test", "TEST"])
 def test_sides_may_be_written_large(tmp_path, test):
-    keys, _ = tabled(tmp_path, ["id", "label", "split"], labelled(lambda n: test if n > 5 else "train"))
+    keys, _ = tabled(
+        tmp_path, ["id", "label", "split"], labelled(lambda n: test if n > 5 else "train")
+    )
     assert keys == plain(split_column="split", test_value=test)
 
 
@@ -311,7 +374,8 @@ def test_what_is_recognised_is_what_is_found(tmp_path):
     assert clips["official_fold"].tolist() == [n // 4 + 1 for n in range(8)]
 
 
-# --- nothing stops it --------------------------------------------------------------------------------------
+# --- nothing stops it
+# --------------------------------------------------------------------------------------
 
 GOOD = "id,label\n0.wav,dög\n1.wav,cat\n"
 BROKEN = {
@@ -336,7 +400,9 @@ def test_a_broken_table_does_not_stop_the_recognition_or_hide_a_good_one(tmp_pat
         plant(tmp_path, name, content=BROKEN[broken])
     assert presets.load(data=tmp_path).preset == "folder"
     assert layouts.by_table(tmp_path) == ({}, "")
-    assert tabled(tmp_path, ["id", "label"], labelled(ids=[*CLIPS, "0.wav"]), "good.csv")[0] == plain("good.csv")
+    assert tabled(tmp_path, ["id", "label"], labelled(ids=[*CLIPS, "0.wav"]), "good.csv")[
+        0
+    ] == plain("good.csv")
 
 
 def test_the_same_table_is_taken_where_it_is_not_broken(tmp_path):

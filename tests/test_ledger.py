@@ -17,10 +17,13 @@ from helpers.splits import rules
 RATE = 8000
 
 
-# --- what is tried -----------------------------------------------------------------------------------------
+# --- what is tried
+# -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rules", [{}, {"high_pass_hz": 80, "trim_db": None, "denoise": True, "normalise": False}])
+@pytest.mark.parametrize(
+    "rules", [{}, {"high_pass_hz": 80, "trim_db": None, "denoise": True, "normalise": False}]
+)
 def test_every_step_is_tried_the_other_way_and_alone(rules):
     config = small_config(clean=rules)
     tried = ledger.trials(config)
@@ -34,30 +37,40 @@ def test_every_step_is_tried_the_other_way_and_alone(rules):
 
 
 def test_what_other_settings_forbid_is_not_tried():
-    timed = small_config(data={"labels_csv": "labels.csv", "start_column": "start"}, clean={"trim_db": None})
+    timed = small_config(
+        data={"labels_csv": "labels.csv", "start_column": "start"}, clean={"trim_db": None}
+    )
     assert "trim" not in {step for step, _, _ in ledger.trials(timed)}
 
 
-# --- the change, by hand -----------------------------------------------------------------------------------
+# --- the change, by hand
+# -----------------------------------------------------------------------------------
 
 
 def answers(groups, right):
     """Predictions of recordings of class a, right or not (taken for b)."""
-    return prediction_rows(["a"] * len(groups), ["a" if hit else "b" for hit in right], list(groups))
+    return prediction_rows(
+        ["a"] * len(groups), ["a" if hit else "b" for hit in right], list(groups)
+    )
 
 
 def test_the_interval_is_that_of_a_case_worked_by_hand():
-    """Eight groups of two recordings; four gain one half, so the draws' mean has the variance 1/16 / 8.
+    """Eight groups of two recordings; four gain one half, so the draws' mean has the variance 1/16
+    / 8.
 
-    Of so few groups that is too little by 8/7, and 95 % reach 2.365 standard errors: Student's t of seven.
+    Of so few groups that is too little by 8/7, and 95 % reach 2.365 standard errors: Student's t of
+    seven.
     """
     groups, before = np.repeat(list("pqrstuvw"), 2), np.tile((0, 1), 8)
     after = np.where(np.arange(16) < 8, 1, before)
-    found = evaluate.paired_change([answers(groups, before)], [answers(groups, after)], small_config())
+    found = evaluate.paired_change(
+        [answers(groups, before)], [answers(groups, after)], small_config()
+    )
     reach = 2.365 * np.sqrt(1 / 16 / 7)
     expected = {"reference": 0.5, "toggled": 0.75, "change": 0.25}
     assert found == pytest.approx(
-        {**expected, "change_low": 0.25 - reach, "change_high": 0.25 + reach, "seeds_sd": 0}, abs=0.02
+        {**expected, "change_low": 0.25 - reach, "change_high": 0.25 + reach, "seeds_sd": 0},
+        abs=0.02,
     )
 
 
@@ -70,10 +83,14 @@ def test_scores_are_means_over_the_seeds():
 
 
 def test_both_sides_see_the_same_draw():
-    """Where each group gains half of its recordings, every draw does, though the groups' scores lie far apart."""
+    """Where each group gains half of its recordings, every draw does, though the groups' scores lie
+    far apart.
+    """
     groups, before = np.repeat(list("pqrs"), 2), (0, 0, 1, 0, 0, 0, 1, 0)
     after = (0, 1, 1, 1, 1, 0, 1, 1)
-    found = evaluate.paired_change([answers(groups, before)], [answers(groups, after)], small_config())
+    found = evaluate.paired_change(
+        [answers(groups, before)], [answers(groups, after)], small_config()
+    )
     assert (found["change_low"], found["change"], found["change_high"]) == (0.5, 0.5, 0.5)
 
 
@@ -83,10 +100,15 @@ def test_the_change_back_is_the_same_with_the_other_sign(several):
     rng, groups = np.random.default_rng(0), np.arange(60) % 15
     if several:
         before = tagging_rows(groups=groups)
-        after = before.assign(a=rng.uniform(size=60), b=targets.matrix(before["label"], ["b"])[:, 0])
+        after = before.assign(
+            a=rng.uniform(size=60), b=targets.matrix(before["label"], ["b"])[:, 0]
+        )
     else:
         before, after = (answers(groups, rng.uniform(size=60) < share) for share in (0.5, 0.7))
-    there, back = evaluate.paired_change([before], [after], config), evaluate.paired_change([after], [before], config)
+    there, back = (
+        evaluate.paired_change([before], [after], config),
+        evaluate.paired_change([after], [before], config),
+    )
     assert there["change_low"] < there["change"] < there["change_high"]
     turned = [-there[name] for name in ("change", "change_high", "change_low")]
     assert [back[name] for name in ("change", "change_low", "change_high")] == pytest.approx(
@@ -108,7 +130,9 @@ def test_a_group_that_counts_twice_is_there_twice():
         average_precision_score(targets.matrix(rows["label"], list("abc")), rows[list("abc")])
         for rows in (table, twice)
     ]
-    np.testing.assert_allclose(evaluate.score_samples(table, weights, "macro_average_precision"), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        evaluate.score_samples(table, weights, "macro_average_precision"), expected, rtol=1e-9
+    )
     single = answers(np.arange(60) % 6, np.arange(60) % 7 == 0)
     repeated = pd.concat([single[single["group"] != 1], single[single["group"] == 0]])
     shares = [rows["label"].eq(rows["predicted"]).mean() for rows in (single, repeated)]
@@ -119,34 +143,46 @@ def test_a_group_that_counts_twice_is_there_twice():
 def test_a_step_is_on_afterwards_only_where_it_helps(on):
     """Off makes a step that is on worse (low to high below 0), or on makes one that is off better."""
     stays_on = {
-        sign: ledger.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(("keep", "turn on"))
+        sign: ledger.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(
+            ("keep", "turn on")
+        )
         for sign in (1, -1)
     }
     assert stays_on == ({1: False, -1: True} if on else {1: True, -1: False})
     for low, high in ((-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0)):
-        assert ledger.verdict(on, low, high).startswith("no difference") and ledger.verdict(on, low, high).endswith(
-            "off"
-        )
+        assert ledger.verdict(on, low, high).startswith("no difference") and ledger.verdict(
+            on, low, high
+        ).endswith("off")
 
 
-# --- a run -------------------------------------------------------------------------------------------------
+# --- a run
+# -------------------------------------------------------------------------------------------------
 
 
 def rumbling(pitch_hz, rng, seconds=0.5):
-    """A faint tone in faint hiss, below a rumble of 8 to 30 Hz that is thousands of times as strong."""
+    """A faint tone in faint hiss, below a rumble of 8 to 30 Hz that is thousands of times as
+    strong.
+    """
     time = np.arange(round(seconds * RATE)) / RATE
-    waves = [np.sin(2 * np.pi * hz * time + rng.uniform(0, 6)) for hz in (*rng.uniform(8, 30, 3), pitch_hz)]
+    waves = [
+        np.sin(2 * np.pi * hz * time + rng.uniform(0, 6))
+        for hz in (*rng.uniform(8, 30, 3), pitch_hz)
+    ]
     levels = (*rng.uniform(0.1, 0.3, 3), 1e-4)
     return np.dot(levels, waves) + 1e-4 * rng.standard_normal(len(time))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that has finished 02_clean: two classes below rumble, three folds, a test file; no augmented copies."""
+    """A run that has finished 02_clean: two classes below rumble, three folds, a test file; no
+    augmented copies.
+    """
     home, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
     for label, pitch_hz in (("low", 300), ("high", 600)):
         for number in range(18):
-            write_wav(home / "data" / "train" / label / f"{number}.wav", rumbling(pitch_hz, rng), RATE)
+            write_wav(
+                home / "data" / "train" / label / f"{number}.wav", rumbling(pitch_hz, rng), RATE
+            )
     write_wav(home / "data" / "test" / "unknown.wav", rumbling(300, rng), RATE)
     config = small_config(
         data={"root": str(home / "data")}, split={"folds": 3}, clean={"trim_db": None},
@@ -157,7 +193,9 @@ def run(tmp_path_factory):
         patch.setenv("EARSHOT_HEADLESS", "1")
         patch.setattr(ledger, "SEEDS", 2)
         patch.setattr(
-            ledger, "STEPS", {"high-pass": ("high_pass_hz", (None, 100.0)), "trim": ("trim_db", (None, 50.0))}
+            ledger,
+            "STEPS",
+            {"high-pass": ("high_pass_hz", (None, 100.0)), "trim": ("trim_db", (None, 50.0))},
         )
         yield config, explore_and_clean(config, home / "data")
 
@@ -168,7 +206,9 @@ def explore_and_clean(config, root):
     stage.write("recordings.csv", recording.survey(root, sources.find(root, config.data)))
     finish(stage)
     stage = stages.begin("02_clean", config, "small", root)
-    clips = windowing.write_clips(rules.judge(stage.read("recordings.csv"), config), root, config, stage / "clips")
+    clips = windowing.write_clips(
+        rules.judge(stage.read("recordings.csv"), config), root, config, stage / "clips"
+    )
     fold = clips.groupby("label").cumcount() % config.split.folds + 1
     fold = fold.where(clips["split"].eq("train")).astype("Int64")
     stage.write("clips.csv", clips.assign(group=clips["recording_id"], fold=fold))
@@ -194,7 +234,10 @@ def test_a_high_pass_below_which_there_is_only_rumble_is_turned_on(measured):
     row = measured.loc["high-pass"]
     assert row["verdict"] == "turn on: it helps" and row["change_low"] > 0
     assert (row["setting"], row["tried"], row["metric"]) == ("off", "100 Hz", "accuracy")
-    assert row["toggled"] - row["reference"] == pytest.approx(row["change"], abs=2e-5) and row["change"] > 0.1
+    assert (
+        row["toggled"] - row["reference"] == pytest.approx(row["change"], abs=2e-5)
+        and row["change"] > 0.1
+    )
 
 
 def test_a_step_that_changes_no_sample_makes_no_difference(measured):
@@ -206,13 +249,24 @@ def test_a_step_that_changes_no_sample_makes_no_difference(measured):
 def test_what_is_on_and_helps_is_kept(run, measured):
     config, folder = run
     clips = artifacts.read_table(folder / "clips.csv")
-    clips, recordings = clips[clips["split"].eq("train")], artifacts.read_table(folder / "recordings.csv")
+    clips, recordings = (
+        clips[clips["split"].eq("train")],
+        artifacts.read_table(folder / "recordings.csv"),
+    )
     used, root = recordings[recordings["split"].eq("train")], config.data.root
-    on = ledger.measure(used, clips, root, ledger.vary(config, "high_pass_hz", 100.0)).set_index("step")
+    on = ledger.measure(used, clips, root, ledger.vary(config, "high_pass_hz", 100.0)).set_index(
+        "step"
+    )
     assert on.loc["high-pass", "verdict"] == "keep: it helps"
     off = measured.loc["high-pass"]
-    turned = {"change": -off["change"], "change_low": -off["change_high"], "change_high": -off["change_low"]}
-    assert on.loc["high-pass", list(turned)].to_dict() == pytest.approx(turned, abs=2e-5)  # both are rounded to 1e-5
+    turned = {
+        "change": -off["change"],
+        "change_low": -off["change_high"],
+        "change_high": -off["change_low"],
+    }
+    assert on.loc["high-pass", list(turned)].to_dict() == pytest.approx(
+        turned, abs=2e-5
+    )  # both are rounded to 1e-5
 
 
 def test_the_same_run_gives_the_same_ledger(run, measured):
@@ -224,10 +278,14 @@ def test_the_same_run_gives_the_same_ledger(run, measured):
 def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
     config, folder = run
     config = ledger.vary(config, "high_pass_hz", 100.0)
-    recordings, clips = (artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv"))
+    recordings, clips = (
+        artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
+    )
     used = recordings[recordings["split"].eq("train")].assign(status="used")
     table = ledger.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
-    written = windowing.write_clips(used, config.data.root, config, tmp_path / "clips").assign(parent_id="")
+    written = windowing.write_clips(used, config.data.root, config, tmp_path / "clips").assign(
+        parent_id=""
+    )
     written = written.merge(clips[["clip_id", "group", "fold"]], on="clip_id")
     packed = np.stack([recording.read_steps(tmp_path / path) for path in written["path"]])
     expected = features.feature_table(packed, written, config)
@@ -240,10 +298,20 @@ def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
 
 def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
     config, folder = run
-    config = config.model_copy(update={"data": config.data.model_copy(update={"start_column": "start"})})
-    recordings, clips = (artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv"))
-    touched = clips[clips["split"].eq("train")].iloc[::2].assign(label=lambda rows: rows["clip_id"].str[:1])
-    table = ledger.feature_table(recordings[recordings["split"].eq("train")], touched, config.data.root, config)
+    config = config.model_copy(
+        update={"data": config.data.model_copy(update={"start_column": "start"})}
+    )
+    recordings, clips = (
+        artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
+    )
+    touched = (
+        clips[clips["split"].eq("train")]
+        .iloc[::2]
+        .assign(label=lambda rows: rows["clip_id"].str[:1])
+    )
+    table = ledger.feature_table(
+        recordings[recordings["split"].eq("train")], touched, config.data.root, config
+    )
     assert dict(zip(table["clip_id"], table["label"], strict=True)) == dict(
         zip(touched["clip_id"], touched["label"], strict=True)
     )
@@ -252,7 +320,12 @@ def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
 def test_only_the_ledger_is_left_behind(run, measured):
     _, folder = run
     before = {name for stage in stages.STAGES[:2] for name in stage.writes}
-    assert {path.name for path in folder.iterdir()} == {*before, "run.json", journal.COPY, ledger.FILE}
+    assert {path.name for path in folder.iterdir()} == {
+        *before,
+        "run.json",
+        journal.COPY,
+        ledger.FILE,
+    }
 
 
 def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, measured):
@@ -261,7 +334,9 @@ def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, mea
     record = journal.read_run(folder)
     try:
         changed = {**record["stages"]["02_clean"], "outputs": {"clips": "another"}}
-        artifacts.write_json(folder / "run.json", {**record, "stages": {**record["stages"], "02_clean": changed}})
+        artifacts.write_json(
+            folder / "run.json", {**record, "stages": {**record["stages"], "02_clean": changed}}
+        )
         assert ledger.read(folder) is None
     finally:
         artifacts.write_json(folder / "run.json", record)
@@ -270,13 +345,16 @@ def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, mea
 
 def test_what_is_shown_are_percent_and_points(measured):
     table = ledger.shown(
-        measured.reset_index().assign(change=0.0312, change_low=-0.01, change_high=0.07, seeds_sd=0.004)
+        measured.reset_index().assign(
+            change=0.0312, change_low=-0.01, change_high=0.07, seeds_sd=0.004
+        )
     )
     assert table["change in points"].tolist() == ["+3.1 (-1.0 to +7.0)"] * 2
     assert table["between seeds"].tolist() == ["±0.4"] * 2 and "accuracy" in table
 
 
-# --- the command -------------------------------------------------------------------------------------------
+# --- the command
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_run_without_clips_is_told_which_notebook_comes_first(run, capsys):

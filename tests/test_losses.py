@@ -33,7 +33,8 @@ def hard(seed, multilabel, n=6, classes=4):
     return torch.eye(classes, dtype=torch.float64)[torch.from_numpy(rng.integers(classes, size=n))]
 
 
-# --- the loss ----------------------------------------------------------------------------------------------
+# --- the loss
+# ----------------------------------------------------------------------------------------------
 
 
 @law
@@ -51,7 +52,9 @@ def test_the_plain_losses_agree_with_torch(seed):
 def test_the_weighted_loss_is_torchs_without_its_division_by_the_batchs_weights(seed):
     logits, _, weights = batch(seed, multilabel=False)
     wanted = hard(seed, multilabel=False)
-    expected = F.cross_entropy(logits, wanted.argmax(dim=1), weight=weights, reduction="sum") / len(logits)
+    expected = F.cross_entropy(logits, wanted.argmax(dim=1), weight=weights, reduction="sum") / len(
+        logits
+    )
     torch.testing.assert_close(losses.loss(logits, wanted, "weights", weights), expected)
     soft = batch(seed, multilabel=False)[1]  # with soft targets torch leaves the division out, too
     expected = F.cross_entropy(logits, soft, weight=weights)
@@ -64,7 +67,9 @@ def test_the_weighted_loss_of_several_labels_is_torchs_with_pos_weight(seed):
     logits, _, weights = batch(seed, multilabel=True)
     wanted = hard(seed, multilabel=True)
     expected = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)
-    torch.testing.assert_close(losses.loss(logits, wanted, "weights", weights, multilabel=True), expected)
+    torch.testing.assert_close(
+        losses.loss(logits, wanted, "weights", weights, multilabel=True), expected
+    )
 
 
 @both
@@ -85,7 +90,9 @@ def test_the_focal_loss_never_exceeds_the_plain_one_and_is_it_without_focus(mult
     assert 0 <= losses.loss(logits, wanted, "focal", multilabel=multilabel) <= plain
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "FOCUS", 0.0)
-        torch.testing.assert_close(losses.loss(logits, wanted, "focal", multilabel=multilabel), plain)
+        torch.testing.assert_close(
+            losses.loss(logits, wanted, "focal", multilabel=multilabel), plain
+        )
 
 
 @law
@@ -95,10 +102,14 @@ def test_the_focal_loss_is_that_of_its_paper(seed):
     logits = batch(seed, multilabel=False)[0]
     truth = hard(seed, multilabel=False)
     p = logits.softmax(dim=1)[truth > 0]
-    torch.testing.assert_close(losses.loss(logits, truth, "focal"), ((1 - p) ** 2 * -p.log()).mean())
+    torch.testing.assert_close(
+        losses.loss(logits, truth, "focal"), ((1 - p) ** 2 * -p.log()).mean()
+    )
     truth = hard(seed, multilabel=True)
     p = torch.where(truth > 0, logits.sigmoid(), 1 - logits.sigmoid())
-    torch.testing.assert_close(losses.loss(logits, truth, "focal", multilabel=True), ((1 - p) ** 2 * -p.log()).mean())
+    torch.testing.assert_close(
+        losses.loss(logits, truth, "focal", multilabel=True), ((1 - p) ** 2 * -p.log()).mean()
+    )
 
 
 def test_the_focal_loss_looks_away_from_what_is_learned():
@@ -113,8 +124,13 @@ def test_the_focal_loss_looks_away_from_what_is_learned():
 @both
 def test_the_loss_of_a_batch_is_the_mean_of_its_clips(balance, multilabel):
     logits, wanted, weights = batch(1, multilabel)
-    alone = [losses.loss(logits[[i]], wanted[[i]], balance, weights, multilabel) for i in range(len(logits))]
-    torch.testing.assert_close(losses.loss(logits, wanted, balance, weights, multilabel), torch.stack(alone).mean())
+    alone = [
+        losses.loss(logits[[i]], wanted[[i]], balance, weights, multilabel)
+        for i in range(len(logits))
+    ]
+    torch.testing.assert_close(
+        losses.loss(logits, wanted, balance, weights, multilabel), torch.stack(alone).mean()
+    )
 
 
 @pytest.mark.parametrize("balance", BALANCES)
@@ -122,7 +138,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_clips(balance, multilabel):
 def test_extreme_logits_have_finite_losses_and_gradients(balance, multilabel):
     signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])
     for size in (80.0, 1e4):
-        for truth in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]) + (([0.0, 0.0], [1.0, 1.0]) if multilabel else ()):
+        for truth in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]) + (
+            ([0.0, 0.0], [1.0, 1.0]) if multilabel else ()
+        ):
             logits = (size * signs).requires_grad_()
             wanted = torch.tensor([truth]).expand(5, 2)
             found = losses.loss(logits, wanted, balance, torch.tensor([0.0, 3.0]), multilabel)
@@ -139,7 +157,8 @@ def test_a_step_against_the_gradient_makes_the_truth_more_likely(multilabel):
         assert (logits.grad[hard(2, multilabel) > 0] < 0).all(), balance
 
 
-# --- smoothing ---------------------------------------------------------------------------------------------
+# --- smoothing
+# ---------------------------------------------------------------------------------------------
 
 
 @law
@@ -156,7 +175,9 @@ def test_smoothing_agrees_with_torch(seed, smoothing):
 @given(seeds, st.floats(0, 0.9))
 def test_each_of_several_labels_is_smoothed_as_one_of_two_classes(seed, smoothing):
     wanted = hard(seed, multilabel=True)
-    for column, found in zip(wanted.T, perturb.smooth(wanted, smoothing, multilabel=True).T, strict=True):
+    for column, found in zip(
+        wanted.T, perturb.smooth(wanted, smoothing, multilabel=True).T, strict=True
+    ):
         two = perturb.smooth(torch.stack([1 - column, column], dim=1), smoothing)
         torch.testing.assert_close(found, two[:, 1])
 
@@ -167,7 +188,8 @@ def test_no_smoothing_changes_nothing(multilabel):
     torch.testing.assert_close(perturb.smooth(wanted, 0.0, multilabel), wanted, rtol=0, atol=0)
 
 
-# --- class weights -----------------------------------------------------------------------------------------
+# --- class weights
+# -----------------------------------------------------------------------------------------
 
 
 @law
@@ -175,7 +197,9 @@ def test_no_smoothing_changes_nothing(multilabel):
 def test_class_weights_are_scikit_learns_balanced_ones(drawn):
     labels = np.array([0, 1, 2, 3, *drawn])
     expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
-    np.testing.assert_allclose(losses.class_weights(torch.eye(4)[torch.from_numpy(labels)]), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.class_weights(torch.eye(4)[torch.from_numpy(labels)]), expected, rtol=1e-6
+    )
 
 
 @law
@@ -195,7 +219,8 @@ def test_a_class_without_a_clip_weighs_nothing(multilabel):
     assert weights[2] == 0 and (weights[:2] > 0).all() and weights.isfinite().all()
 
 
-# --- sampling ----------------------------------------------------------------------------------------------
+# --- sampling
+# ----------------------------------------------------------------------------------------------
 
 
 @law
@@ -206,7 +231,8 @@ def test_single_labels_are_drawn_evenly_as_scikit_learn_weighs_them(drawn):
     assert chances.dtype == torch.float64 and float(chances.sum()) == pytest.approx(1)
     there = wanted.sum(dim=0) > 0
     torch.testing.assert_close(
-        (chances @ wanted.double())[there], torch.full((int(there.sum()),), 1 / int(there.sum())).double()
+        (chances @ wanted.double())[there],
+        torch.full((int(there.sum()),), 1 / int(there.sum())).double(),
     )
     expected = compute_sample_weight("balanced", drawn)
     np.testing.assert_allclose(chances, expected / expected.sum())
@@ -228,7 +254,9 @@ def test_a_rare_label_is_drawn_more_often_than_it_comes():
     wanted = torch.tensor([[1.0, 0.0]] * 18 + [[1.0, 1.0]] * 2)
     chances = losses.sampling_weights(wanted)
     assert float(chances[18:].sum()) == pytest.approx(0.5 / (0.5 + 18 / 40), rel=1e-6)
-    drawn = torch.multinomial(chances, 4000, replacement=True, generator=torch.Generator().manual_seed(0))
+    drawn = torch.multinomial(
+        chances, 4000, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
     assert float(wanted[drawn, 1].mean()) == pytest.approx(0.526, abs=0.03)
 
 

@@ -1,4 +1,6 @@
-"""The multi-label demo: the same seed gives the same bytes, and its tables say what its folders hold."""
+"""The multi-label demo: the same seed gives the same bytes, and its tables say what its folders
+hold.
+"""
 
 import re
 import shutil
@@ -27,7 +29,11 @@ def made(tmp_path_factory):
 
 
 def contents(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def table(path):
@@ -38,7 +44,8 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-# --- files and tables --------------------------------------------------------------------------------------
+# --- files and tables
+# --------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_bytes_another_seed_others(tmp_path):
@@ -47,7 +54,9 @@ def test_the_same_seed_gives_the_same_bytes_another_seed_others(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "again")
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
     sounds = {
-        name: {content for path, content in contents(tmp_path / name).items() if "ffffff" not in path}
+        name: {
+            content for path, content in contents(tmp_path / name).items() if "ffffff" not in path
+        }
         for name in ("one", "other")
     }
     assert not sounds["one"] & sounds["other"]
@@ -55,7 +64,11 @@ def test_the_same_seed_gives_the_same_bytes_another_seed_others(tmp_path):
 
 def test_the_tables_list_exactly_the_files(made):
     root, key = made
-    train, sample, answers = table(root / "train.csv"), table(root / "sample_submission.csv"), table(key)
+    train, sample, answers = (
+        table(root / "train.csv"),
+        table(root / "sample_submission.csv"),
+        table(key),
+    )
     assert names(root) == {"train", "test", "train.csv", "sample_submission.csv"}
     assert list(train) == ["fname", "labels"] and list(answers) == ["filename", "label"]
     assert list(sample) == ["fname", *sorted(dataset.CLASS_WEIGHTS)]
@@ -68,11 +81,15 @@ def test_the_tables_list_exactly_the_files(made):
 
 def test_none_to_three_known_sounds_are_heard_at_once(made):
     root, key = made
-    labels = [*table(root / "train.csv")["labels"].map(lambda text: [x for x in text.split(",") if x])]
+    labels = [
+        *table(root / "train.csv")["labels"].map(lambda text: [x for x in text.split(",") if x])
+    ]
     labels += [targets.split(label) for label in table(key)["label"]]
     counts = [len(found) for found in labels]
     assert set(counts) <= {0, 1, 2, 3} and counts.count(1) and counts.count(2)
-    assert all(found == sorted(set(found)) and set(found) <= set(dataset.CLASS_WEIGHTS) for found in labels)
+    assert all(
+        found == sorted(set(found)) and set(found) <= set(dataset.CLASS_WEIGHTS) for found in labels
+    )
 
 
 def test_the_key_is_hidden_from_whoever_reads_the_folder(made):
@@ -81,9 +98,12 @@ def test_the_key_is_hidden_from_whoever_reads_the_folder(made):
     for path, content in contents(root).items():
         if not path.startswith("train"):
             assert not any(
-                b"," + label.encode() + b"\n" in content.split(b"\n", 1)[-1] for label in dataset.CLASS_WEIGHTS
+                b"," + label.encode() + b"\n" in content.split(b"\n", 1)[-1]
+                for label in dataset.CLASS_WEIGHTS
             )
-    assert not any(label in name for name in names(root / "test") for label in dataset.CLASS_WEIGHTS)
+    assert not any(
+        label in name for name in names(root / "test") for label in dataset.CLASS_WEIGHTS
+    )
 
 
 def test_takes_of_one_scene_share_the_names_head_its_labels_and_its_recorder(made):
@@ -91,7 +111,9 @@ def test_takes_of_one_scene_share_the_names_head_its_labels_and_its_recorder(mad
     train = table(root / "train.csv").iloc[:-1]
     heads = train["fname"].map(lambda name: TAKE.fullmatch(name.rsplit(".", 1)[0]).group("group"))
     takes = train.groupby(heads)
-    assert takes.size().isin([1, 2]).all() and (takes.size() == 2).any() and (takes.size() == 1).any()
+    assert (
+        takes.size().isin([1, 2]).all() and (takes.size() == 2).any() and (takes.size() == 1).any()
+    )
     assert (takes["labels"].nunique() == 1).all()
     rates = train["fname"].map(lambda name: soundfile.info(root / "train" / name).samplerate)
     assert (rates.groupby(heads).nunique() == 1).all()
@@ -100,7 +122,12 @@ def test_takes_of_one_scene_share_the_names_head_its_labels_and_its_recorder(mad
 
 def test_every_sound_is_heard_below_full_scale_and_no_two_are_the_same(made):
     root, _ = made
-    paths = [path for side in ("train", "test") for path in (root / side).iterdir() if "ffffff" not in path.name]
+    paths = [
+        path
+        for side in ("train", "test")
+        for path in (root / side).iterdir()
+        if "ffffff" not in path.name
+    ]
     for path in paths:
         sound, rate = soundfile.read(path)
         assert sound.ndim == 1 and rate in dataset.SAMPLE_RATES and 1.9 < len(sound) / rate < 6.1
@@ -116,8 +143,14 @@ def test_one_file_of_each_side_cannot_be_heard(made):
 
 @pytest.fixture
 def listed(made):
-    """The audio files of the set as `sources` lists them, by name; ids and labels are taken from train.csv."""
-    data = {"multilabel": True, "labels_csv": "train.csv", "name_pattern": r"(?P<group>[0-9a-f]{6})-\d+"}
+    """The audio files of the set as `sources` lists them, by name; ids and labels are taken from
+    train.csv.
+    """
+    data = {
+        "multilabel": True,
+        "labels_csv": "train.csv",
+        "name_pattern": r"(?P<group>[0-9a-f]{6})-\d+",
+    }
     found = sources.find(made[0], small_config(data=data).data)
     found = found[found["status"].eq("ok")]
     return found.set_index(found["path"].str.rsplit("/").str[-1])
@@ -135,7 +168,8 @@ def test_a_test_file_does_not_take_the_label_of_a_training_file_of_the_same_name
     assert listed[listed["split"].eq("test")]["label"].eq("").all()
 
 
-# --- the plan ----------------------------------------------------------------------------------------------
+# --- the plan
+# ----------------------------------------------------------------------------------------------
 
 
 def test_a_plan_gives_as_many_scenes_as_were_asked_for_and_none_on_both_sides():
@@ -145,7 +179,9 @@ def test_a_plan_gives_as_many_scenes_as_were_asked_for_and_none_on_both_sides():
         assert not {scene.seed for scene in train} & {scene.seed for scene in test}
         assert len({scene.name for scene in [*train, *test]}) == n_train + n_test
         assert len({scene.seed for scene in test}) == n_test
-        assert len({(scene.seed, scene.name[:6]) for scene in train}) == len({scene.seed for scene in train})
+        assert len({(scene.seed, scene.name[:6]) for scene in train}) == len(
+            {scene.seed for scene in train}
+        )
 
 
 def test_sounds_come_together_as_often_as_they_should_and_the_rarest_class_comes_least():
@@ -161,7 +197,9 @@ def test_sounds_come_together_as_often_as_they_should_and_the_rarest_class_comes
 @pytest.mark.parametrize("labels", [(), ("rain",), ("bell", "dog_bark", "wind")])
 @pytest.mark.parametrize("sample_rate", [8000, 48000])
 def test_a_take_is_performed_the_same_every_time_and_its_takes_differ(labels, sample_rate):
-    scene, other = (mixtures.Scene("", labels, (5, 7), take, 2.0, sample_rate, "wav_16") for take in (1, 2))
+    scene, other = (
+        mixtures.Scene("", labels, (5, 7), take, 2.0, sample_rate, "wav_16") for take in (1, 2)
+    )
     sound = mixtures.perform(scene)
     assert sound.shape == (2 * sample_rate, 1) and np.isfinite(sound).all()
     assert np.abs(sound).max() == pytest.approx(10 ** (-3 / 20))
@@ -169,7 +207,8 @@ def test_a_take_is_performed_the_same_every_time_and_its_takes_differ(labels, sa
     assert not np.allclose(sound, mixtures.perform(other), atol=1e-3)
 
 
-# --- writing only where something changed ------------------------------------------------------------------
+# --- writing only where something changed
+# ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -178,7 +217,9 @@ def small(tmp_path):
     root, key = tmp_path / "set", tmp_path / "key.csv"
 
     def ensure(**changed):
-        before = (root.stat().st_ino, key.stat().st_ino) if root.is_dir() and key.is_file() else None
+        before = (
+            (root.stat().st_ino, key.stat().st_ino) if root.is_dir() and key.is_file() else None
+        )
         mixtures.ensure(root, key, **{"seed": 0, "n_train": 2, "n_test": 1, **changed})
         return before != (root.stat().st_ino, key.stat().st_ino)
 

@@ -16,7 +16,9 @@ def built(n_classes=3, multilabel=False, **model):
 @pytest.mark.parametrize("channels", [(4,), (8, 16), (4, 8, 8, 8), (2, 4, 4, 4)])
 @pytest.mark.parametrize("n_samples", [4000, 4567])
 def test_a_classifier_gives_a_logit_per_class(channels, n_samples):
-    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 5).eval()
+    model = networks.build(
+        small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 5
+    ).eval()
     logits = model(torch.zeros(2, n_samples))
     assert logits.shape == (2, 5) and logits.isfinite().all()
 
@@ -44,7 +46,10 @@ def test_probabilities_sum_to_1_or_each_class_has_its_own():
 def test_a_classifier_of_images_takes_waveforms_and_finished_images_alike():
     config = small_config(train={"inputs": "images"}, features={"image_size": 32})
     torch.manual_seed(0)
-    model, waveforms = networks.build(config, 3).eval(), torch.from_numpy(noise(12000)).reshape(3, 4000)
+    model, waveforms = (
+        networks.build(config, 3).eval(),
+        torch.from_numpy(noise(12000)).reshape(3, 4000),
+    )
     images = model.front_end(waveforms)
     assert images.shape == (3, 32, 32) and model.mean.shape == (32, 1)
     torch.testing.assert_close(model(images), model(waveforms))
@@ -56,7 +61,11 @@ def test_standardised_features_have_mean_0_and_deviation_1_in_every_band():
     data = Batches(packed, rows.index, [0] * len(rows), 5)
     model = built()
     model.fit_standardisation(data)
-    bands = torch.cat([model.features(waveforms) for waveforms, _ in data])[:, 0].transpose(0, 1).flatten(1)
+    bands = (
+        torch.cat([model.features(waveforms) for waveforms, _ in data])[:, 0]
+        .transpose(0, 1)
+        .flatten(1)
+    )
     torch.testing.assert_close(bands.mean(1), torch.zeros(16), atol=1e-3, rtol=0)
     torch.testing.assert_close(bands.std(1, correction=0), torch.ones(16), atol=1e-3, rtol=0)
 
@@ -83,12 +92,16 @@ def test_training_and_prediction_share_what_was_fitted():
     model = built()
     names = set(model.state_dict())
     assert {"mean", "deviation"} <= names
-    assert not any(name.startswith("front_end") for name in names)  # it follows from the config alone
+    assert not any(
+        name.startswith("front_end") for name in names
+    )  # it follows from the config alone
 
 
 @pytest.mark.parametrize("channels", [(4,), (8, 16), (4, 8, 8, 8)])
 def test_the_outline_adds_up_to_the_whole_model(channels):
-    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 3).eval()
+    model = networks.build(
+        small_config(model={"channels": channels}, features={"n_mels": 32, "n_fft": 512}), 3
+    ).eval()
     table = networks.outline(model, 4000)
     assert table["parameters"].sum() == networks.count_parameters(model)
     assert table["output_shape"].iloc[0] == "32 x 32" and table["output_shape"].iloc[-1] == "3"
@@ -97,7 +110,9 @@ def test_the_outline_adds_up_to_the_whole_model(channels):
 
 def test_the_outline_shows_every_block_that_a_config_may_ask_for():
     channels = (4, 4, 4, 4, 8)
-    model = networks.build(small_config(model={"channels": channels}, features={"n_mels": 64, "n_fft": 1024}), 3).eval()
+    model = networks.build(
+        small_config(model={"channels": channels}, features={"n_mels": 64, "n_fft": 1024}), 3
+    ).eval()
     assert networks.outline(model, 8000)["parameters"].sum() == networks.count_parameters(model)
 
 

@@ -1,4 +1,6 @@
-"""The notebooks' sources: one skeleton, short cells, nothing defined in them, nothing left over from a run."""
+"""The notebooks' sources: one skeleton, short cells, nothing defined in them, nothing left over
+from a run.
+"""
 
 import ast
 import itertools
@@ -15,7 +17,9 @@ from helpers.base import artifacts
 from helpers.base.settings import Config
 from helpers.run import stages
 
-NOTEBOOKS = {spec.name: artifacts.REPOSITORY / "notebooks" / f"{spec.name}.ipynb" for spec in stages.STAGES}
+NOTEBOOKS = {
+    spec.name: artifacts.REPOSITORY / "notebooks" / f"{spec.name}.ipynb" for spec in stages.STAGES
+}
 
 
 def cells(name, kind=None):
@@ -24,11 +28,15 @@ def cells(name, kind=None):
 
 
 def tagged(name):
-    return [cell.source for cell in cells(name, "code") if "parameters" in cell.metadata.get("tags", [])]
+    return [
+        cell.source for cell in cells(name, "code") if "parameters" in cell.metadata.get("tags", [])
+    ]
 
 
 def test_the_folder_holds_exactly_the_stages():
-    assert sorted(path.stem for path in (artifacts.REPOSITORY / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+    assert sorted(
+        path.stem for path in (artifacts.REPOSITORY / "notebooks").glob("*.ipynb")
+    ) == sorted(NOTEBOOKS)
 
 
 def test_the_bootstrap_is_the_same_in_every_notebook():
@@ -54,13 +62,20 @@ def test_one_parameters_cell_of_literals_each_with_a_comment(name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_nothing_is_defined_and_no_path_leaves_the_project(name):
     for cell in cells(name, "code"):
-        assert not [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+        assert not [
+            n
+            for n in ast.walk(ast.parse(cell.source))
+            if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+        ]
         assert "../" not in cell.source and "chdir" not in cell.source and "%cd" not in cell.source
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_cells_are_short(name):
-    lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in cells(name, "code")]
+    lengths = [
+        len([line for line in cell.source.splitlines() if line.strip()])
+        for cell in cells(name, "code")
+    ]
     bootstrap, parameters, config, *body = lengths
     assert max(bootstrap, parameters, config) <= 15
     assert max(body) <= 12 and statistics.median(body) <= 6
@@ -85,11 +100,16 @@ def test_links_between_notebooks_lead_somewhere():
     for name in NOTEBOOKS:
         for cell in cells(name, "markdown"):
             for target in re.findall(r"\]\(([^)]+\.ipynb)\)", cell.source):
-                assert (artifacts.REPOSITORY / "notebooks" / target).is_file(), f"{name} links to {target}"
+                assert (artifacts.REPOSITORY / "notebooks" / target).is_file(), (
+                    f"{name} links to {target}"
+                )
 
 
 def test_every_knob_is_a_real_setting():
-    keys = re.findall(r'"((?:\w+)\.(?:\w+))": \w+', "\n".join(c.source for n in NOTEBOOKS for c in cells(n, "code")))
+    keys = re.findall(
+        r'"((?:\w+)\.(?:\w+))": \w+',
+        "\n".join(c.source for n in NOTEBOOKS for c in cells(n, "code")),
+    )
 
     tree = Config().model_dump()
     assert keys and all(key.split(".")[1] in tree[key.split(".")[0]] for key in keys)
@@ -98,11 +118,15 @@ def test_every_knob_is_a_real_setting():
 def run_bootstrap(folder, **variables):
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **variables}
     source = cells("01_explore", "code")[0].source + "\nprint(environment.__file__)"
-    return subprocess.run([sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True
+    )
 
 
 def plant_code(folder):
-    """The least that the bootstrap takes for Earshot: the mark that it looks for, and a helpers.environment."""
+    """The least that the bootstrap takes for Earshot: the mark that it looks for, and a
+    helpers.environment.
+    """
     (folder / "helpers").mkdir(parents=True)
     for name in ("__init__.py", "pipeline.py"):
         (folder / "helpers" / name).touch()
@@ -113,7 +137,9 @@ def test_the_bootstrap_finds_the_code_above_the_working_folder(tmp_path):
     plant_code(tmp_path)
     (tmp_path / "outputs" / "deep").mkdir(parents=True)
     done = run_bootstrap(tmp_path / "outputs" / "deep")
-    assert done.stdout.splitlines() == ["prepared", str(tmp_path / "helpers" / "environment.py")], done.stderr
+    assert done.stdout.splitlines() == ["prepared", str(tmp_path / "helpers" / "environment.py")], (
+        done.stderr
+    )
 
 
 def test_the_bootstrap_clones_the_address_that_it_is_given(tmp_path):
@@ -123,9 +149,9 @@ def test_the_bootstrap_clones_the_address_that_it_is_given(tmp_path):
         subprocess.run(["git", *command], cwd=tmp_path / "origin", check=True)
     (tmp_path / "empty").mkdir()
     done = run_bootstrap(tmp_path / "empty", EARSHOT_REPO=str(tmp_path / "origin"))
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "empty" / "earshot" / "helpers" / "environment.py"), (
-        done.stderr
-    )
+    assert done.stdout.splitlines()[-1] == str(
+        tmp_path / "empty" / "earshot" / "helpers" / "environment.py"
+    ), done.stderr
 
 
 def test_the_bootstrap_says_what_to_do_where_there_is_no_code(tmp_path):

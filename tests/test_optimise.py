@@ -15,7 +15,9 @@ law = settings(deadline=None, max_examples=60, derandomize=True)
 
 def network(seed=0):
     torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    return torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
+    )
 
 
 def wander(model, seed):
@@ -30,7 +32,8 @@ def weights(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-# --- the learning rate -------------------------------------------------------------------------------------
+# --- the learning rate
+# -------------------------------------------------------------------------------------
 
 
 @law
@@ -45,7 +48,9 @@ def test_the_learning_rate_rises_then_falls_between_0_and_1(progress, warmup):
 
 
 def test_the_learning_rate_peaks_where_the_warm_up_ends_and_ends_at_zero():
-    assert optimise.warm_cosine(0.2, 0.2) == 1 and optimise.warm_cosine(0.1, 0.2) == pytest.approx(0.5)
+    assert optimise.warm_cosine(0.2, 0.2) == 1 and optimise.warm_cosine(0.1, 0.2) == pytest.approx(
+        0.5
+    )
     assert optimise.warm_cosine(1.0, 0.2) == pytest.approx(0, abs=1e-12)
     assert optimise.warm_cosine(0.0, 0.0) == 1
 
@@ -65,7 +70,9 @@ def stepped(settings, steps):
 def test_the_cosine_schedule_follows_its_curve_step_by_step():
     settings = Train(schedule="cosine", learning_rate=0.02, warmup_fraction=0.25)
     rates, plateau, _ = stepped(settings, 8)
-    assert rates == pytest.approx([0.02 * optimise.warm_cosine(step / 8, 0.25) for step in range(8)])
+    assert rates == pytest.approx(
+        [0.02 * optimise.warm_cosine(step / 8, 0.25) for step in range(8)]
+    )
     assert plateau is None and max(rates) == 0.02
 
 
@@ -84,17 +91,22 @@ def test_a_rate_for_a_graph_is_a_tensor_of_the_same_value_that_the_schedule_move
     optimiser = optimise.make_optimiser(network(), settings, capturable=True)
     schedule, _ = optimise.make_schedule(optimiser, 4, settings)
     held = [group["lr"] for group in optimiser.param_groups]
-    assert all(isinstance(rate, torch.Tensor) for rate in held) and len({rate.data_ptr() for rate in held}) == len(held)
+    assert all(isinstance(rate, torch.Tensor) for rate in held) and len(
+        {rate.data_ptr() for rate in held}
+    ) == len(held)
     rates = []
     for _ in range(4):
         rates.append(held[0].item())
         optimiser.step()
         schedule.step()
-    assert all(group["lr"] is rate for group, rate in zip(optimiser.param_groups, held, strict=True))
+    assert all(
+        group["lr"] is rate for group, rate in zip(optimiser.param_groups, held, strict=True)
+    )
     assert rates == pytest.approx(stepped(settings, 4)[0])
 
 
-# --- the average of the weights ----------------------------------------------------------------------------
+# --- the average of the weights
+# ----------------------------------------------------------------------------
 
 
 @law
@@ -107,7 +119,11 @@ def test_the_average_is_the_hand_written_recursion_batchnorm_statistics_included
         average.update(torch.tensor(average.pull_after(step)))
         kept = min(decay, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
-            expected[name] = kept * expected[name] + (1 - kept) * value if value.is_floating_point() else value.clone()
+            expected[name] = (
+                kept * expected[name] + (1 - kept) * value
+                if value.is_floating_point()
+                else value.clone()
+            )
     for name, value in average.model.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
 
@@ -135,7 +151,9 @@ def test_the_average_is_a_model_of_its_own_that_nothing_trains():
     average = optimise.Average(model, 0.9)
     before = weights(average.model)
     wander(model, 1)
-    assert all(torch.equal(value, before[name]) for name, value in average.model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in average.model.state_dict().items()
+    )
     assert not average.model.training and model.training
     assert not any(p.requires_grad for p in average.model.parameters())
     assert all(p.requires_grad for p in model.parameters())
@@ -151,7 +169,8 @@ def test_the_average_follows_weights_that_are_loaded_into_the_model():
         torch.testing.assert_close(value, other[name])
 
 
-# --- number formats ----------------------------------------------------------------------------------------
+# --- number formats
+# ----------------------------------------------------------------------------------------
 
 
 def taking(**seconds):
@@ -162,16 +181,26 @@ def taking(**seconds):
 
 @pytest.fixture
 def untried(monkeypatch):
-    """A process in which nothing was tried yet, on a torch that says nothing of its CPU (as 2.10 does)."""
+    """A process in which nothing was tried yet, on a torch that says nothing of its CPU (as 2.10
+    does).
+    """
     monkeypatch.setattr(optimise, "CHOSEN", {})
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
 
 
 @pytest.mark.parametrize(
     ("fp32", "bf16", "expected"),
-    [(1.0, 0.5, "bf16"), (1.0, 0.9, "fp32"), (1.0, 3.0, "fp32"), (1.0, math.inf, "fp32"), (math.inf, math.inf, "fp32")],
+    [
+        (1.0, 0.5, "bf16"),
+        (1.0, 0.9, "fp32"),
+        (1.0, 3.0, "fp32"),
+        (1.0, math.inf, "fp32"),
+        (math.inf, math.inf, "fp32"),
+    ],
 )
-def test_a_cpu_takes_half_precision_only_where_it_is_clearly_faster(untried, monkeypatch, fp32, bf16, expected):
+def test_a_cpu_takes_half_precision_only_where_it_is_clearly_faster(
+    untried, monkeypatch, fp32, bf16, expected
+):
     monkeypatch.setattr(optimise, "pass_seconds", taking(fp32=fp32, bf16=bf16))
     assert optimise.cpu_format(network(), torch.ones(4, 3)) == expected
 
@@ -190,7 +219,10 @@ def test_a_trial_leaves_the_network_and_the_random_numbers_as_they_are(untried):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    assert optimise.cpu_format(model, torch.randn(4, 3, generator=torch.Generator())) in ("fp32", "bf16")
+    assert optimise.cpu_format(model, torch.randn(4, 3, generator=torch.Generator())) in (
+        "fp32",
+        "bf16",
+    )
     assert torch.equal(torch.rand(4), expected) and not model.training
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
     assert all(value.grad is None for value in model.parameters())

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tables import feature_rows, noise, prediction_rows, small_config, tagging_rows, tone, tone_clips
+from tables import (
+    feature_rows,
+    noise,
+    prediction_rows,
+    small_config,
+    tagging_rows,
+    tone,
+    tone_clips,
+)
 
 from helpers.audio import features, images
 from helpers.metrics import decisions, evaluate
@@ -29,14 +37,21 @@ RECORDINGS = pd.DataFrame(
         "codec": ["WAV/PCM_16", "FLAC/PCM_16", ""],
     }
 )
-HISTORY = pd.DataFrame({"fold": [1, 1, 2], "epoch": [1, 2, 1], "train_loss": [2.0, 1.0, 2.0], "learning_rate": 0.01})
+HISTORY = pd.DataFrame(
+    {"fold": [1, 1, 2], "epoch": [1, 2, 1], "train_loss": [2.0, 1.0, 2.0], "learning_rate": 0.01}
+)
 CHOSEN = HISTORY.assign(validation_loss=[2.0, 1.5, 1.9], validation_accuracy=[0.2, 0.5, 0.3])
 SAID = {"cnn": "abcabb", "svm": "aacabb"}
 ANSWERS = {name: prediction_rows("abcabc", said) for name, said in SAID.items()}
 BOARD = evaluate.leaderboard(ANSWERS, {name: {} for name in SAID}, small_config())
 SEVERAL = small_config(data={"multilabel": True})
 LEDGER = pd.DataFrame(
-    {"step": ["trim", "denoise"], "setting": ["50 dB", "off"], "tried": ["off", "on"], "metric": "accuracy"}
+    {
+        "step": ["trim", "denoise"],
+        "setting": ["50 dB", "off"],
+        "tried": ["off", "on"],
+        "metric": "accuracy",
+    }
 ).assign(change=[0.01, -0.03], change_low=[-0.01, -0.05], change_high=[0.03, -0.01])
 
 
@@ -48,7 +63,9 @@ def no_open_figures():
 @pytest.fixture
 def files(tmp_path):
     for number in range(3):
-        images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / f"{number}.png")
+        images.to_png(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(
+            tmp_path / f"{number}.png"
+        )
     return sorted(tmp_path.iterdir())
 
 
@@ -63,16 +80,21 @@ def drawn(name, files):
         "waveform_and_mel": lambda: plots.waveform_and_mel(tone(440), small_config(), seconds=1.0),
         "image_wall": lambda: plots.image_wall(files, list("abc"), columns=2),
         "feature_spread": lambda: plots.feature_spread(feature_rows(), ["mfcc_01_mean", "rms_std"]),
-        "cleaning_step": lambda: plots.cleaning_step(tone(440), small_config(), 1.0, kept=(0.1, 0.4)),
+        "cleaning_step": lambda: plots.cleaning_step(
+            tone(440), small_config(), 1.0, kept=(0.1, 0.4)
+        ),
         "network_input": lambda: plots.network_input(np.linspace(0, 1, 64).reshape(8, 8), 0.5),
-        "correlations": lambda: plots.correlations(feature_rows(), ["mfcc_01_mean", "mfcc_02_mean", "rms_std"]),
+        "correlations": lambda: plots.correlations(
+            feature_rows(), ["mfcc_01_mean", "mfcc_02_mean", "rms_std"]
+        ),
         "learning_curves": lambda: score_plots.learning_curves(CHOSEN),
         "confusion": lambda: score_plots.confusion(counts, list("abc")),
         "roc_curves": lambda: score_plots.roc_curves(scored, list("abc")),
         "score_by_class": lambda: score_plots.score_by_class(evaluate.per_class(scored, 50)),
         "leaderboard": lambda: score_plots.leaderboard(BOARD, ("accuracy", "macro_f1")),
         "leak_gap": lambda: score_plots.leak_gap(
-            {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)}, "accuracy"
+            {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)},
+            "accuracy",
         ),
         "changes": lambda: score_plots.changes(LEDGER, "What each cleaning step does"),
         "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),
@@ -99,7 +121,9 @@ def test_every_figure_is_drawn_closed_and_leaves_the_settings_alone(name, files)
 def test_a_figure_says_what_it_shows_and_in_which_unit(files):
     on_cards = {"waveform_and_mel", "cleaning_step", "network_input"}  # which have a title
     for name in set(FIGURES) - on_cards - {"image_wall"}:
-        assert any(axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, files).axes), name
+        assert any(
+            axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, files).axes
+        ), name
     for axis in drawn("recording_facts", files).axes:
         assert axis.get_xlabel()
 
@@ -127,21 +151,35 @@ def test_curves_of_several_labels_show_average_precision():
 
 def test_figures_of_several_labels_are_drawn_and_say_what_they_score():
     predictions, labels = tagging_rows(), list("abc")
-    by_class = score_plots.score_by_class(evaluate.per_class(predictions, 50, multilabel=True)).axes[0]
+    by_class = score_plots.score_by_class(
+        evaluate.per_class(predictions, 50, multilabel=True)
+    ).axes[0]
     assert by_class.get_title(loc="left").startswith("Average precision by class")
     table = evaluate.leaderboard({"cnn": predictions}, {"cnn": {}}, SEVERAL)
     board = score_plots.leaderboard(table, ("macro_average_precision", "lwlrap"))
     legend = [text.get_text() for text in board.legends[0].get_texts()]
     assert legend == ["macro average precision", "lwlrap", "clearly below the best"]
-    assert len(score_plots.roc_curves(predictions, labels).axes[0].lines) == 4  # a class each, and chance
+    assert (
+        len(score_plots.roc_curves(predictions, labels).axes[0].lines) == 4
+    )  # a class each, and chance
     assert score_plots.confusion(decisions.confusion(predictions, multilabel=True), labels).axes
     assert score_plots.reliability(*decisions.calibration(predictions, multilabel=True)).axes
 
 
 def test_a_leaderboard_marks_what_cannot_be_told_apart_and_has_the_best_at_the_top():
     """By the paired difference, not by whether two intervals overlap: those of svm and cnn do."""
-    scores = {"accuracy": [0.8, 0.9, 0.85], "accuracy_low": 0.7, "accuracy_high": 0.95, "f1": 0.5, "f1_low": 0.4}
-    behind = {"difference": [-0.1, 0, -0.05], "difference_low": [-0.15, 0, -0.12], "difference_high": [-0.05, 0, 0.02]}
+    scores = {
+        "accuracy": [0.8, 0.9, 0.85],
+        "accuracy_low": 0.7,
+        "accuracy_high": 0.95,
+        "f1": 0.5,
+        "f1_low": 0.4,
+    }
+    behind = {
+        "difference": [-0.1, 0, -0.05],
+        "difference_low": [-0.15, 0, -0.12],
+        "difference_high": [-0.05, 0, 0.02],
+    }
     board = pd.DataFrame({"model": ["svm", "cnn", "gru"], **scores, **behind}).assign(f1_high=0.6)
     axis, paired = score_plots.leaderboard(board, ("accuracy", "f1")).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["svm", "gru  =", "cnn  ="]
@@ -154,7 +192,10 @@ def test_a_leaderboard_marks_what_cannot_be_told_apart_and_has_the_best_at_the_t
 @pytest.mark.parametrize("reach", [0.002, 0.03, 0.07, 0.3])
 def test_the_text_of_a_tick_is_its_position(score, reach):
     low, high = max(score - reach, 0), min(score + reach, 1)
-    gap = {name: {"accuracy": {"value": score, "low": low, "high": high}} for name in ("honest", "leaking")}
+    gap = {
+        name: {"accuracy": {"value": score, "low": low, "high": high}}
+        for name in ("honest", "leaking")
+    }
     axis = score_plots.leak_gap(gap, "accuracy").axes[0]
     texts = [text.get_text().removesuffix(" %") for text in axis.get_xticklabels()]
     assert len(texts) > 1
@@ -197,13 +238,19 @@ def test_the_folds_count_a_recording_once_whatever_its_labels():
 
 def test_the_bars_of_class_counts_are_the_counts():
     axis = plots.class_counts(pd.DataFrame({"label": list("aaabcc")})).axes[0]
-    widths = {text.get_text(): bar.get_width() for text, bar in zip(axis.get_yticklabels(), axis.patches, strict=True)}
+    widths = {
+        text.get_text(): bar.get_width()
+        for text, bar in zip(axis.get_yticklabels(), axis.patches, strict=True)
+    }
     assert widths == {"a": 3, "b": 1, "c": 2}
 
 
 def test_the_confusion_prints_every_count_in_its_cell():
     matrix = np.array([[3, 1], [0, 2]])
-    printed = {text.get_position(): text.get_text() for text in score_plots.confusion(matrix, ["a", "b"]).axes[0].texts}
+    printed = {
+        text.get_position(): text.get_text()
+        for text in score_plots.confusion(matrix, ["a", "b"]).axes[0].texts
+    }
     assert printed == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}  # (predicted, true)
 
 

@@ -1,4 +1,6 @@
-"""The bundle: a file in, probabilities out, the same as in training; and a command line that explains itself."""
+"""The bundle: a file in, probabilities out, the same as in training; and a command line that
+explains itself.
+"""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,11 @@ def save_run(folder, config):
         torch.manual_seed(fold)
         turn = {"test": fold, "validation": None, "train": (3 - fold,)}
         checkpoints.save(
-            networks.build(config, len(LABELS)), folder / "models" / "cnn" / f"fold{fold}", LABELS, config, turn
+            networks.build(config, len(LABELS)),
+            folder / "models" / "cnn" / f"fold{fold}",
+            LABELS,
+            config,
+            turn,
         )
     artifacts.seal(folder / "models" / "cnn")
 
@@ -43,7 +49,8 @@ def stereo(tmp_path):
     return tmp_path / "recording.wav"
 
 
-# --- the bundle --------------------------------------------------------------------------------------------
+# --- the bundle
+# --------------------------------------------------------------------------------------------
 
 
 def test_a_files_probabilities_sum_to_1_highest_first(run, stereo):
@@ -60,7 +67,9 @@ def test_many_files_are_what_each_is_alone_in_their_order(run, stereo, tmp_path,
     found = bundle.predict_files([stereo, other, stereo], batch_size)
     assert found.index.tolist() == [stereo, other, stereo]
     for row, path in zip(found.to_numpy(), found.index, strict=True):
-        np.testing.assert_allclose(row, bundle.predict_file(path)[found.columns], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            row, bundle.predict_file(path)[found.columns], rtol=1e-5, atol=1e-6
+        )
     assert bundle.predict_files([]).empty
 
 
@@ -74,12 +83,17 @@ def test_a_file_is_the_mean_of_its_windows_over_folds_and_views(run, stereo):
     config = small_config()
     whole = windowing.whole(decoder.decode(stereo), config)
     clips = np.stack(list(whole.clips()))
-    assert clips.shape == (4, 4000) and whole.windows["end_seconds"].iloc[-1] == pytest.approx(1.2, abs=1e-3)
+    assert clips.shape == (4, 4000) and whole.windows["end_seconds"].iloc[-1] == pytest.approx(
+        1.2, abs=1e-3
+    )
     rows = []
     for fold in (1, 2):
         model, _ = checkpoints.load(run / "models" / "cnn" / f"fold{fold}", config)
         with torch.no_grad():
-            rows += [model(torch.from_numpy(np.roll(clips, shift, axis=1))).softmax(1) for shift in (0, 2000)]
+            rows += [
+                model(torch.from_numpy(np.roll(clips, shift, axis=1))).softmax(1)
+                for shift in (0, 2000)
+            ]
     expected = pd.Series(torch.stack(rows).mean((0, 1)), index=LABELS)
     found = inference.Bundle(run).predict_file(stereo)[LABELS]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -89,7 +103,9 @@ def test_a_quieter_copy_of_a_recording_is_the_same_to_the_bundle(run, stereo):
     sound, rate = soundfile.read(stereo)
     soundfile.write(stereo.with_name("quiet.wav"), sound / 8, rate, subtype="FLOAT")
     bundle = inference.Bundle(run)
-    loud, quiet = (bundle.predict_file(stereo.with_name(name)) for name in ("recording.wav", "quiet.wav"))
+    loud, quiet = (
+        bundle.predict_file(stereo.with_name(name)) for name in ("recording.wav", "quiet.wav")
+    )
     np.testing.assert_allclose(quiet[LABELS], loud[LABELS], atol=2e-3)
 
 
@@ -116,7 +132,9 @@ def test_a_run_without_a_network_says_what_to_do(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("n_samples", [1, 2, 300, 5000])
-def test_however_short_a_recording_is_it_is_predicted_or_refused_with_a_reason(run, tmp_path, n_samples):
+def test_however_short_a_recording_is_it_is_predicted_or_refused_with_a_reason(
+    run, tmp_path, n_samples
+):
     soundfile.write(tmp_path / "short.wav", noise(n_samples), 44100)
     try:
         found = inference.Bundle(run).predict_file(tmp_path / "short.wav")
@@ -132,22 +150,35 @@ def test_silence_is_refused(run, tmp_path):
         inference.Bundle(run).predict_file(tmp_path / "silent.wav")
 
 
-# --- several labels, images --------------------------------------------------------------------------------
+# --- several labels, images
+# --------------------------------------------------------------------------------
 
 
-def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_knows_its_thresholds(run, stereo):
+def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_knows_its_thresholds(
+    run, stereo
+):
     config = small_config(train={"views": 2}, data={"multilabel": True})
     save_run(run, config)
-    artifacts.write_json(run / "models" / "cnn" / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
+    artifacts.write_json(
+        run / "models" / "cnn" / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2}
+    )
     artifacts.seal(run / "models" / "cnn")
     bundle = inference.Bundle(run)
-    assert bundle.multilabel and list(bundle.thresholds.items()) == [("bell", 0.1), ("dog", 0.2), ("rain", 0.3)]
+    assert bundle.multilabel and list(bundle.thresholds.items()) == [
+        ("bell", 0.1),
+        ("dog", 0.2),
+        ("rain", 0.3),
+    ]
     clips = torch.from_numpy(features.unpack(tone_clips(folds=1)[0][:3]))
     with torch.no_grad():
         expected = [
-            model(clips.roll(shift, dims=1)).sigmoid() for model in bundle.models for shift in (0, 2000)
+            model(clips.roll(shift, dims=1)).sigmoid()
+            for model in bundle.models
+            for shift in (0, 2000)
         ]  # views x folds
-    np.testing.assert_allclose(bundle.predict_clips(clips), torch.stack(expected).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(
+        bundle.predict_clips(clips), torch.stack(expected).mean(0), rtol=1e-4
+    )
     found = bundle.predict_file(stereo)
     assert found.between(0, 1).all() and found.sum() != pytest.approx(1, abs=1e-3)
 
@@ -174,19 +205,25 @@ def test_windows_cover_a_recording_and_average_to_what_is_said_of_it(run, stereo
     assert table["label"].tolist() == table[LABELS].idxmax(axis=1).tolist()
 
 
-# --- costs -------------------------------------------------------------------------------------------------
+# --- costs
+# -------------------------------------------------------------------------------------------------
 
 
 def test_costs_are_the_mean_fold_time_and_the_size_of_one_network(run):
     packed, _ = tone_clips(folds=1)
     bundle = inference.Bundle(run)
-    history = [{"fold": 1, "seconds": 1.0}, {"fold": 1, "seconds": 2.0}, {"fold": 2, "seconds": 5.0}]
+    history = [
+        {"fold": 1, "seconds": 1.0},
+        {"fold": 1, "seconds": 2.0},
+        {"fold": 2, "seconds": 5.0},
+    ]
     found = inference.costs(bundle.models[0], packed, history)
     assert found["train_seconds"] == 4.0 and found["ms_per_clip"] > 0
     assert found["parameters"] == networks.count_parameters(bundle.models[1])
 
 
-# --- the command line --------------------------------------------------------------------------------------
+# --- the command line
+# --------------------------------------------------------------------------------------
 
 
 def test_the_command_prints_a_line_per_file(run, stereo, capsys):
@@ -201,10 +238,21 @@ def test_a_missing_run_is_explained(run, stereo, capsys):
     assert printed.out == "" and "absent" in printed.err and "make run-all" in printed.err
 
 
-def test_a_file_that_is_no_recording_is_explained_and_the_others_are_predicted(run, stereo, tmp_path, capsys):
+def test_a_file_that_is_no_recording_is_explained_and_the_others_are_predicted(
+    run, stereo, tmp_path, capsys
+):
     (tmp_path / "notes.wav").write_text("these are notes, not sound")
     assert (
-        cli.main(["predict", str(tmp_path / "notes.wav"), str(stereo), str(tmp_path / "none.wav"), "--run", "tiny"])
+        cli.main(
+            [
+                "predict",
+                str(tmp_path / "notes.wav"),
+                str(stereo),
+                str(tmp_path / "none.wav"),
+                "--run",
+                "tiny",
+            ]
+        )
         == 1
     )
     printed = capsys.readouterr()

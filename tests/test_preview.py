@@ -1,4 +1,6 @@
-"""What is shown of a training step is what the step feeds to the network, for the same random numbers."""
+"""What is shown of a training step is what the step feeds to the network, for the same random
+numbers.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,14 @@ from helpers.view import preview
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERYTHING = {
     **{"select": "last", "mix": "between_class", "label_smoothing": 0.1, "crop": 0.5, "speed": 0.2},
-    **{"shift": 1.0, "gain_db": 6.0, "polarity": True, "noise_db": 10.0, "filter_db": 6.0, "masks": 2},
+    **{
+        "shift": 1.0,
+        "gain_db": 6.0,
+        "polarity": True,
+        "noise_db": 10.0,
+        "filter_db": 6.0,
+        "masks": 2,
+    },
 }
 PITCHES = tuple((name, 300 * (number + 1)) for number, name in enumerate("abcdef"))
 
@@ -24,7 +33,9 @@ def rows_of_many():
 
 
 def fed(model, training, config):
-    """An epoch of training, watched: for each step (inputs, targets, draws, network's input, targets of the loss)."""
+    """An epoch of training, watched: for each step (inputs, targets, draws, network's input,
+    targets of the loss).
+    """
     one, noted = fit.Trainer(model, training, config.train, seed=7), []
     step, criterion = one.run_step, one.criterion
     seen, asked = [], []
@@ -115,22 +126,33 @@ def test_only_what_is_done_is_told_and_the_part_that_is_learned_from_has_its_len
 def test_the_words_give_what_was_drawn():
     settings = small_config(train=EVERYTHING).train
     drawn = perturb.draw(3, settings, torch.Generator().manual_seed(1))
-    drawn = drawn._replace(weight=torch.tensor([[0.7], [1.0], [0.7]]), gain=torch.tensor([[-0.5], [1.0], [2.0]]))
-    one, other, _ = (perturb.Draws(*(None if part is None else part[n] for part in drawn)) for n in range(3))
+    drawn = drawn._replace(
+        weight=torch.tensor([[0.7], [1.0], [0.7]]), gain=torch.tensor([[-0.5], [1.0], [2.0]])
+    )
+    one, other, _ = (
+        perturb.Draws(*(None if part is None else part[n] for part in drawn)) for n in range(3)
+    )
     assert preview.describe("mixed", one, "rain|bird", settings) == "70% itself, 30% rain + bird"
     assert preview.describe("mixed", other, "rain", settings) == ""
     assert preview.describe("gain", one, "", settings) == "-6.0 dB, upside down"
     assert preview.describe("played", one, "", settings).startswith("50% of the clip, from ")
     colour, _, level = one.noise.tolist()
     said = preview.describe("noise", one, "", settings)
-    assert (said == "") == (level == 0) and (not said or said.startswith(("white", "pink", "brown")))
+    assert (said == "") == (level == 0) and (
+        not said or said.startswith(("white", "pink", "brown"))
+    )
     loud = one._replace(noise=torch.tensor([colour, 0.0, 0.1]))
     assert preview.describe("noise", loud, "", settings).endswith("-20 dB against the clip")
 
 
 def test_with_two_labels_or_several_per_recording_something_is_shown():
-    for pitches in ((("high", 2000), ("low", 400)), (("high|low", 900), ("low", 400), ("high", 2000))):
+    for pitches in (
+        (("high", 2000), ("low", 400)),
+        (("high|low", 900), ("low", 400), ("high", 2000)),
+    ):
         packed, rows = tone_clips(pitches)
         config = small_config(train=EVERYTHING, data={"multilabel": len(pitches) == 3})
         shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
-        assert len(shown) >= 2 and all(np.isfinite(x.numpy()).all() for clip in shown for *_, x in clip.steps)
+        assert len(shown) >= 2 and all(
+            np.isfinite(x.numpy()).all() for clip in shown for *_, x in clip.steps
+        )

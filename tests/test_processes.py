@@ -1,4 +1,6 @@
-"""Several processes that train a network together: they share every batch, agree, and end with one network."""
+"""Several processes that train a network together: they share every batch, agree, and end with one
+network.
+"""
 
 import contextlib
 import io
@@ -66,12 +68,20 @@ print(before, faults())
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """The folder of a run of two tones, and of a test set of the same, that stages 01 to 04 are done for."""
+    """The folder of a run of two tones, and of a test set of the same, that stages 01 to 04 are
+    done for.
+    """
     monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
     folder = tmp_path / "outputs" / "tiny"
     folder.mkdir(parents=True)
     packed, rows = tone_clips()
-    test = rows.assign(split="test", label="", fold=pd.NA, clip_id="t-" + rows["clip_id"], group="t-" + rows["group"])
+    test = rows.assign(
+        split="test",
+        label="",
+        fold=pd.NA,
+        clip_id="t-" + rows["clip_id"],
+        group="t-" + rows["group"],
+    )
     np.save(folder / "waveforms.npy", np.concatenate([packed, packed]))
     artifacts.write_table(folder / "waveforms.csv", pd.concat([rows, test], ignore_index=True))
     return folder
@@ -79,19 +89,27 @@ def run_folder(tmp_path, monkeypatch):
 
 def accuracy(table, folder):
     rows = artifacts.read_table(folder / "waveforms.csv").set_index("clip_id")
-    return (table[LABELS].idxmax(axis=1).to_numpy() == rows["label"][table["clip_id"]].to_numpy()).mean()
+    return (
+        table[LABELS].idxmax(axis=1).to_numpy() == rows["label"][table["clip_id"]].to_numpy()
+    ).mean()
 
 
 def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_path, monkeypatch):
-    """Through torchrun, with gloo; the module that is started notes the weights that each process ends with."""
+    """Through torchrun, with gloo; the module that is started notes the weights that each process
+    ends with.
+    """
     (tmp_path / "watched.py").write_text(WATCHED)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(artifacts.REPOSITORY)]))
     start = processes.start
     monkeypatch.setattr(
-        processes, "start", lambda count, module, *options: start(count, "watched", str(tmp_path), *options)
+        processes,
+        "start",
+        lambda count, module, *options: start(count, "watched", str(tmp_path), *options),
     )
     settings = {"epochs": 20, "batch_size": 16, "masks": 0, "ema": 0.5, "pseudo_labels": 0.7}
-    together, history = train.run(run_folder, small_config(train={**settings, "processes": 2, "precision": "auto"}))
+    together, history = train.run(
+        run_folder, small_config(train={**settings, "processes": 2, "precision": "auto"})
+    )
     cards = [artifacts.read_json(path) for path in run_folder.glob("models/cnn/fold*/card.json")]
     assert [card["config"]["train"]["precision"] for card in cards] == ["bf16"] * 3
     assert len(inference.Bundle(run_folder).models) == 3
@@ -103,20 +121,31 @@ def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_
     )
     assert accuracy(alone, run_folder) > 0.9 and accuracy(together, run_folder) > 0.9
     assert together["clip_id"].tolist() == alone["clip_id"].tolist()
-    assert {record["fold"] for record in history} == {record["fold"] for record in expected} == {1, 2, 3}
+    assert (
+        {record["fold"] for record in history}
+        == {record["fold"] for record in expected}
+        == {1, 2, 3}
+    )
     for number in range(1, 7):  # a teacher and the one that it teaches, in each of three rounds
-        first, second = (load_file(tmp_path / f"rank{rank}of2-{number}.safetensors") for rank in (0, 1))
+        first, second = (
+            load_file(tmp_path / f"rank{rank}of2-{number}.safetensors") for rank in (0, 1)
+        )
         assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_what_two_processes_were_stopped_at_goes_on_to_the_same_weights(run_folder):
     settings = {"epochs": 3, "batch_size": 16, "ema": 0.5, "processes": 2, "threads": 1}
     train.run(run_folder, small_config(train=settings))
-    whole = {path.parent.name: load_file(path) for path in run_folder.glob("models/cnn/fold*/*.safetensors")}
+    whole = {
+        path.parent.name: load_file(path)
+        for path in run_folder.glob("models/cnn/fold*/*.safetensors")
+    }
     train.run(run_folder, small_config(train={**settings, "max_minutes": 1e-6}))
     assert set(train.ended(run_folder / "models" / "cnn").values()) == {"time"}
     train.run(run_folder, small_config(train=settings))
-    assert set(train.ended(run_folder / "models" / "cnn").values()) == {"epochs"} and len(whole) == 3
+    assert (
+        set(train.ended(run_folder / "models" / "cnn").values()) == {"epochs"} and len(whole) == 3
+    )
     for fold, weights in whole.items():
         [path] = run_folder.glob(f"models/cnn/{fold}/*.safetensors")
         assert all(torch.equal(value, weights[name]) for name, value in load_file(path).items())
@@ -168,7 +197,9 @@ def test_processes_are_started_by_torchrun_and_find_the_same_home(started, tmp_p
     assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert command[command.index("--nproc-per-node") + 1] == "3"
     assert command[-5:] == ["-m", "--", "helpers.training.train", "--run", "tiny"]
-    assert options["cwd"] == artifacts.REPOSITORY and options["env"]["EARSHOT_HOME"] == str(tmp_path / "here")
+    assert options["cwd"] == artifacts.REPOSITORY and options["env"]["EARSHOT_HOME"] == str(
+        tmp_path / "here"
+    )
 
 
 def test_a_process_that_fails_is_an_error_with_its_last_words_and_all_were_shown(started, capsys):
@@ -197,7 +228,11 @@ def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folde
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like")
 def test_memory_that_is_kept_is_not_asked_for_again():
     said = subprocess.run(
-        [sys.executable, "-c", FAULTS], cwd=artifacts.REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", FAULTS],
+        cwd=artifacts.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     before, after = map(int, said.split())
     assert before > 1000 > 20 * after

@@ -1,6 +1,8 @@
-"""Bad input, row by row: what comes in, and what becomes of it. The numbers are those of the failure table.
+"""Bad input, row by row: what comes in, and what becomes of it. The numbers are those of the
+failure table.
 
-Where a row is about a file, the file is made here byte by byte; where it is about a folder, the folder is.
+Where a row is about a file, the file is made here byte by byte; where it is about a folder, the
+folder is.
 """
 
 import os
@@ -65,7 +67,8 @@ def rows(*cases):
     return [pytest.param(*rest, id=f"{row}-{name}") for row, name, *rest in cases]
 
 
-# --- 1 to 11, 19 to 24, 27 and 28: what the gate refuses ---------------------------------------------------
+# --- 1 to 11, 19 to 24, 27 and 28: what the gate refuses
+# ---------------------------------------------------
 
 
 def with_sample(value):
@@ -165,7 +168,9 @@ UNSEEN = [
 @pytest.mark.parametrize(("code", "content"), UNSEEN)
 def test_no_decoder_sees_what_is_not_allowed(tmp_path, monkeypatch, code, content):
     made = content()
-    monkeypatch.setattr(soundfile, "SoundFile", lambda *_, **__: pytest.fail("libsndfile opened it"))
+    monkeypatch.setattr(
+        soundfile, "SoundFile", lambda *_, **__: pytest.fail("libsndfile opened it")
+    )
     monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("FFmpeg opened it"))
     assert code_of(tmp_path, made) == code
 
@@ -175,7 +180,12 @@ def test_15_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.wav")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket.wav"))
-    for path in (tmp_path / "x.wav", tmp_path / "fifo.wav", tmp_path / "socket.wav", Path("/dev/zero")):
+    for path in (
+        tmp_path / "x.wav",
+        tmp_path / "fifo.wav",
+        tmp_path / "socket.wav",
+        Path("/dev/zero"),
+    ):
         with pytest.raises(AudioIssue, match="NOT_REGULAR"):
             decoder.decode(path)
 
@@ -185,12 +195,15 @@ def test_16_a_file_that_may_not_be_read_is_unreadable(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     path = write_wav(tmp_path / "x.wav", CHORD)
-    monkeypatch.setattr(decoder, "open", refuse, raising=False)  # root may read everything, so refuse by hand
+    monkeypatch.setattr(
+        decoder, "open", refuse, raising=False
+    )  # root may read everything, so refuse by hand
     with pytest.raises(AudioIssue, match=r"UNREADABLE: .*Permission denied"):
         decoder.decode(path)
 
 
-# --- 9, 11, 17, 18, 20, 21, 25: what the gate lets through -------------------------------------------------
+# --- 9, 11, 17, 18, 20, 21, 25: what the gate lets through
+# -------------------------------------------------
 
 ODD = chunk(b"JUNK", b"abc")  # padded to an even length
 INFO = chunk(b"LIST", b"INFO" + chunk(b"INAM", b"title"))
@@ -235,10 +248,20 @@ def test_what_can_be_read_is_read_whole(tmp_path, content, n_samples, error):
 @pytest.mark.parametrize(
     ("content", "times"),
     rows(
-        (8, "chained Vorbis", lambda: encoded(CHORD, format="OGG") + encoded(CHORD[::-1], format="OGG"), 2),
+        (
+            8,
+            "chained Vorbis",
+            lambda: encoded(CHORD, format="OGG") + encoded(CHORD[::-1], format="OGG"),
+            2,
+        ),
         (8, "chained Opus", lambda: 2 * encoded(HISS[: len(CHORD)], 48000, "OGG", "OPUS"), 2),
         (7, "MP3 behind another", lambda: 2 * encoded(CHORD, format="MP3"), 2),
-        (7, "padding behind an ID3 tag", lambda: id3(99) + bytes(500) + encoded(CHORD, format="MP3"), 1),
+        (
+            7,
+            "padding behind an ID3 tag",
+            lambda: id3(99) + bytes(500) + encoded(CHORD, format="MP3"),
+            1,
+        ),
     ),
 )
 def test_no_part_of_a_file_is_lost_in_silence(tmp_path, content, times):
@@ -263,7 +286,9 @@ def test_21_many_channels_become_one_and_are_noted(tmp_path, channels, subtype):
     waveform = np.stack([CHORD * k / channels for k in range(1, channels + 1)], axis=1)
     decoded = decode(tmp_path, encoded(waveform, subtype=subtype))
     assert recording.measure(decoded)["channels"] == channels
-    np.testing.assert_allclose(recording.to_mono(decoded.waveform)[0], waveform.mean(axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        recording.to_mono(decoded.waveform)[0], waveform.mean(axis=1), atol=1e-4
+    )
 
 
 def test_23_opposite_channels_are_heard_and_flagged(tmp_path):
@@ -281,12 +306,15 @@ def test_25_any_usual_rate_gives_the_exact_length(tmp_path, rate):
     assert abs(len(recording.load(tmp_path / "x", RATE)) - n_samples * RATE / rate) <= 0.5 + 1e-9
 
 
-# --- 26 to 36, 39: what is flagged, and what is set aside by the rules -------------------------------------
+# --- 26 to 36, 39: what is flagged, and what is set aside by the rules
+# -------------------------------------
 
 
 def facts_of(waveform, rate=RATE):
     waveform = np.asarray(waveform, np.float32)
-    return recording.measure(decoder.Decoded(waveform.reshape(len(waveform), -1), rate, "WAV/PCM_16", 16))
+    return recording.measure(
+        decoder.Decoded(waveform.reshape(len(waveform), -1), rate, "WAV/PCM_16", 16)
+    )
 
 
 def in_16_bits(waveform):
@@ -313,11 +341,29 @@ THUD = np.sin(2 * np.pi * 70 * TIME) * np.exp(-12 * TIME)
         (26, "8 kHz as 48 kHz", lambda: soxr.resample(noise(2, 8000), 8000, 48000), 48000, 4000),
         (26, "8 kHz as 16 kHz", lambda: soxr.resample(noise(2, 8000), 8000, 16000), 16000, 4000),
         (26, "8 kHz as 44.1 kHz", lambda: soxr.resample(noise(2, 8000), 8000, 44100), 44100, 4000),
-        (26, "22.05 kHz as 44.1 kHz", lambda: soxr.resample(noise(2, 22050), 22050, 44100), 44100, 11025),
-        (26, "by SciPy's polyphase filter", lambda: scipy.signal.resample_poly(noise(2, 8000), 6, 1), 48000, 4000),
+        (
+            26,
+            "22.05 kHz as 44.1 kHz",
+            lambda: soxr.resample(noise(2, 22050), 22050, 44100),
+            44100,
+            11025,
+        ),
+        (
+            26,
+            "by SciPy's polyphase filter",
+            lambda: scipy.signal.resample_poly(noise(2, 8000), 6, 1),
+            48000,
+            4000,
+        ),
         (26, "band-limited noise", lambda: brick(4000), 48000, 4000),
         (26, "steeply filtered noise", lambda: low_passed(16, 3800), 48000, 4500),
-        (26, "rumbling below its edge", lambda: soxr.resample(np.cumsum(noise(2, 8000)), 8000, 48000), 48000, 4000),
+        (
+            26,
+            "rumbling below its edge",
+            lambda: soxr.resample(np.cumsum(noise(2, 8000)), 8000, 48000),
+            48000,
+            4000,
+        ),
     ),
 )
 def test_26_a_band_that_another_rate_has_cut_is_flagged(waveform, rate, hz):
@@ -329,7 +375,10 @@ def test_26_a_band_that_another_rate_has_cut_is_flagged(waveform, rate, hz):
 @pytest.mark.parametrize("format", ["OGG", "MP3"])
 def test_26_a_lossy_codec_does_not_hide_the_cut_nor_make_one(tmp_path, format):
     narrow = (soxr.resample(noise(2, 8000), 8000, 48000)).astype(np.float32)
-    flags = [recording.measure(decode(tmp_path, encoded(w, 48000, format)))["flags"] for w in (narrow, noise(2, 48000))]
+    flags = [
+        recording.measure(decode(tmp_path, encoded(w, 48000, format)))["flags"]
+        for w in (narrow, noise(2, 48000))
+    ]
     assert flags == ["LOW_BANDWIDTH", ""]
 
 
@@ -371,7 +420,9 @@ def test_29_what_is_over_full_scale_is_flagged_and_scaled_down(tmp_path):
     assert facts["peak"] == pytest.approx(40 * np.abs(CHORD).max(), rel=1e-4)
     for normalise in (True, False):
         rules = settings.Clean(normalise=normalise)
-        assert np.abs(clean.clean(40 * CHORD, RATE, rules)).max() == pytest.approx(rules.peak, rel=1e-6)
+        assert np.abs(clean.clean(40 * CHORD, RATE, rules)).max() == pytest.approx(
+            rules.peak, rel=1e-6
+        )
 
 
 def verdict(waveform, **more):
@@ -402,7 +453,9 @@ def test_what_holds_no_sound_is_set_aside_on_either_side(waveform, code, split):
     assert (found["code"], found["status"]) == (code, "quarantined" if code else "used")
 
 
-@pytest.mark.parametrize("signal", rows((30, "silence", np.zeros(RATE)), (33, "a constant", np.full(RATE, 0.5))))
+@pytest.mark.parametrize(
+    "signal", rows((30, "silence", np.zeros(RATE)), (33, "a constant", np.full(RATE, 0.5)))
+)
 @pytest.mark.parametrize("denoise", [False, True])
 def test_silence_stays_silence_and_finite(signal, denoise):
     rules = settings.Clean(denoise=denoise, high_pass_hz=50)
@@ -413,7 +466,9 @@ def test_silence_stays_silence_and_finite(signal, denoise):
 def test_31_what_is_faint_is_raised_by_no_more_than_the_cap(max_gain_db):
     rules, faint = settings.Clean(max_gain_db=max_gain_db, trim_db=None), 1e-3 * tone()
     raised = np.abs(clean.clean(faint, RATE, rules)).max() / np.abs(faint).max()
-    assert 20 * np.log10(raised) == pytest.approx(min(max_gain_db, 20 * np.log10(0.99 / 5e-4)), abs=0.01)
+    assert 20 * np.log10(raised) == pytest.approx(
+        min(max_gain_db, 20 * np.log10(0.99 / 5e-4)), abs=0.01
+    )
 
 
 def test_32_dc_is_flagged_and_removed():
@@ -452,7 +507,9 @@ def test_37_a_short_recording_is_filled_and_its_own_length_is_kept(tmp_path, how
 
 def test_38_clips_of_any_recordings_fit_into_one_batch():
     settled = settings.Audio(clip_seconds=1)
-    clips = [clip for seconds in (0.2, 1, 3.7) for _, _, clip in windowing.cut(noise(seconds), settled)]
+    clips = [
+        clip for seconds in (0.2, 1, 3.7) for _, _, clip in windowing.cut(noise(seconds), settled)
+    ]
     assert np.stack(clips).shape == (6, RATE)
 
 
@@ -469,12 +526,15 @@ def test_39_a_click_in_near_silence_is_kept_whole_and_flagged(rate):
     assert len(clean.clean(click(rate), rate, rules)) == len(click(rate))
 
 
-@pytest.mark.parametrize("waveform", [CHORD, click(level=0.05), np.zeros(RATE), CHORD[:800], noise(0.1)])
+@pytest.mark.parametrize(
+    "waveform", [CHORD, click(level=0.05), np.zeros(RATE), CHORD[:800], noise(0.1)]
+)
 def test_39_where_trimming_does_its_work_or_has_none_there_is_no_flag(waveform):
     assert "TRIM_SKIPPED" not in facts_of(waveform)["flags"]
 
 
-# --- 40, 41: length and size -------------------------------------------------------------------------------
+# --- 40, 41: length and size
+# -------------------------------------------------------------------------------
 
 MEMORY = """
 import sys
@@ -496,7 +556,13 @@ def in_a_process(program, *arguments, seconds=120):
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=environment, cwd=ROOT, timeout=seconds
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        cwd=ROOT,
+        timeout=seconds,
     )
 
 
@@ -506,7 +572,9 @@ def sparse_wav(path, data_bytes, rf64, channels=2, rate=48000):
     body = struct.pack("<HHIIHH", 1, channels, rate, rate * width, width, 16)
     sizes = struct.pack("<QQQI", data_bytes + 80, data_bytes, data_bytes // width, 0)
     head = b"RF64" if rf64 else b"RIFF"
-    head += b"\xff" * 4 + b"WAVE" + (b"ds64" + struct.pack("<I", len(sizes)) + sizes if rf64 else b"")
+    head += (
+        b"\xff" * 4 + b"WAVE" + (b"ds64" + struct.pack("<I", len(sizes)) + sizes if rf64 else b"")
+    )
     head += b"fmt " + struct.pack("<I", 16) + body + b"data"
     head += b"\xff" * 4 if rf64 else struct.pack("<I", data_bytes % 2**32)
     with open(path, "wb") as file:
@@ -530,7 +598,9 @@ HOURS_10 = 10 * 3600 * 48000 * 4  # bytes, 6.9 GB
         (40, "3 h as WAV", 3 * 3600 * 48000 * 4, False, 900, "TOO_LONG"),
     ),
 )
-def test_40_a_huge_recording_is_refused_before_it_takes_memory(tmp_path, n_bytes, rf64, most_seconds, code):
+def test_40_a_huge_recording_is_refused_before_it_takes_memory(
+    tmp_path, n_bytes, rf64, most_seconds, code
+):
     path = sparse_wav(tmp_path / "x.wav", n_bytes, rf64)
     found, before, after = in_a_process(MEMORY, path, most_seconds).stdout.split()
     path.unlink()
@@ -560,7 +630,11 @@ def flac_without_length(content):
 @pytest.mark.parametrize(
     "content",
     rows(
-        (41, "FLAC that declares no length", lambda: flac_without_length(encoded(np.zeros(160000), format="FLAC"))),
+        (
+            41,
+            "FLAC that declares no length",
+            lambda: flac_without_length(encoded(np.zeros(160000), format="FLAC")),
+        ),
         (41, "chained Ogg", lambda: 5 * encoded(CHORD, format="OGG")),
         (41, "AAC without an index", lambda: encoded_av(HISS, format="adts")),
     ),
@@ -572,7 +646,8 @@ def test_41_a_length_that_is_not_declared_is_checked_while_decoding(tmp_path, mo
     assert code_of(tmp_path, content()) == "TOO_LARGE"
 
 
-# --- 42: shapes --------------------------------------------------------------------------------------------
+# --- 42: shapes
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", ["clean", "steps", "denoise"])
@@ -583,7 +658,8 @@ def test_42_what_is_not_mono_is_refused_at_once(function, shape):
         getattr(clean, function)(np.zeros(shape, np.float32), *arguments)
 
 
-# --- 12 to 16, 43 to 47: folders and names -----------------------------------------------------------------
+# --- 12 to 16, 43 to 47: folders and names
+# -----------------------------------------------------------------
 
 
 def survey(root, **data):
@@ -591,7 +667,9 @@ def survey(root, **data):
 
 
 def judged(root, settled=None):
-    return rules.judge(survey(root), settled or presets.load("folder", settings="data.max_bad_fraction=0.9"))
+    return rules.judge(
+        survey(root), settled or presets.load("folder", settings="data.max_bad_fraction=0.9")
+    )
 
 
 def two_classes(root, *names):
@@ -610,7 +688,9 @@ def test_12_the_suffix_counts_in_any_case(tmp_path, name):
     assert status_of(survey(two_classes(tmp_path, name)), name) == ("ok", "")
 
 
-@pytest.mark.parametrize("name", ["dog/.DS_Store", "dog/._a.wav", "dog/Thumbs.db", "__MACOSX/dog/1.wav", ".git/x.wav"])
+@pytest.mark.parametrize(
+    "name", ["dog/.DS_Store", "dog/._a.wav", "dog/Thumbs.db", "__MACOSX/dog/1.wav", ".git/x.wav"]
+)
 def test_13_what_systems_leave_behind_is_ignored_and_counted(tmp_path, name):
     found = survey(plant(two_classes(tmp_path), name))
     assert status_of(found, name)[0] == "ignored"
@@ -641,7 +721,16 @@ def test_15_a_folder_named_as_a_recording_is_set_aside(tmp_path):
     assert status_of(survey(tmp_path), "dog/a.wav") == ("quarantined", "NOT_REGULAR")
 
 
-NAMES = ["é ü ñ.wav", "a b.wav", "a,b.wav", 'say "x".wav', "two\nlines.wav", "鳥.wav", "=cmd().wav", "n" * 251 + ".wav"]
+NAMES = [
+    "é ü ñ.wav",
+    "a b.wav",
+    "a,b.wav",
+    'say "x".wav',
+    "two\nlines.wav",
+    "鳥.wav",
+    "=cmd().wav",
+    "n" * 251 + ".wav",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -651,7 +740,9 @@ def test_43_44_any_name_survives_from_the_folder_to_the_clip(tmp_path, name):
     recordings = artifacts.read_table(tmp_path / "recordings.csv")
     assert f"dog/{name}" in recordings["path"].tolist()
     settled = presets.load("folder")
-    clips = windowing.write_clips(rules.judge(recordings, settled), root, settled, tmp_path / "clips")
+    clips = windowing.write_clips(
+        rules.judge(recordings, settled), root, settled, tmp_path / "clips"
+    )
     artifacts.write_table(tmp_path / "clips.csv", clips.assign(group="", fold=None))
     assert len(artifacts.read_table(tmp_path / "clips.csv")) == 5
 
@@ -664,7 +755,9 @@ def test_45_a_name_that_is_no_text_is_set_aside_and_shown_escaped(tmp_path):
     artifacts.write_table(tmp_path / "recordings.csv", found)
 
 
-@pytest.mark.parametrize(("one", "other"), [("dog/e\u0301.wav", "dog/\u00e9.wav"), ("dog/a.wav", "dog/A.wav")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("dog/e\u0301.wav", "dog/\u00e9.wav"), ("dog/a.wav", "dog/A.wav")]
+)
 def test_46_names_that_only_this_disk_tells_apart_stop_the_run(tmp_path, one, other):
     root = two_classes(tmp_path, one, other)
     with pytest.raises(errors.SourceError, match=r"ID_COLLISION.* and "):
@@ -677,7 +770,8 @@ def test_47_equal_names_in_two_folders_stay_two_recordings(tmp_path):
     assert sorted(found["path"]) == ["cat/1.wav", "cat/2.wav", "dog/1.wav", "dog/2.wav"]
 
 
-# --- 48 to 51: the same sound twice ------------------------------------------------------------------------
+# --- 48 to 51: the same sound twice
+# ------------------------------------------------------------------------
 
 
 def codes(table):
@@ -721,7 +815,9 @@ def near(*pairs):
 
 
 def judged_pairs(labels, pairs, **more):
-    """The verdict on recordings r0, r1, … with these labels and near duplicates, among others of two classes."""
+    """The verdict on recordings r0, r1, … with these labels and near duplicates, among others of
+    two classes.
+    """
     mine = [{"label": label, **more.get(f"r{n}", {})} for n, label in enumerate(labels)]
     table = recordings_table(*mine, *[{"label": label} for label in ("dog", "cat") * 10])
     return rules.judge(table, settings.Config(), near(*pairs)).iloc[: len(labels)]
@@ -754,7 +850,11 @@ def test_50_a_copy_of_what_contradicts_itself_goes_with_it():
 
 
 def test_50_an_unusable_twin_is_none():
-    table = judged_pairs(["dog", "cat", "dog"], [("r0", "r1"), ("r0", "r2"), ("r0", "gone")], r1={"loudest_db": -100.0})
+    table = judged_pairs(
+        ["dog", "cat", "dog"],
+        [("r0", "r1"), ("r0", "r2"), ("r0", "gone")],
+        r1={"loudest_db": -100.0},
+    )
     assert table["code"].tolist() == ["", "SILENT", ""]
     assert table["flags"].tolist() == ["DUP_NEAR", "", "DUP_NEAR"]
 
@@ -770,7 +870,8 @@ def test_51_the_same_recording_in_train_and_test_is_one_group():
     assert partition.groups(recordings).tolist() == ["r0", "r0", "r2"]
 
 
-# --- 52 to 54: too little of something ---------------------------------------------------------------------
+# --- 52 to 54: too little of something
+# ---------------------------------------------------------------------
 
 
 def test_52_a_class_of_one_recording_is_named():
@@ -780,7 +881,8 @@ def test_52_a_class_of_one_recording_is_named():
 
 
 @pytest.mark.parametrize(
-    "names", rows((53, "one class", ["dog/1.wav", "dog/2.wav"]), (53, "no class", ["1.wav", "2.wav"]))
+    "names",
+    rows((53, "one class", ["dog/1.wav", "dog/2.wav"]), (53, "no class", ["1.wav", "2.wav"])),
 )
 def test_53_fewer_than_two_classes_stop_the_run(tmp_path, names):
     for name in names:
@@ -796,17 +898,21 @@ def test_53_a_class_with_too_few_for_every_fold_is_said_so():
     assert "cat" in how
 
 
-@pytest.mark.parametrize("make", [lambda root: None, lambda root: (root / "test").mkdir()], ids=["54-none", "54-empty"])
+@pytest.mark.parametrize(
+    "make", [lambda root: None, lambda root: (root / "test").mkdir()], ids=["54-none", "54-empty"]
+)
 def test_54_without_a_test_set_the_training_side_is_found_all_the_same(tmp_path, make):
     make(two_classes(tmp_path))
     assert survey(tmp_path)["split"].tolist() == ["train"] * 4
 
 
-# --- windows of a test recording, and the other new steps --------------------------------------------------
+# --- windows of a test recording, and the other new steps
+# --------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("seconds", "windows"), [(600.0000001, 120), (600, 120), (602.5, 121), (5, 1), (5.0001, 1), (5.1, 2), (0.2, 1)]
+    ("seconds", "windows"),
+    [(600.0000001, 120), (600, 120), (602.5, 121), (5, 1), (5.0001, 1), (5.1, 2), (0.2, 1)],
 )
 def test_a_test_recording_has_as_many_windows_as_its_duration_rounded_up(seconds, windows):
     settled = settings.Audio(sample_rate=4000, clip_seconds=5, test_windows=True)
@@ -817,7 +923,9 @@ def test_a_test_recording_has_as_many_windows_as_its_duration_rounded_up(seconds
 
 def test_windows_of_test_recordings_count_from_the_beginning_of_the_file(tmp_path):
     settled = presets.load("folder", settings="audio.clip_seconds=1 audio.test_windows=true")
-    paused = np.concatenate([np.zeros(2 * RATE), noise(1), np.zeros(round(1.2 * RATE))]).astype(np.float32)
+    paused = np.concatenate([np.zeros(2 * RATE), noise(1), np.zeros(round(1.2 * RATE))]).astype(
+        np.float32
+    )
     for shift, name in enumerate(("dog/1.wav", "cat/1.wav", "test/1.wav")):
         write_wav(tmp_path / name, np.roll(paused, shift))
     table = judged(tmp_path, presets.load("folder", settings="data.max_bad_fraction=0.9"))
@@ -846,7 +954,8 @@ def test_without_normalising_the_level_is_left_unless_it_is_too_high():
     assert np.abs(clean.clean(3 * tone(), RATE, rules)).max() == pytest.approx(rules.peak, rel=1e-6)
 
 
-# --- what is measured --------------------------------------------------------------------------------------
+# --- what is measured
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gain", [1, 0.01])
@@ -860,7 +969,10 @@ def test_leading_silence_is_the_time_before_the_sound_at_any_gain(gain):
 def test_the_noise_floor_is_the_level_of_the_quietest_tenth(rms):
     facts = facts_of(np.concatenate([tone(440, 4), noise(1, rms=rms)]))
     assert facts["noise_floor_db"] == pytest.approx(20 * np.log10(rms), abs=1)
-    assert facts_of(np.concatenate([tone(440, 4), np.zeros(RATE)]))["noise_floor_db"] == recording.FLOOR_DB
+    assert (
+        facts_of(np.concatenate([tone(440, 4), np.zeros(RATE)]))["noise_floor_db"]
+        == recording.FLOOR_DB
+    )
 
 
 @pytest.mark.parametrize("cutoff", [2500, 6000, 15000])
@@ -869,7 +981,8 @@ def test_bandwidth_is_where_the_content_ends(cutoff):
     assert facts_of(noise(1, 48000), 48000)["bandwidth_hz"] == pytest.approx(24000, rel=0.01)
 
 
-# --- mutants -----------------------------------------------------------------------------------------------
+# --- mutants
+# -----------------------------------------------------------------------------------------------
 
 WORKER = """
 import resource, signal, sys
@@ -892,11 +1005,15 @@ for index, (kind, content) in enumerate(mutants(container, number)):
     signal.alarm(0)
 print(peak_mb())
 """
-MUTANTS = {"WAV": 500, "FLAC": 500, "OGG": 500, "MP3": 500} | dict.fromkeys(("AIFF", "AU", "M4A", "AAC", "WEBM"), 70)
+MUTANTS = {"WAV": 500, "FLAC": 500, "OGG": 500, "MP3": 500} | dict.fromkeys(
+    ("AIFF", "AU", "M4A", "AAC", "WEBM"), 70
+)
 
 
 @pytest.mark.parametrize("container", MUTANTS)
-def test_a_damaged_file_is_finite_audio_or_an_issue_within_seconds_and_little_memory(tmp_path, container):
+def test_a_damaged_file_is_finite_audio_or_an_issue_within_seconds_and_little_memory(
+    tmp_path, container
+):
     done = in_a_process(WORKER, container, MUTANTS[container], tmp_path / "x")
     said = done.stdout.splitlines()
     words = f"ended by {done.returncode} at mutant {said[-2:]}\n{done.stderr[-2000:]}"
@@ -904,5 +1021,7 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_within_seconds_and_little_me
     outcomes, peak_mb = said[1:-1:2], int(said[-1])
     assert len(outcomes) == MUTANTS[container]
     assert "BROKEN" not in outcomes
-    assert "audio" in outcomes and "NOT_AUDIO" in outcomes and "TRUNCATED" in outcomes  # the mutants do bite
+    assert (
+        "audio" in outcomes and "NOT_AUDIO" in outcomes and "TRUNCATED" in outcomes
+    )  # the mutants do bite
     assert peak_mb < 500

@@ -1,4 +1,6 @@
-"""The residual network: logits for pictures of any size, every part learns, and it knows where a shape stands."""
+"""The residual network: logits for pictures of any size, every part learns, and it knows where a
+shape stands.
+"""
 
 import itertools
 
@@ -38,10 +40,14 @@ def test_any_number_of_blocks_will_do(channels, coordinate):
 
 
 @pytest.mark.parametrize(("stem_stride", "expected"), [(1, (64, 96)), (2, (32, 48))])
-def test_the_stem_divides_the_size_by_its_stride_and_a_block_halves_it_where_channels_change(stem_stride, expected):
+def test_the_stem_divides_the_size_by_its_stride_and_a_block_halves_it_where_channels_change(
+    stem_stride, expected
+):
     sizes, model = [], built((4, 4, 8, 8, 6), stem_stride=stem_stride)
     for part in (model.stem, *model.blocks):
-        part.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[2:])))
+        part.register_forward_hook(
+            lambda module, inputs, output: sizes.append(tuple(output.shape[2:]))
+        )
     model(picture(2, 64, 96))
     half, quarter = (tuple(size // part for size in expected) for part in (2, 4))
     assert sizes == [expected, expected, half, half, quarter]
@@ -56,7 +62,9 @@ def test_the_gradient_reaches_every_parameter(pooling, coordinate):
 
 
 def test_only_with_the_coordinate_a_shape_an_octave_higher_is_something_else():
-    """A shape in the middle of a tall picture, moved by a multiple of all strides: no border is near."""
+    """A shape in the middle of a tall picture, moved by a multiple of all strides: no border is
+    near.
+    """
     shape = picture(1, 4, 16)
     low, high = torch.zeros(1, 1, 128, 16), torch.zeros(1, 1, 128, 16)
     low[:, :, 56:60], high[:, :, 64:68] = shape, shape
@@ -70,7 +78,9 @@ def test_only_with_the_coordinate_a_shape_an_octave_higher_is_something_else():
 def test_a_picture_does_not_depend_on_its_company():
     model = built().eval()
     together = model(picture(4))
-    torch.testing.assert_close(torch.cat([model(one[None]) for one in picture(4)]), together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat([model(one[None]) for one in picture(4)]), together, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_block_whose_convolutions_are_silent_lets_its_input_through():
@@ -85,7 +95,9 @@ def test_pooling_takes_the_mean_over_frequency_then_what_it_says_over_time():
     x = torch.rand(2, 4, 5, 6, generator=torch.Generator().manual_seed(0)) + 0.1
     rows = x.mean(dim=2)
     torch.testing.assert_close(resnet.Pool("mean")(x), x.mean(dim=(2, 3)))
-    torch.testing.assert_close(resnet.Pool("mean_max")(x), torch.cat([rows.mean(2), rows.amax(2)], dim=1))
+    torch.testing.assert_close(
+        resnet.Pool("mean_max")(x), torch.cat([rows.mean(2), rows.amax(2)], dim=1)
+    )
     torch.testing.assert_close(resnet.Pool("gem")(x), rows.pow(3).mean(2).pow(1 / 3))
 
 
@@ -113,15 +125,26 @@ def test_steps_on_one_batch_lower_its_loss():
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize(("stem_stride", "coordinate", "pooling"), itertools.product([1, 2], [False, True], POOLINGS))
+@pytest.mark.parametrize(
+    ("stem_stride", "coordinate", "pooling"), itertools.product([1, 2], [False, True], POOLINGS)
+)
 def test_a_config_builds_it_as_it_says_and_its_outline_adds_up(stem_stride, coordinate, pooling):
-    settings = {"name": "resnet", "stem_stride": stem_stride, "coordinate": coordinate, "pooling": pooling}
+    settings = {
+        "name": "resnet",
+        "stem_stride": stem_stride,
+        "coordinate": coordinate,
+        "pooling": pooling,
+    }
     model = networks.build(small_config(model=settings), 3).eval()
-    assert model.network.stem.stride == (stem_stride,) * 2 and model.network.coordinate == coordinate
+    assert (
+        model.network.stem.stride == (stem_stride,) * 2 and model.network.coordinate == coordinate
+    )
     assert model.network.stem.in_channels == 1 + coordinate and model.network.pool.how == pooling
     table = networks.outline(model, 4000)
     own = model.network.norm  # between the last block and the pool, no part of either
-    assert table["parameters"].sum() + networks.count_parameters(own) == networks.count_parameters(model)
+    assert table["parameters"].sum() + networks.count_parameters(own) == networks.count_parameters(
+        model
+    )
     assert model(torch.from_numpy(noise(8000)).reshape(2, 4000)).shape == (2, 3)
 
 

@@ -1,4 +1,6 @@
-"""The house: a room imports only rooms above it, no module stands in a circle, and importing does nothing."""
+"""The house: a room imports only rooms above it, no module stands in a circle, and importing does
+nothing.
+"""
 
 import ast
 import json
@@ -41,7 +43,9 @@ def test_every_room_is_listed_once_and_says_what_it_is_for():
     folders = {path.parent.name for path in PATHS}
     assert set(ROOMS) == folders and len(ROOMS) == len(folders)
     for room in ROOMS:
-        says = ast.get_docstring(ast.parse((FOLDER / room / "__init__.py").read_text(encoding="utf-8")))
+        says = ast.get_docstring(
+            ast.parse((FOLDER / room / "__init__.py").read_text(encoding="utf-8"))
+        )
         missing = [m for m in MODULES if m.startswith(f"{room}.") and m.split(".")[1] not in says]
         assert "Notebooks:" in says and not missing, f"{room} does not say what {missing} are for"
 

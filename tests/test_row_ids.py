@@ -1,4 +1,6 @@
-"""Every file, window and class that a submission is asked for has a row, and its id is spelled as it must be."""
+"""Every file, window and class that a submission is asked for has a row, and its id is spelled as
+it must be.
+"""
 
 import time
 import unicodedata
@@ -24,7 +26,9 @@ APART = unicodedata.normalize("NFD", "né")  # as macOS writes it: n, e, accent
 def files(*paths, seconds=np.nan):
     """The recordings of a test folder."""
     identities = [f"r{number}" for number in range(len(paths))]
-    return pd.DataFrame({"recording_id": identities, "path": paths, "split": "test", "duration_seconds": seconds})
+    return pd.DataFrame(
+        {"recording_id": identities, "path": paths, "split": "test", "duration_seconds": seconds}
+    )
 
 
 def sample(*ids):
@@ -47,7 +51,8 @@ def write(folder, name, text):
     return name
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 def test_without_a_sample_an_id_is_the_file_name_or_the_path_where_names_repeat():
@@ -56,14 +61,18 @@ def test_without_a_sample_an_id_is_the_file_name_or_the_path_where_names_repeat(
 
 
 @pytest.mark.parametrize(
-    "asked", [("b.wav", "a.wav"), ("b", "a"), ("test/b.wav", "test/a.wav")], ids=["name", "stem", "path"]
+    "asked",
+    [("b.wav", "a.wav"), ("b", "a"), ("test/b.wav", "test/a.wav")],
+    ids=["name", "stem", "path"],
 )
 def test_ids_are_spelled_as_the_sample_spells_them(asked):
     assert ids(files("test/a.wav", "test/b.wav"), sample(*asked)) == [asked[1], asked[0]]
 
 
 @pytest.mark.parametrize("on_disk, in_sample", [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
-def test_accents_in_two_spellings_are_one_name_and_the_samples_spelling_is_written(on_disk, in_sample):
+def test_accents_in_two_spellings_are_one_name_and_the_samples_spelling_is_written(
+    on_disk, in_sample
+):
     disk, asked = (unicodedata.normalize(form, "né.wav") for form in (on_disk, in_sample))
     assert ids(files(f"test/{disk}", "test/b.wav"), sample(asked, "b.wav")) == [asked, "b.wav"]
 
@@ -79,7 +88,8 @@ def test_no_file_no_row():
     assert candidates(files()).empty and candidates(files(), windows=5.0, id="{stem}_{end}").empty
 
 
-# --- templates ---------------------------------------------------------------------------------------------
+# --- templates
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,11 @@ def test_no_file_no_row():
         ("test/7.wav", {"id": "{stem}*100+3"}, "703"),
         ("test/007.wav", {"id": "{stem}"}, "007"),
         ("test/3*4+5.wav", {"id": "{name}"}, "3*4+5.wav"),
-        ("test/12_COL_2019.ogg", {"id": "{audio}-{site}", "id_pattern": r"(?P<audio>\d+)_(?P<site>\w+)_\d+"}, "12-COL"),
+        (
+            "test/12_COL_2019.ogg",
+            {"id": "{audio}-{site}", "id_pattern": r"(?P<audio>\d+)_(?P<site>\w+)_\d+"},
+            "12-COL",
+        ),
         ("test/a.wav", {"id": "clip {stem}, {{as is}}"}, "clip a, {as is}"),
     ],
 )
@@ -103,7 +117,11 @@ def test_a_column_of_the_labels_may_stand_in_an_id_and_ids_may_be_calculated(tmp
     write(tmp_path, "names.txt", "rec_id,filename,label\n3,a,cat\n12,b,dog\n")
     data = {"labels_csv": "names.txt", "id_column": "filename"}
     found = candidates(
-        files("wavs/a.wav", "wavs/b.wav"), shape="long", root=tmp_path, data=data, id="{rec_id}*100+{number}"
+        files("wavs/a.wav", "wavs/b.wav"),
+        shape="long",
+        root=tmp_path,
+        data=data,
+        id="{rec_id}*100+{number}",
     )
     assert found[["id", "recording_id", "label"]].to_numpy().tolist() == [
         ["300", "r0", "cat"],
@@ -117,7 +135,10 @@ def test_a_column_of_the_labels_may_stand_in_an_id_and_ids_may_be_calculated(tmp
     "submit, lacking",
     [
         ({"id": "{rec_id}"}, r"\{rec_id\}, which is not known of test/a.wav"),
-        ({"id": "{site}", "id_pattern": r"(?P<site>\d+)"}, r"\{site\}, which is not known of test/a.wav"),
+        (
+            {"id": "{site}", "id_pattern": r"(?P<site>\d+)"},
+            r"\{site\}, which is not known of test/a.wav",
+        ),
         ({"id": "{0}"}, r"\{0\}, which is not known"),
         ({"id": "{stem.upper}"}, "which is not known"),
     ],
@@ -140,26 +161,37 @@ def test_a_pattern_that_is_none_is_refused_in_words():
 
 def test_a_table_may_spell_accents_as_macos_does(tmp_path):
     write(tmp_path, "names.csv", f"file,site,label\n{APART},S1,cat\n")
-    assert ids(files(f"test/{APART}.wav"), root=tmp_path, data={"labels_csv": "names.csv"}, id="{site}") == ["S1"]
+    assert ids(
+        files(f"test/{APART}.wav"), root=tmp_path, data={"labels_csv": "names.csv"}, id="{site}"
+    ) == ["S1"]
 
 
-# --- classes -----------------------------------------------------------------------------------------------
+# --- classes
+# -----------------------------------------------------------------------------------------------
 
 
 def test_long_rows_are_one_per_recording_and_class():
     found = candidates(files("t/a.wav", "t/b.wav"), shape="long")
     assert found["id"].tolist() == ["a_cat", "a_dog", "b_cat", "b_dog"]
-    assert found["label"].tolist() == LABELS * 2 and found["recording_id"].tolist() == ["r0", "r0", "r1", "r1"]
+    assert found["label"].tolist() == LABELS * 2 and found["recording_id"].tolist() == [
+        "r0",
+        "r0",
+        "r1",
+        "r1",
+    ]
 
 
 def test_long_rows_of_windows_are_one_per_window_and_class():
     expected = ["a_cat_5", "a_dog_5", "a_cat_10", "a_dog_10"]
     found = candidates(files("t/a.ogg", seconds=10.0), shape="long", windows=5.0)
     assert found["id"].tolist() == expected
-    assert dict(zip(found["id"], found["end_seconds"], strict=True)) == dict(zip(expected, [5, 5, 10, 10], strict=True))
+    assert dict(zip(found["id"], found["end_seconds"], strict=True)) == dict(
+        zip(expected, [5, 5, 10, 10], strict=True)
+    )
 
 
-# --- windows -----------------------------------------------------------------------------------------------
+# --- windows
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -182,7 +214,11 @@ def test_a_recording_has_a_row_for_each_window_that_it_reaches_into(seconds, siz
 
 def test_the_windows_of_several_files_stand_file_by_file():
     found = candidates(files("t/b.ogg", "t/a.ogg", seconds=[10.0, 4.0]), windows=5.0)
-    assert found["id"].tolist() == ["b_5", "b_10", "a_5"] and found["recording_id"].tolist() == ["r0", "r0", "r1"]
+    assert found["id"].tolist() == ["b_5", "b_10", "a_5"] and found["recording_id"].tolist() == [
+        "r0",
+        "r0",
+        "r1",
+    ]
 
 
 RATE = 8000  # Hz
@@ -191,8 +227,12 @@ RATE = 8000  # Hz
 @law
 @given(st.integers(2, 160_000))
 def test_a_recording_has_as_many_rows_as_clips(n_samples):
-    assume(not 0 < n_samples % (5 * RATE) < RATE / 1000)  # a rest below a millisecond: see the next test
-    clips = windowing.cut(np.zeros(n_samples, np.float32), Audio(sample_rate=RATE, clip_seconds=5.0), every=True)
+    assume(
+        not 0 < n_samples % (5 * RATE) < RATE / 1000
+    )  # a rest below a millisecond: see the next test
+    clips = windowing.cut(
+        np.zeros(n_samples, np.float32), Audio(sample_rate=RATE, clip_seconds=5.0), every=True
+    )
     found = candidates(files("a.ogg", seconds=n_samples / RATE), windows=5.0, id="{stem}_{end}")
     assert len(found) == len(clips)
 
@@ -204,13 +244,22 @@ def test_a_sample_too_many_is_no_window(rest_seconds):
 
 def test_a_file_that_cannot_be_heard_takes_the_windows_that_the_sample_asks_for():
     asked = sample("a.b_10", "a.b_5", "c_5", "aXb_15", "a.b_5_20", "a.b_x", "a.b_")
-    found = candidates(files("t/a.b.ogg", "t/c.ogg", seconds=[np.nan, 5.0]), asked, windows=5.0, id="{stem}_{end}")
-    assert found["id"].tolist() == ["a.b_5", "a.b_10", "c_5"] and found["end_seconds"].tolist() == [5, 10, 5]
+    found = candidates(
+        files("t/a.b.ogg", "t/c.ogg", seconds=[np.nan, 5.0]), asked, windows=5.0, id="{stem}_{end}"
+    )
+    assert found["id"].tolist() == ["a.b_5", "a.b_10", "c_5"] and found["end_seconds"].tolist() == [
+        5,
+        10,
+        5,
+    ]
 
 
 def test_a_file_that_cannot_be_heard_takes_the_sites_and_classes_that_the_sample_asks_for():
     asked = sample("9_COL_cat_5", "9_COL_dog_5", "9_COL_dog_10", "8_COL_cat_5")
-    options = {"id": "{audio}_{site}_{label}_{end}", "id_pattern": r"(?P<audio>\d+)_(?P<site>\w+)_\d+"}
+    options = {
+        "id": "{audio}_{site}_{label}_{end}",
+        "id_pattern": r"(?P<audio>\d+)_(?P<site>\w+)_\d+",
+    }
     found = candidates(files("t/9_COL_2019.ogg"), asked, shape="long", windows=5.0, **options)
     assert found[["id", "label"]].to_numpy().tolist() == [
         ["9_COL_cat_5", "cat"],
@@ -220,34 +269,52 @@ def test_a_file_that_cannot_be_heard_takes_the_sites_and_classes_that_the_sample
 
 
 def test_the_windows_of_a_file_that_cannot_be_heard_may_end_between_seconds():
-    assert ids(files("a.ogg"), sample("a_2.5", "a_5"), windows=2.5, id="{stem}_{end}") == ["a_2.5", "a_5"]
+    assert ids(files("a.ogg"), sample("a_2.5", "a_5"), windows=2.5, id="{stem}_{end}") == [
+        "a_2.5",
+        "a_5",
+    ]
 
 
 def test_a_length_that_is_not_known_may_be_none_or_not_a_number():
     for unknown in (None, np.nan):
-        table = files("a.ogg", "b.ogg").assign(duration_seconds=pd.Series([unknown, 5.0], dtype=object))
+        table = files("a.ogg", "b.ogg").assign(
+            duration_seconds=pd.Series([unknown, 5.0], dtype=object)
+        )
         assert ids(table, sample("a_5", "b_5"), windows=5.0, id="{stem}_{end}") == ["a_5", "b_5"]
 
 
-# --- rows that a table lists -------------------------------------------------------------------------------
+# --- rows that a table lists
+# -------------------------------------------------------------------------------
 
 ROWS = "site,row_id,seconds,audio_id\ns1,s1_a_5,5,a\ns1,s1_a_10,10,a\ns3,s3_b,,b.mp3\n"
 
 
 def listed(folder, text, *paths, **submit):
-    return candidates(files(*paths), root=folder, rows_csv=write(folder, "test.csv", text), **submit)
+    return candidates(
+        files(*paths), root=folder, rows_csv=write(folder, "test.csv", text), **submit
+    )
 
 
 def test_a_table_may_list_the_rows_and_without_seconds_a_row_is_the_whole_recording(tmp_path):
-    found = listed(tmp_path, ROWS, "test/b.mp3", "test/a.mp3", rows_columns=("row_id", "audio_id", "seconds"))
-    assert found["id"].tolist() == ["s1_a_5", "s1_a_10", "s3_b"] and found["label"].tolist() == [""] * 3
+    found = listed(
+        tmp_path, ROWS, "test/b.mp3", "test/a.mp3", rows_columns=("row_id", "audio_id", "seconds")
+    )
+    assert (
+        found["id"].tolist() == ["s1_a_5", "s1_a_10", "s3_b"]
+        and found["label"].tolist() == [""] * 3
+    )
     assert found["recording_id"].tolist() == ["r1", "r1", "r0"]
     np.testing.assert_array_equal(found["end_seconds"], [5, 10, np.nan])
 
 
 def test_a_table_of_two_columns_lists_whole_recordings(tmp_path):
-    found = listed(tmp_path, "n,file\n07,t/a.wav\n", "t/a.wav", "t/b.wav", rows_columns=("n", "file"))
-    assert found[["id", "recording_id"]].to_numpy().tolist() == [["07", "r0"]] and found["end_seconds"].isna().all()
+    found = listed(
+        tmp_path, "n,file\n07,t/a.wav\n", "t/a.wav", "t/b.wav", rows_columns=("n", "file")
+    )
+    assert (
+        found[["id", "recording_id"]].to_numpy().tolist() == [["07", "r0"]]
+        and found["end_seconds"].isna().all()
+    )
 
 
 def test_a_row_of_the_table_without_a_file_has_no_recording(tmp_path):
@@ -255,7 +322,9 @@ def test_a_row_of_the_table_without_a_file_has_no_recording(tmp_path):
 
 
 def test_a_column_that_the_table_lacks_is_named_with_those_it_has(tmp_path):
-    with pytest.raises(errors.SourceError, match=r"test\.csv has no column 'audio_id'\. Its columns: row_id, file"):
+    with pytest.raises(
+        errors.SourceError, match=r"test\.csv has no column 'audio_id'\. Its columns: row_id, file"
+    ):
         listed(tmp_path, "row_id,file\n1,a\n", "a.wav")
 
 
@@ -275,7 +344,8 @@ def test_the_table_of_rows_may_spell_accents_as_macos_does(tmp_path):
     assert found["recording_id"].tolist() == ["r0"]
 
 
-# --- speed -------------------------------------------------------------------------------------------------
+# --- speed
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_large_test_set_has_its_ids_within_seconds():

@@ -11,9 +11,14 @@ from helpers.metrics import scoring
 
 law = settings(deadline=None, max_examples=40, derandomize=True)
 seeds = st.integers(0, 10_000)
-METRICS = {scoring.auc: reference.roc_auc_score, scoring.average_precision: reference.average_precision_score}
+METRICS = {
+    scoring.auc: reference.roc_auc_score,
+    scoring.average_precision: reference.average_precision_score,
+}
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
-scored_rows = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=25)
+scored_rows = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=25
+)
 
 
 def tables(seed, n=15, n_classes=4, levels=8):
@@ -25,7 +30,9 @@ def tables(seed, n=15, n_classes=4, levels=8):
 
 
 def expected(reference_metric, positive, score, weights):
-    """scikit-learn's answer for rows repeated as their weights say: NaN where there is nothing to rank."""
+    """scikit-learn's answer for rows repeated as their weights say: NaN where there is nothing to
+    rank.
+    """
     positive, score = (np.repeat(column, weights) for column in (positive, score))
     lacking = not positive.any() or (reference_metric is reference.roc_auc_score and positive.all())
     return np.nan if lacking else reference_metric(positive, score)
@@ -33,10 +40,15 @@ def expected(reference_metric, positive, score, weights):
 
 def counts(confusion):
     """Per class of confusions [..., C, C]: how often it was rightly said, is there, and was said."""
-    return np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return (
+        np.diagonal(confusion, axis1=-2, axis2=-1),
+        confusion.sum(axis=-1),
+        confusion.sum(axis=-2),
+    )
 
 
-# --- ranking -----------------------------------------------------------------------------------------------
+# --- ranking
+# -----------------------------------------------------------------------------------------------
 
 
 @each_metric
@@ -45,7 +57,10 @@ def counts(confusion):
 def test_areas_agree_with_scikit_learn_where_weights_repeat_rows(metric, rows):
     positive, score, weights = (np.array(column) for column in zip(*rows, strict=True))
     found = metric(positive, score / 6, np.stack([weights, np.ones_like(weights), 2 * weights]))
-    truth = [expected(METRICS[metric], positive, score / 6, w) for w in (weights, np.ones_like(weights), weights)]
+    truth = [
+        expected(METRICS[metric], positive, score / 6, w)
+        for w in (weights, np.ones_like(weights), weights)
+    ]
     np.testing.assert_allclose(found, truth, atol=1e-12)
 
 
@@ -54,7 +69,11 @@ def test_areas_agree_with_scikit_learn_where_weights_repeat_rows(metric, rows):
 @given(seed=seeds)
 def test_areas_agree_with_scikit_learn_for_any_weights(metric, seed):
     rng = np.random.default_rng(seed)
-    positive, score, weights = np.arange(12) % 3 == 0, rng.uniform(size=12).round(1), rng.uniform(0.1, 2, 12)
+    positive, score, weights = (
+        np.arange(12) % 3 == 0,
+        rng.uniform(size=12).round(1),
+        rng.uniform(0.1, 2, 12),
+    )
     theirs = METRICS[metric](positive, score, sample_weight=weights)
     assert metric(positive, score, weights[None])[0] == pytest.approx(theirs, abs=1e-12)
 
@@ -110,11 +129,14 @@ def test_the_macro_mean_leaves_undefined_classes_out(metric, seed):
     assert np.isnan(scoring.macro(metric, np.zeros_like(truth), scores, weights[None])).all()
 
 
-# --- label ranking -----------------------------------------------------------------------------------------
+# --- label ranking
+# -----------------------------------------------------------------------------------------
 
 
 def lwlrap_by_hand(truth, scores):
-    """The metric as its authors explain it: for each label that is there, walk down the ranking to it."""
+    """The metric as its authors explain it: for each label that is there, walk down the ranking to
+    it.
+    """
     found = []
     for there, score in zip(truth, scores, strict=True):
         for c in np.flatnonzero(there):
@@ -130,7 +152,9 @@ def test_lwlrap_agrees_with_its_definition_for_repeated_rows(seed):
     truth, scores, weights = tables(seed)
     found = scoring.lwlrap(truth, scores, np.stack([np.ones(len(truth)), weights]))
     theirs = [lwlrap_by_hand(truth, scores)]
-    theirs.append(lwlrap_by_hand(np.repeat(truth, weights, axis=0), np.repeat(scores, weights, axis=0)))
+    theirs.append(
+        lwlrap_by_hand(np.repeat(truth, weights, axis=0), np.repeat(scores, weights, axis=0))
+    )
     np.testing.assert_allclose(found, theirs, atol=1e-12)
 
 
@@ -139,7 +163,9 @@ def test_lwlrap_agrees_with_its_definition_for_repeated_rows(seed):
 def test_lwlrap_is_scikit_learns_label_ranking_precision_weighted_by_labels(seed):
     truth, scores, weights = tables(seed)
     truth[0, 0], weights[0] = True, 1
-    theirs = reference.label_ranking_average_precision_score(truth, scores, sample_weight=weights * truth.sum(axis=1))
+    theirs = reference.label_ranking_average_precision_score(
+        truth, scores, sample_weight=weights * truth.sum(axis=1)
+    )
     assert scoring.lwlrap(truth, scores, weights[None])[0] == pytest.approx(theirs, abs=1e-12)
 
 
@@ -149,12 +175,16 @@ def test_with_one_label_per_row_lwlrap_is_scikit_learns_label_ranking_precision(
     _, scores, _ = tables(seed)
     truth = np.eye(4, dtype=bool)[np.random.default_rng(seed).integers(4, size=len(scores))]
     theirs = reference.label_ranking_average_precision_score(truth, scores)
-    assert scoring.lwlrap(truth, scores, np.ones((1, len(truth))))[0] == pytest.approx(theirs, abs=1e-12)
+    assert scoring.lwlrap(truth, scores, np.ones((1, len(truth))))[0] == pytest.approx(
+        theirs, abs=1e-12
+    )
 
 
 def test_rows_without_a_label_do_not_count_in_lwlrap_and_alone_they_say_nothing():
     truth, scores = np.array([[True, False], [False, False]]), np.array([[0.2, 0.8], [0.5, 0.5]])
-    np.testing.assert_array_equal(scoring.lwlrap(truth, scores, np.array([[1, 1], [1, 9]])), [0.5, 0.5])
+    np.testing.assert_array_equal(
+        scoring.lwlrap(truth, scores, np.array([[1, 1], [1, 9]])), [0.5, 0.5]
+    )
     assert np.isnan(scoring.lwlrap(truth, scores, np.array([[0, 1]]))).all()
 
 
@@ -171,7 +201,8 @@ def test_lwlrap_of_many_classes_and_many_ties_is_that_of_comparing_each_with_eac
     assert found == pytest.approx(label_ranking_by_comparing(truth, scores), abs=1e-12)
 
 
-# --- metrics of competitions -------------------------------------------------------------------------------
+# --- metrics of competitions
+# -------------------------------------------------------------------------------
 
 
 def average_precision_at_k(actual, predicted, k):
@@ -185,7 +216,9 @@ def average_precision_at_k(actual, predicted, k):
 
 
 def as_submitted(score):
-    """Classes in the order of a submission: the highest score first, the first class first where they are equal."""
+    """Classes in the order of a submission: the highest score first, the first class first where
+    they are equal.
+    """
     return sorted(range(len(score)), key=lambda number: (-score[number], number))
 
 
@@ -198,7 +231,9 @@ def test_map_at_k_agrees_with_its_definition_for_repeated_rows(seed, k):
     for value, repeats in zip(found, (np.ones(len(truth), int), weights), strict=True):
         rows = [
             average_precision_at_k(np.flatnonzero(there), as_submitted(score), k)
-            for there, score in zip(np.repeat(truth, repeats, axis=0), np.repeat(scores, repeats, axis=0), strict=True)
+            for there, score in zip(
+                np.repeat(truth, repeats, axis=0), np.repeat(scores, repeats, axis=0), strict=True
+            )
             if there.any()
         ]
         assert value == pytest.approx(np.mean(rows), abs=1e-12)
@@ -206,13 +241,23 @@ def test_map_at_k_agrees_with_its_definition_for_repeated_rows(seed, k):
 
 @law
 @given(seeds)
-def test_with_one_label_map_at_1_is_accuracy_more_places_never_cost_and_all_are_the_mean_reciprocal_rank(seed):
+def test_with_one_label_map_at_1_is_accuracy_more_places_never_cost_and_all_are_the_mean_reciprocal_rank(
+    seed,
+):
     rng = np.random.default_rng(seed)
-    truth, scores, ones = np.eye(5, dtype=bool)[rng.integers(5, size=20)], rng.dirichlet([1] * 5, 20), np.ones((1, 20))
+    truth, scores, ones = (
+        np.eye(5, dtype=bool)[rng.integers(5, size=20)],
+        rng.dirichlet([1] * 5, 20),
+        np.ones((1, 20)),
+    )
     found = [scoring.map_at_k(truth, scores, ones, k)[0] for k in (1, 2, 3, 5)]
-    assert found[0] == pytest.approx(reference.accuracy_score(truth.argmax(axis=1), scores.argmax(axis=1)))
+    assert found[0] == pytest.approx(
+        reference.accuracy_score(truth.argmax(axis=1), scores.argmax(axis=1))
+    )
     assert found == sorted(found)
-    assert found[-1] == pytest.approx(reference.label_ranking_average_precision_score(truth, scores))
+    assert found[-1] == pytest.approx(
+        reference.label_ranking_average_precision_score(truth, scores)
+    )
 
 
 def test_rows_without_a_label_do_not_count_in_map_at_k_and_alone_they_say_nothing():
@@ -234,8 +279,13 @@ def test_cmap_agrees_with_scikit_learn_on_padded_tables(seed, pad):
     truth[:, 0] = False  # never there, and counted all the same
     found = scoring.cmap(truth, scores, np.stack([np.ones(len(truth)), weights]), pad)
     for value, repeats in zip(found, (np.ones(len(truth), int), weights), strict=True):
-        padded = [np.vstack([np.repeat(table, repeats, axis=0), np.ones((pad, 4))]) for table in (truth, scores)]
-        assert value == pytest.approx(reference.average_precision_score(*padded, average="macro"), abs=1e-12)
+        padded = [
+            np.vstack([np.repeat(table, repeats, axis=0), np.ones((pad, 4))])
+            for table in (truth, scores)
+        ]
+        assert value == pytest.approx(
+            reference.average_precision_score(*padded, average="macro"), abs=1e-12
+        )
 
 
 @law
@@ -245,7 +295,10 @@ def test_row_f1_agrees_with_scikit_learns_over_samples(seed):
     said = scores > 0.7
     found = scoring.row_f1(truth, said, np.stack([np.ones(len(truth)), weights]))
     repeated = [np.repeat(table, weights, axis=0) for table in (truth, said)]
-    theirs = [reference.f1_score(*pair, average="samples", zero_division=1) for pair in ((truth, said), repeated)]
+    theirs = [
+        reference.f1_score(*pair, average="samples", zero_division=1)
+        for pair in ((truth, said), repeated)
+    ]
     np.testing.assert_allclose(found, theirs, atol=1e-12)
 
 
@@ -264,7 +317,8 @@ def test_an_exact_match_is_scikit_learns_accuracy_of_sets(seed):
     assert found[0] == pytest.approx(reference.accuracy_score(*repeated), abs=1e-12)
 
 
-# --- several labels ----------------------------------------------------------------------------------------
+# --- several labels
+# ----------------------------------------------------------------------------------------
 
 
 @law
@@ -275,10 +329,14 @@ def test_tagging_scores_agree_with_scikit_learn(seed):
     said = scores >= 0.5
     found = scoring.tagging_scores(truth, said, scores, weights[None])
     there, answer, score = (np.repeat(table, weights, axis=0) for table in (truth, said, scores))
-    areas = [expected(reference.roc_auc_score, truth[:, c], scores[:, c], weights) for c in range(4)]
+    areas = [
+        expected(reference.roc_auc_score, truth[:, c], scores[:, c], weights) for c in range(4)
+    ]
     assert {name: value[0] for name, value in found.items()} == pytest.approx(
         {
-            "macro_average_precision": reference.average_precision_score(there, score, average="macro"),
+            "macro_average_precision": reference.average_precision_score(
+                there, score, average="macro"
+            ),
             "lwlrap": lwlrap_by_hand(there, score),
             "macro_f1": reference.f1_score(there, answer, average="macro", zero_division=np.nan),
             "micro_f1": reference.f1_score(there, answer, average="micro"),
@@ -304,7 +362,10 @@ def test_all_samples_at_once_are_those_of_each(seed):
 
 
 def test_a_class_that_is_neither_there_nor_said_is_left_out_of_macro_f1():
-    truth, said = np.array([[True, False], [True, False]]), np.array([[True, False], [False, False]])
+    truth, said = (
+        np.array([[True, False], [True, False]]),
+        np.array([[True, False], [False, False]]),
+    )
     found = scoring.tagging_scores(truth, said, said.astype(float), np.ones((1, 2)))
     assert found["macro_f1"] == pytest.approx(2 / 3) and found["micro_f1"] == pytest.approx(2 / 3)
     assert found["exact_match"] == 0.5
@@ -312,7 +373,8 @@ def test_a_class_that_is_neither_there_nor_said_is_left_out_of_macro_f1():
     assert found["macro_f1"] == pytest.approx(0.5)  # said where it never is: F1 of 0
 
 
-# --- thresholds --------------------------------------------------------------------------------------------
+# --- thresholds
+# --------------------------------------------------------------------------------------------
 
 
 @law
@@ -321,7 +383,9 @@ def test_no_threshold_has_a_better_f1_than_the_best(rows):
     positive, score = (np.array(column) for column in zip(*rows, strict=True))
     score = score / 12
     [threshold] = scoring.best_thresholds(positive[:, None], score[:, None])
-    assert 0 < threshold <= 1  # a threshold of 0 would say the class of everything, whatever the scores
+    assert (
+        0 < threshold <= 1
+    )  # a threshold of 0 would say the class of everything, whatever the scores
     tried = [reference.f1_score(positive, score >= t, zero_division=0) for t in (*score, 2.0)]
     said_of_all = reference.f1_score(positive, score >= 0, zero_division=0)
     if positive.all() or not positive.any() or said_of_all >= max(tried) - 1e-12:
@@ -337,7 +401,9 @@ def test_a_classs_threshold_depends_on_no_other_class_and_on_no_order(seed):
     order = np.random.default_rng(seed).permutation(len(truth))
     np.testing.assert_array_equal(scoring.best_thresholds(truth[order], scores[order]), found)
     for c in range(4):
-        np.testing.assert_array_equal(scoring.best_thresholds(truth[:, [c]], scores[:, [c]]), found[c])
+        np.testing.assert_array_equal(
+            scoring.best_thresholds(truth[:, [c]], scores[:, [c]]), found[c]
+        )
 
 
 @law
@@ -351,7 +417,9 @@ def test_a_threshold_lies_halfway_between_neighbours_so_nothing_is_on_its_edge(s
 
 
 def test_thresholds_of_no_rows_are_a_half():
-    np.testing.assert_array_equal(scoring.best_thresholds(np.zeros((0, 2), bool), np.zeros((0, 2))), [0.5, 0.5])
+    np.testing.assert_array_equal(
+        scoring.best_thresholds(np.zeros((0, 2), bool), np.zeros((0, 2))), [0.5, 0.5]
+    )
 
 
 def test_scores_a_rounding_apart_are_told_apart():
@@ -361,7 +429,8 @@ def test_scores_a_rounding_apart_are_told_apart():
         assert (scores >= threshold).tolist() == [True, False]
 
 
-# --- one label ---------------------------------------------------------------------------------------------
+# --- one label
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -369,7 +438,9 @@ def test_scores_a_rounding_apart_are_told_apart():
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 def test_scores_of_a_confusion_agree_with_scikit_learn(pairs):
     true, said = zip(*pairs, strict=True)
-    confusion = reference.confusion_matrix(true, said, labels=range(5))  # the last class never comes
+    confusion = reference.confusion_matrix(
+        true, said, labels=range(5)
+    )  # the last class never comes
     found = scoring.scores(*counts(np.stack([confusion, 3 * confusion])))
     theirs = {
         "accuracy": reference.accuracy_score(true, said),

@@ -15,7 +15,9 @@ def folder(tmp_path):
     def fill(seconds, rate=8000, where="a"):
         (tmp_path / where).mkdir(exist_ok=True)
         for number, length in enumerate(seconds):
-            soundfile.write(tmp_path / where / f"{number}.wav", np.zeros(round(length * rate)), rate)
+            soundfile.write(
+                tmp_path / where / f"{number}.wav", np.zeros(round(length * rate)), rate
+            )
         return tmp_path
 
     return fill
@@ -26,7 +28,9 @@ def test_clips_are_as_long_as_nine_of_ten_recordings(folder):
     assert chosen["audio.clip_seconds"] == 0.7
 
 
-@pytest.mark.parametrize(("seconds", "clip", "hop"), [(0.05, 0.5, 160), (2.0, 2.0, 208), (30.0, 5.0, 512)])
+@pytest.mark.parametrize(
+    ("seconds", "clip", "hop"), [(0.05, 0.5, 160), (2.0, 2.0, 208), (30.0, 5.0, 512)]
+)
 def test_clips_and_hops_stay_within_their_limits(folder, seconds, clip, hop):
     chosen = presets.settle(AUTO, folder([seconds] * 4), 16000)
     assert (chosen["audio.clip_seconds"], chosen["features.hop_length"]) == (clip, hop)
@@ -75,6 +79,12 @@ def test_auto_becomes_a_number_in_the_configuration(folder):
     root = folder([1.0] * 4)
     folder([1.0] * 4, where="b")
     loaded = presets.load(data=str(root))
-    assert (loaded.preset, loaded.audio.clip_seconds, loaded.features.hop_length) == ("folder", 1.0, 160)
+    assert (loaded.preset, loaded.audio.clip_seconds, loaded.features.hop_length) == (
+        "folder",
+        1.0,
+        160,
+    )
     assert presets.load(data=str(root), settings="audio.clip_seconds=2.5").audio.clip_seconds == 2.5
-    assert presets.load(data=str(root), settings="train.epochs=auto").train.epochs == presets.EPOCHS[1]
+    assert (
+        presets.load(data=str(root), settings="train.epochs=auto").train.epochs == presets.EPOCHS[1]
+    )

@@ -15,7 +15,8 @@ from helpers.splits import partition
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 
 
-# --- groups ------------------------------------------------------------------------------------------------
+# --- groups
+# ------------------------------------------------------------------------------------------------
 
 
 def recordings_of(rows):
@@ -31,7 +32,9 @@ def pairs_of(pairs):
 
 
 NAMES = st.sampled_from(["", "a", "b", "c", "d", "e", "f"])
-TIES = st.sets(st.sampled_from(["author=a", "author=b", "author=c", "site=a", "site=b"]), max_size=2).map(targets.join)
+TIES = st.sets(
+    st.sampled_from(["author=a", "author=b", "author=c", "site=a", "site=b"]), max_size=2
+).map(targets.join)
 
 
 @settings(LAW, max_examples=150)
@@ -52,7 +55,9 @@ def test_groups_are_the_connected_components_of_all_that_is_shared(rows, data):
     starts, ends = zip(*edges, strict=True) if edges else ((), ())
     graph = coo_array((np.ones(len(edges)), (starts, ends)), shape=(len(rows), len(rows)))
     component = connected_components(graph, directed=False)[1] if rows else []
-    smallest = table.groupby(component)["recording_id"].transform("min") if rows else table["recording_id"]
+    smallest = (
+        table.groupby(component)["recording_id"].transform("min") if rows else table["recording_id"]
+    )
     pairs = pairs_of([(table["recording_id"][i], table["recording_id"][j]) for i, j in same])
     assert partition.groups(table, pairs).tolist() == smallest.tolist()
     shuffled = table.sample(frac=1, random_state=1)
@@ -60,7 +65,16 @@ def test_groups_are_the_connected_components_of_all_that_is_shared(rows, data):
 
 
 def test_a_chain_of_shared_things_is_one_group():
-    things = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "2"), ("", "3"), ("", "3"), ("", ""), ("", "")]
+    things = [
+        ("a", "1"),
+        ("b", "1"),
+        ("b", "2"),
+        ("c", "2"),
+        ("", "3"),
+        ("", "3"),
+        ("", ""),
+        ("", ""),
+    ]
     table = recordings_of([(*pair, "") for pair in things])
     assert sorted(partition.groups(table).value_counts()) == [1, 1, 2, 4]
     last = table["recording_id"].iloc[[4, 6]]
@@ -78,7 +92,9 @@ def test_recordings_without_a_column_of_ties_are_grouped_too():
 
 
 def test_ties_say_in_words_what_binds_whom():
-    table = recordings_of([("x", "0123456789abcdef0123", "author=Ann|site=3"), ("", "", ""), ("", "", "")])
+    table = recordings_of(
+        [("x", "0123456789abcdef0123", "author=Ann|site=3"), ("", "", ""), ("", "", "")]
+    )
     first, second, third = table["recording_id"]
     found = partition.ties(table, pairs_of([(third, first), ("gone", second)]))
     assert set(found.itertuples(index=False, name=None)) == {
@@ -93,7 +109,8 @@ def test_ties_say_in_words_what_binds_whom():
     assert not found.duplicated().any()
 
 
-# --- folds -------------------------------------------------------------------------------------------------
+# --- folds
+# -------------------------------------------------------------------------------------------------
 
 
 def training_table(sizes, official=None):
@@ -141,7 +158,9 @@ def test_another_seed_deals_otherwise():
 
 def official_table(folds=4, per_fold=10):
     """Recordings of two classes in official folds, each a group of its own."""
-    table = training_table({"dog": [1] * (folds * per_fold // 2), "cat": [1] * (folds * per_fold // 2)})
+    table = training_table(
+        {"dog": [1] * (folds * per_fold // 2), "cat": [1] * (folds * per_fold // 2)}
+    )
     table["official_fold"] = pd.array([n % folds + 1 for n in range(len(table))], dtype="Int64")
     return table
 
@@ -177,7 +196,9 @@ def test_no_more_than_a_twentieth_may_leave_their_official_folds(moving, refused
     for first in range(0, 4 * moving, 4):
         table.loc[[first, first + 1], "group"] = f"pair{first}"
     if refused:
-        with pytest.raises(SplitError, match="3 groups cross the official folds: pair0, pair4, pair8"):
+        with pytest.raises(
+            SplitError, match="3 groups cross the official folds: pair0, pair4, pair8"
+        ):
             partition.folds(table, 5, seed=0)
     else:
         fold, how = partition.folds(table, 5, seed=0)
@@ -222,7 +243,9 @@ def test_official_folds_made_whole_have_no_crossing_and_few_changes(seed):
 @pytest.mark.parametrize("official", [None, 1])
 def test_a_class_from_a_single_source_is_refused_by_its_name(official):
     with pytest.raises(SplitError, match=r"only one was found for: bird, cow\."):
-        partition.folds(training_table({"cow": [5], "dog": [1, 1], "bird": [1]}, official), 2, seed=0)
+        partition.folds(
+            training_table({"cow": [5], "dog": [1, 1], "bird": [1]}, official), 2, seed=0
+        )
 
 
 @pytest.mark.parametrize("official", [None, [1, 2] * 4 + [1] * 3])
@@ -236,11 +259,15 @@ def test_a_class_of_one_source_lies_in_one_fold_and_is_said_to(official):
 
 
 def test_a_class_with_fewer_sources_than_folds_is_named():
-    _, how = partition.folds(training_table({"dog": [1] * 6, "cat": [2] * 3, "cow": [1] * 5}), 5, seed=0)
+    _, how = partition.folds(
+        training_table({"dog": [1] * 6, "cat": [2] * 3, "cow": [1] * 5}), 5, seed=0
+    )
     assert how.endswith("some folds lack cat")
 
 
-@pytest.mark.parametrize("sizes", [{"dog": [1] * 3, "cat": [1] * 3}, {"dog": [6] * 2, "cat": [6] * 2}])
+@pytest.mark.parametrize(
+    "sizes", [{"dog": [1] * 3, "cat": [1] * 3}, {"dog": [6] * 2, "cat": [6] * 2}]
+)
 def test_too_few_recordings_for_the_folds_are_dealt_out_or_refused_as_a_split_error(sizes):
     table = training_table(sizes)
     try:
@@ -250,7 +277,8 @@ def test_too_few_recordings_for_the_folds_are_dealt_out_or_refused_as_a_split_er
     assert fold.groupby(table["group"]).nunique().eq(1).all()
 
 
-# --- several labels ----------------------------------------------------------------------------------------
+# --- several labels
+# ----------------------------------------------------------------------------------------
 
 
 def tagged_table(seed, n_groups=60, chances=(0.5, 0.4, 0.3, 0.2)):
@@ -258,11 +286,15 @@ def tagged_table(seed, n_groups=60, chances=(0.5, 0.4, 0.3, 0.2)):
     rng, names = np.random.default_rng(seed), np.array(list("abcdefgh"))[: len(chances)]
     heard, size = rng.uniform(size=(n_groups, len(chances))) < chances, rng.integers(1, 4, n_groups)
     table = pd.DataFrame(
-        {"label": ["|".join(names[row]) for row in heard], "group": [f"g{n}" for n in range(n_groups)]}
+        {
+            "label": ["|".join(names[row]) for row in heard],
+            "group": [f"g{n}" for n in range(n_groups)],
+        }
     )
     table = table.loc[np.repeat(table.index, size)].reset_index(drop=True)
     return table.assign(
-        recording_id=[f"r{n}" for n in table.index], official_fold=pd.array([None] * len(table), dtype="Int64")
+        recording_id=[f"r{n}" for n in table.index],
+        official_fold=pd.array([None] * len(table), dtype="Int64"),
     )
 
 
@@ -283,7 +315,11 @@ def test_with_several_labels_the_rarest_is_dealt_out_evenly():
     table = training_table({"common": [1] * 20, "common|rare": [1] * 5, "": [1] * 5})
     fold, _ = partition.folds(table, 5, seed=0, multilabel=True)
     counts = pd.crosstab(table["label"], fold.to_numpy())
-    assert (counts.loc["common|rare"] == 1).all() and (counts.loc[""] == 1).all() and (counts.loc["common"] == 4).all()
+    assert (
+        (counts.loc["common|rare"] == 1).all()
+        and (counts.loc[""] == 1).all()
+        and (counts.loc["common"] == 4).all()
+    )
 
 
 def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name():
@@ -294,7 +330,8 @@ def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name
     assert set(partition.folds(table, 2, seed=0, multilabel=True)[0]) == {1, 2}
 
 
-# --- rounds ------------------------------------------------------------------------------------------------
+# --- rounds
+# ------------------------------------------------------------------------------------------------
 
 
 @LAW
@@ -306,18 +343,31 @@ def test_every_fold_is_the_test_once_and_the_rest_is_shared_out(numbers, select)
         assert sorted(turn["validation"] for turn in plan) == sorted(numbers)
     for turn in plan:
         assert (turn["validation"] is None) == (select == "last")
-        used = [turn["test"], *turn["train"], *([turn["validation"]] if select == "validation" else [])]
+        used = [
+            turn["test"],
+            *turn["train"],
+            *([turn["validation"]] if select == "validation" else []),
+        ]
         assert sorted(used) == sorted(numbers)  # disjoint, and all of them
 
 
 @LAW
-@given(st.sets(st.integers(1, 20), min_size=3), st.sampled_from(["validation", "last"]), st.integers(1, 25))
+@given(
+    st.sets(st.integers(1, 20), min_size=3),
+    st.sampled_from(["validation", "last"]),
+    st.integers(1, 25),
+)
 def test_fewer_test_folds_are_the_first_of_all_rounds(numbers, select, test_folds):
-    assert partition.rounds(numbers, select, test_folds) == partition.rounds(numbers, select)[:test_folds]
+    assert (
+        partition.rounds(numbers, select, test_folds)
+        == partition.rounds(numbers, select)[:test_folds]
+    )
 
 
 def test_a_single_split_tests_one_fold_and_learns_from_all_others():
-    assert partition.rounds([1, 2, 3, 4, 5], "last", 1) == [{"test": 1, "validation": None, "train": (2, 3, 4, 5)}]
+    assert partition.rounds([1, 2, 3, 4, 5], "last", 1) == [
+        {"test": 1, "validation": None, "train": (2, 3, 4, 5)}
+    ]
 
 
 @pytest.mark.parametrize("numbers", [[], [1], [1, 2]])

@@ -1,4 +1,6 @@
-"""A stage knows what it reads, writes and depends on, and runs again when that changed and only then."""
+"""A stage knows what it reads, writes and depends on, and runs again when that changed and only
+then.
+"""
 
 import json
 import os
@@ -34,10 +36,13 @@ def explore(home, **counts):
 
 
 def why(home, settings="", name="01_explore"):
-    return stages.why_stale(stages.spec(name), settled(settings), home / "outputs" / "folder", home / "data")
+    return stages.why_stale(
+        stages.spec(name), settled(settings), home / "outputs" / "folder", home / "data"
+    )
 
 
-# --- contracts ---------------------------------------------------------------------------------------------
+# --- contracts
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("submit", ["cnn", "svm"])
@@ -55,7 +60,10 @@ def test_every_input_is_written_by_one_earlier_stage(submit):
     ("name", "files"),
     [
         ("01_explore", {"recordings.csv"}),
-        ("02_clean", {"duplicates.csv", "split_certificate.json", "shortcuts.json", "quarantine.csv"}),
+        (
+            "02_clean",
+            {"duplicates.csv", "split_certificate.json", "shortcuts.json", "quarantine.csv"},
+        ),
         ("07_evaluate", {"suspects.csv", "predictions.csv"}),
     ],
 )
@@ -64,13 +72,18 @@ def test_what_a_stage_finds_out_is_among_its_outputs(name, files):
 
 
 def test_edits_by_hand_are_read_by_the_first_stage_alone():
-    assert [stage.name for stage in stages.STAGES if "relabel.csv" in stage.inputs(settled())] == ["01_explore"]
+    assert [stage.name for stage in stages.STAGES if "relabel.csv" in stage.inputs(settled())] == [
+        "01_explore"
+    ]
 
 
 def test_every_stage_has_its_notebook_and_real_sections():
     for stage in stages.STAGES:
         assert (artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb").is_file()
-        assert all(isinstance(getattr(settings.Config(), section), recipe.Section) for section in stage.sections)
+        assert all(
+            isinstance(getattr(settings.Config(), section), recipe.Section)
+            for section in stage.sections
+        )
         assert all(settings.Config().digest((key,)) for key in stage.keys)
 
 
@@ -85,14 +98,22 @@ def test_the_page_that_says_who_learns_from_copies_is_made_again_when_that_chang
 def test_model_folders_expand_to_the_models_of_the_config():
     chosen = settled('compare.models=["svm","xgboost"] submit.model=svm')
     tables = ["leaderboard.csv", "balance.csv", "leak_gap.json"]
-    assert stages.spec("06_compare_models").outputs(chosen) == ["models/svm", "models/xgboost", *tables]
-    models = [name for name in stages.spec("08_submit").inputs(chosen) if name.startswith("models/")]
+    assert stages.spec("06_compare_models").outputs(chosen) == [
+        "models/svm",
+        "models/xgboost",
+        *tables,
+    ]
+    models = [
+        name for name in stages.spec("08_submit").inputs(chosen) if name.startswith("models/")
+    ]
     assert models == ["models/cnn", "models/svm"]
 
 
 def test_an_ensemble_is_submitted_with_all_its_members():
     chosen = settled('compare.models=["mfcc_linear","svm","gru","stacking"] submit.model=stacking')
-    needed = {name for name in stages.spec("08_submit").inputs(chosen) if name.startswith("models/")}
+    needed = {
+        name for name in stages.spec("08_submit").inputs(chosen) if name.startswith("models/")
+    }
     assert needed == {"models/cnn", "models/svm", "models/gru", "models/stacking"}
 
 
@@ -108,7 +129,8 @@ def test_a_run_is_named_after_its_preset(home):
     assert journal.run_folder(settled(), "mine") == home / "outputs" / "mine"
 
 
-# --- begin and finish --------------------------------------------------------------------------------------
+# --- begin and finish
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", range(1, len(stages.STAGES)))
@@ -125,7 +147,9 @@ def test_an_input_of_an_unfinished_stage_does_not_count(home):
     with pytest.raises(StageError, match=r"needs recordings\.csv.*Run 01_explore\.ipynb first"):
         stages.begin("02_clean", settled(), data=home / "data")
     stage.finish()
-    assert list(stages.begin("02_clean", settled(), data=home / "data").read("recordings.csv")) == list(RECORDINGS)
+    assert list(
+        stages.begin("02_clean", settled(), data=home / "data").read("recordings.csv")
+    ) == list(RECORDINGS)
 
 
 def test_a_broken_promise_is_not_done(home):
@@ -183,7 +207,8 @@ def test_where_record_and_copy_are_damaged_the_run_begins_anew_with_its_checkpoi
     assert why(home) is None
 
 
-# --- staleness ---------------------------------------------------------------------------------------------
+# --- staleness
+# ---------------------------------------------------------------------------------------------
 
 
 def touch(home):
@@ -202,7 +227,10 @@ CHANGES = {
     "nothing": (lambda home: None, None),
     "time stamps": (touch, None),
     "an input's byte": (change_keeping_times, "input data changed"),
-    "an input's name": (lambda home: (home / "data/dog/1.wav").rename(home / "data/dog/3.wav"), "input data changed"),
+    "an input's name": (
+        lambda home: (home / "data/dog/1.wav").rename(home / "data/dog/3.wav"),
+        "input data changed",
+    ),
     "a new input": (lambda home: plant(home / "data", "cat/3.wav"), "input data changed"),
     "an output": (
         lambda home: (home / "outputs/folder/recordings.csv").write_text("x"),
@@ -242,7 +270,13 @@ SPREADSHEET = "\ufeffnew_label;note;recording_id\r\n;seen;r2\r\n cat ;;r1\r\n"
         (EDITED, NOTHING_EDITED, "input relabel.csv changed"),
         (EDITED, EDITED.replace("0.9,cat", "0.9,drop"), "input relabel.csv changed"),
     ],
-    ids=["a list alone", "an edit", "the same edit from a spreadsheet", "an edit taken back", "another edit"],
+    ids=[
+        "a list alone",
+        "an edit",
+        "the same edit from a spreadsheet",
+        "an edit taken back",
+        "another edit",
+    ],
 )
 def test_of_the_labels_judged_anew_only_the_edits_count(home, before, after, reason):
     explore(home)
@@ -257,7 +291,9 @@ def test_of_the_labels_judged_anew_only_the_edits_count(home, before, after, rea
 def test_edits_that_cannot_be_read_are_said_where_they_are_asked_for(home):
     explore(home)
     edit(home, "recording_id,label\nr1,dog\n")
-    with pytest.raises(StageError, match=r"relabel\.csv needs the columns recording_id and new_label"):
+    with pytest.raises(
+        StageError, match=r"relabel\.csv needs the columns recording_id and new_label"
+    ):
         why(home)
     with pytest.raises(StageError, match=r"relabel\.csv"):
         stages.begin("01_explore", settled(), data=home / "data")
@@ -266,9 +302,16 @@ def test_edits_that_cannot_be_read_are_said_where_they_are_asked_for(home):
 def test_settings_of_its_own_sections_make_a_stage_stale_and_no_others(home):
     explore(home)
     own = stages.spec("01_explore").sections
-    changes = {"data": "max_bad_fraction=0.5", "audio": "max_seconds=9", "clean": "denoise=true", "train": "epochs=3"}
+    changes = {
+        "data": "max_bad_fraction=0.5",
+        "audio": "max_seconds=9",
+        "clean": "denoise=true",
+        "train": "epochs=3",
+    }
     reasons = {section: why(home, f"{section}.{change}") for section, change in changes.items()}
-    assert reasons == {section: "its settings changed" if section in own else None for section in changes}
+    assert reasons == {
+        section: "its settings changed" if section in own else None for section in changes
+    }
     assert why(home, "seed=1") == "its settings changed"
 
 
@@ -276,7 +319,11 @@ def test_settings_of_its_own_sections_make_a_stage_stale_and_no_others(home):
     ("function", "answer", "reason"),
     [
         ("helpers.base.code.code_digest", lambda name: "other", "its code changed"),
-        ("helpers.run.journal.library_versions", lambda: {"numpy": "0"}, "library versions changed"),
+        (
+            "helpers.run.journal.library_versions",
+            lambda: {"numpy": "0"},
+            "library versions changed",
+        ),
     ],
 )
 def test_other_code_or_libraries_make_a_stage_stale(home, monkeypatch, function, answer, reason):
@@ -285,7 +332,8 @@ def test_other_code_or_libraries_make_a_stage_stale(home, monkeypatch, function,
     assert why(home) == reason
 
 
-# --- code --------------------------------------------------------------------------------------------------
+# --- code
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -313,7 +361,9 @@ def repository(tmp_path, monkeypatch):
         ("notebooks/n.ipynb", '"outputs": []', '"outputs": [1]', False),
     ],
 )
-def test_a_code_digest_sees_the_code_that_is_reached_and_nothing_else(repository, path, old, new, seen):
+def test_a_code_digest_sees_the_code_that_is_reached_and_nothing_else(
+    repository, path, old, new, seen
+):
     before = code.code_digest("n")
     text = (repository / path).read_text()
     (repository / path).write_text(text.replace(old, new))

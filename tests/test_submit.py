@@ -1,4 +1,6 @@
-"""The submission: every row that was asked for is there, spelled as it was asked for, and nothing wrong is written."""
+"""The submission: every row that was asked for is there, spelled as it was asked for, and nothing
+wrong is written.
+"""
 
 import re
 import subprocess
@@ -30,12 +32,18 @@ LABELS = ["cat", "dog"]
 def files(*paths, seconds=np.nan):
     """The recordings of a test folder."""
     identities = [f"r{number}" for number in range(len(paths))]
-    return pd.DataFrame({"recording_id": identities, "path": paths, "split": "test", "duration_seconds": seconds})
+    return pd.DataFrame(
+        {"recording_id": identities, "path": paths, "split": "test", "duration_seconds": seconds}
+    )
 
 
 def draw(paths, asked=None, classes=LABELS, multilabel=False, metric="auto", k=3, **options):
     """The contract of some test files."""
-    sections = {"data": {"multilabel": multilabel}, "evaluate": {"metric": metric, "k": k}, "submit": options}
+    sections = {
+        "data": {"multilabel": multilabel},
+        "evaluate": {"metric": metric, "k": k},
+        "submit": options,
+    }
     return contract.draw_up("", files(*paths), list(classes), Config(**sections), asked)
 
 
@@ -50,7 +58,9 @@ def likely(**columns):
 
 def certain(*said):
     """Probabilities that say each label for sure."""
-    return pd.DataFrame({name: [float(label == name) for label in said] for name in LABELS}).assign(heard=True)
+    return pd.DataFrame({name: [float(label == name) for label in said] for name in LABELS}).assign(
+        heard=True
+    )
 
 
 def cells(asked, probabilities, thresholds=None):
@@ -58,7 +68,8 @@ def cells(asked, probabilities, thresholds=None):
     return submit.build(asked, probabilities, thresholds).iloc[:, 1].tolist()
 
 
-# --- probabilities -----------------------------------------------------------------------------------------
+# --- probabilities
+# -----------------------------------------------------------------------------------------
 
 
 def test_the_prior_is_the_share_of_each_class():
@@ -80,18 +91,30 @@ CLIPS = pd.DataFrame(
         "valid_seconds": 5.0,
     }
 )
-SAID = pd.DataFrame({"clip_id": ["c-0", "a-0", "a-1", "x-0"], "dog": [0.9, 0.2, 0.6, 0.0], "cat": [0.1, 0.8, 0.4, 1.0]})
+SAID = pd.DataFrame(
+    {
+        "clip_id": ["c-0", "a-0", "a-1", "x-0"],
+        "dog": [0.9, 0.2, 0.6, 0.0],
+        "cat": [0.1, 0.8, 0.4, 1.0],
+    }
+)
 
 
 def rows_of(*rows):
     """A contract of rows (recording_id, end_seconds); ids count."""
-    table = pd.DataFrame(rows, columns=["recording_id", "end_seconds"]).astype({"end_seconds": float})
+    table = pd.DataFrame(rows, columns=["recording_id", "end_seconds"]).astype(
+        {"end_seconds": float}
+    )
     table = table.assign(id=[str(number) for number in range(len(rows))], label="")
-    return contract.Contract(("id", "label"), table, tuple(LABELS), "label", " ", 3, Config().submit, True)
+    return contract.Contract(
+        ("id", "label"), table, tuple(LABELS), "label", " ", 3, Config().submit, True
+    )
 
 
 def found_for(*rows, how="mean", multilabel=False, said=SAID, clips=CLIPS):
-    config = Config(audio={"clip_seconds": 5.0}, model={"aggregate": how}, data={"multilabel": multilabel})
+    config = Config(
+        audio={"clip_seconds": 5.0}, model={"aggregate": how}, data={"multilabel": multilabel}
+    )
     return submit.row_probabilities(rows_of(*rows), said, clips, SHARES, config)
 
 
@@ -141,7 +164,9 @@ def test_the_order_of_clips_and_of_their_probabilities_means_nothing(first, seco
 
 def test_a_window_counts_by_the_sound_that_it_holds():
     sliver = CLIPS.assign(valid_seconds=[5.0, 0.1, 5.0, 5.0])
-    np.testing.assert_allclose(found_for(("r0", None), clips=sliver)["cat"], (5 * 0.8 + 0.1 * 0.4) / 5.1)
+    np.testing.assert_allclose(
+        found_for(("r0", None), clips=sliver)["cat"], (5 * 0.8 + 0.1 * 0.4) / 5.1
+    )
     found = found_for(("r0", None), clips=sliver, how="max", multilabel=True)
     np.testing.assert_allclose(found[["cat", "dog"]], [[0.8, 0.2]])
 
@@ -153,15 +178,25 @@ def test_windows_half_over_each_other_are_no_rows_of_windows_end_to_end():
 
 
 def test_the_recording_that_is_shown_is_one_that_no_network_has_learned_from():
-    recordings = pd.DataFrame({"recording_id": ["x", "y", "z"], "path": ["x.wav", "y.wav", "z.wav"]})
+    recordings = pd.DataFrame(
+        {"recording_id": ["x", "y", "z"], "path": ["x.wav", "y.wav", "z.wav"]}
+    )
     rows = pd.DataFrame({"recording_id": ["x", "y"], "split": ["train", "test"]})
     predictions = pd.DataFrame(
-        {"recording_id": ["z", "x"], "fold": 1, "label": "cat", "cat": [0.2, 0.9], "dog": [0.8, 0.1]}
+        {
+            "recording_id": ["z", "x"],
+            "fold": 1,
+            "label": "cat",
+            "cat": [0.2, 0.9],
+            "dog": [0.8, 0.1],
+        }
     )
     path, whose, answer = submit.unlearned(recordings, rows, predictions)
     assert path == "y.wav" and "test recording" in whose and answer is None
     path, whose, answer = submit.unlearned(recordings, rows[:1], predictions)
-    assert path == "x.wav" and "not learned" in whose and answer.to_dict() == {"cat": 0.9, "dog": 0.1}
+    assert (
+        path == "x.wav" and "not learned" in whose and answer.to_dict() == {"cat": 0.9, "dog": 0.1}
+    )
 
 
 def test_where_nothing_was_heard_every_row_gets_the_prior():
@@ -170,26 +205,36 @@ def test_where_nothing_was_heard_every_row_gets_the_prior():
 
 
 def test_without_a_test_set_the_training_recordings_stand_in_one_order_with_their_predictions():
-    recordings = pd.DataFrame({"recording_id": ["x", "y", "z"], "path": ["x.wav", "y.wav", "z.wav"]})
-    predictions = pd.DataFrame({"recording_id": ["z", "x"], "fold": 1, "label": "cat", "cat": [0.2, 0.9]})
+    recordings = pd.DataFrame(
+        {"recording_id": ["x", "y", "z"], "path": ["x.wav", "y.wav", "z.wav"]}
+    )
+    predictions = pd.DataFrame(
+        {"recording_id": ["z", "x"], "fold": 1, "label": "cat", "cat": [0.2, 0.9]}
+    )
     predictions["dog"] = 1 - predictions["cat"]
     table, found = submit.out_of_fold(recordings, predictions)
     assert table["recording_id"].tolist() == ["x", "z"] and found["cat"].tolist() == [0.9, 0.2]
     assert list(found) == ["cat", "dog", "heard"] and found["heard"].all()
 
 
-# --- the table ---------------------------------------------------------------------------------------------
+# --- the table
+# ---------------------------------------------------------------------------------------------
 
 
 def test_the_table_keeps_the_samples_header_and_order():
     asked = draw(["a.wav", "b.wav"], sample("b.wav", "a.wav"))
     table = submit.build(asked, certain("dog", "cat"))
-    pd.testing.assert_frame_equal(table, pd.DataFrame({"id": ["b.wav", "a.wav"], "class": ["dog", "cat"]}))
+    pd.testing.assert_frame_equal(
+        table, pd.DataFrame({"id": ["b.wav", "a.wav"], "class": ["dog", "cat"]})
+    )
 
 
 def test_without_a_sample_the_header_is_filename_and_label():
     table = submit.build(draw(["t/a.wav", "t/b.wav"]), certain("dog", "cat"))
-    assert list(table) == ["filename", "label"] and table.to_numpy().tolist() == [["a.wav", "dog"], ["b.wav", "cat"]]
+    assert list(table) == ["filename", "label"] and table.to_numpy().tolist() == [
+        ["a.wav", "dog"],
+        ["b.wav", "cat"],
+    ]
 
 
 def test_the_best_few_stand_best_first_and_between_equals_in_the_order_of_the_classes():
@@ -199,14 +244,18 @@ def test_the_best_few_stand_best_first_and_between_equals_in_the_order_of_the_cl
 
 
 def test_the_best_few_are_all_where_there_are_no_more_classes():
-    assert cells(draw(["a"], shape="top_k", k=5, separator=","), likely(cat=[0.2], dog=[0.8])) == ["dog,cat"]
+    assert cells(draw(["a"], shape="top_k", k=5, separator=","), likely(cat=[0.2], dog=[0.8])) == [
+        "dog,cat"
+    ]
 
 
 def test_with_thresholds_every_class_that_reaches_its_own_is_said_or_none():
     found = likely(cat=[0.5, 0.3, 0.1], dog=[0.9, 0.2, 0.79])
     asked = draw(["a", "b", "c"], shape="set", separator="; ")
     table = submit.build(asked, found, pd.Series({"dog": 0.8, "cat": 0.3}))
-    assert table["label"].tolist() == ["cat; dog", "cat", ""] and submit.problems(table, asked) == []
+    assert (
+        table["label"].tolist() == ["cat; dog", "cat", ""] and submit.problems(table, asked) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +269,9 @@ def test_with_thresholds_every_class_that_reaches_its_own_is_said_or_none():
         ({}, {"cat": 0.6, "dog": 0.51}, ["cat", "dog", ""]),
     ],
 )
-def test_a_set_is_what_reaches_the_configs_threshold_else_its_own_else_a_half(options, thresholds, expected):
+def test_a_set_is_what_reaches_the_configs_threshold_else_its_own_else_a_half(
+    options, thresholds, expected
+):
     found = likely(cat=[0.8, 0.4, 0.1], dog=[0.5, 1.0, 0.2])
     thresholds = None if thresholds is None else pd.Series(thresholds)
     asked = draw(["a", "b", "c"], shape="set", separator=" ", **options)
@@ -229,27 +280,44 @@ def test_a_set_is_what_reaches_the_configs_threshold_else_its_own_else_a_half(op
 
 
 def test_a_sample_with_a_column_per_class_is_filled_with_probabilities_in_its_order():
-    asked = draw(["a.wav", "b.wav"], pd.DataFrame({"fname": ["b.wav", "a.wav"], "dog": "0", "cat": "0"}))
+    asked = draw(
+        ["a.wav", "b.wav"], pd.DataFrame({"fname": ["b.wav", "a.wav"], "dog": "0", "cat": "0"})
+    )
     found = likely(cat=[1 / 3, 0.25], dog=[2 / 3, 0.75])
     for thresholds in (None, pd.Series({"cat": 0.5, "dog": 0.5})):
         table = submit.build(asked, found, thresholds)
-        expected = {"fname": ["b.wav", "a.wav"], "dog": ["0.666667", "0.750000"], "cat": ["0.333333", "0.250000"]}
+        expected = {
+            "fname": ["b.wav", "a.wav"],
+            "dog": ["0.666667", "0.750000"],
+            "cat": ["0.333333", "0.250000"],
+        }
         pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
         assert submit.problems(table, asked) == []
 
 
 def test_a_column_may_be_called_after_its_class_in_other_words():
-    asked = draw(["a.flac"], classes=["0", "1"], shape="wide", column="s{label}", id="{stem}", header=("recording_id",))
+    asked = draw(
+        ["a.flac"],
+        classes=["0", "1"],
+        shape="wide",
+        column="s{label}",
+        id="{stem}",
+        header=("recording_id",),
+    )
     table = submit.build(asked, pd.DataFrame({"0": [0.25], "1": [0.75]}))
     assert table.to_dict("records") == [{"recording_id": "a", "s0": "0.250000", "s1": "0.750000"}]
 
 
 def test_without_a_sample_several_labels_give_a_column_per_class():
-    table = submit.build(draw(["a.wav"], multilabel=True), certain("dog"), pd.Series({"cat": 0.5, "dog": 0.5}))
+    table = submit.build(
+        draw(["a.wav"], multilabel=True), certain("dog"), pd.Series({"cat": 0.5, "dog": 0.5})
+    )
     assert table.to_dict("records") == [{"filename": "a.wav", "cat": "0.000000", "dog": "1.000000"}]
 
 
-@pytest.mark.parametrize("positive, expected", [("cat", "0.200000"), ("dog", "0.800000"), (None, "0.800000")])
+@pytest.mark.parametrize(
+    "positive, expected", [("cat", "0.200000"), ("dog", "0.800000"), (None, "0.800000")]
+)
 def test_of_two_classes_the_probability_of_the_positive_one_is_given(positive, expected):
     asked = draw(["a"], shape="binary", positive=positive, header=("clip", "probability"))
     assert submit.build(asked, likely(cat=[0.2], dog=[0.8])).to_dict("records") == [
@@ -275,7 +343,10 @@ def test_a_row_per_class_may_be_true_or_false_by_its_own_threshold():
 
 
 @law
-@given(st.permutations([f"{n}.wav" for n in range(8)]), st.lists(st.sampled_from(LABELS), min_size=8, max_size=8))
+@given(
+    st.permutations([f"{n}.wav" for n in range(8)]),
+    st.lists(st.sampled_from(LABELS), min_size=8, max_size=8),
+)
 def test_a_label_stays_with_its_file_in_any_order(order, said):
     paths = [f"{n}.wav" for n in range(8)]
     asked, clips = draw(paths, sample(*order)), [f"r{n}-0" for n in range(8)]
@@ -285,10 +356,13 @@ def test_a_label_stays_with_its_file_in_any_order(order, said):
     found = submit.row_probabilities(asked, spoken, cut, pd.Series(0.5, LABELS), Config())
     table = submit.build(asked, found)
     assert table["id"].tolist() == order and submit.problems(table, asked) == []
-    assert dict(zip(table["id"], table["class"], strict=True)) == dict(zip(paths, said, strict=True))
+    assert dict(zip(table["id"], table["class"], strict=True)) == dict(
+        zip(paths, said, strict=True)
+    )
 
 
-# --- the check: each defect alone --------------------------------------------------------------------------
+# --- the check: each defect alone
+# --------------------------------------------------------------------------
 
 THREE = ("a", "b", "c")
 SHAPES = {
@@ -316,7 +390,9 @@ def right(shape):
     asked = SHAPES[shape]
     ids = {asked.header[0]: asked.rows["id"]}
     if asked.shape == "wide":
-        return pd.DataFrame({**ids, "cat": ["0.25", "1", "0.3"], "dog": ["0.75", "0", "0.7"]}, dtype=str)
+        return pd.DataFrame(
+            {**ids, "cat": ["0.25", "1", "0.3"], "dog": ["0.75", "0", "0.7"]}, dtype=str
+        )
     return pd.DataFrame({**ids, asked.header[1]: RIGHT[shape]}, dtype=str)
 
 
@@ -370,9 +446,15 @@ def test_other_columns_are_named_with_those_asked_for(shape, change):
 
 ROWS = {
     "missing": (lambda table: table.drop(index=1), r"1 id is missing: \['{b}'\]"),
-    "extra": (lambda table: pd.concat([table, table[:1].replace(table.iat[0, 0], "x")]), r"1 id was not asked"),
+    "extra": (
+        lambda table: pd.concat([table, table[:1].replace(table.iat[0, 0], "x")]),
+        r"1 id was not asked",
+    ),
     "twice": (lambda table: pd.concat([table, table[:1]]), r"1 id appears twice: \['{a}'\]"),
-    "another order": (lambda table: table[::-1].reset_index(drop=True), r"another order: row 2 is '{c}', asked.*'{a}'"),
+    "another order": (
+        lambda table: table[::-1].reset_index(drop=True),
+        r"another order: row 2 is '{c}', asked.*'{a}'",
+    ),
 }
 
 
@@ -387,11 +469,15 @@ def test_other_rows_are_counted_and_nothing_else_is_said(shape, change):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_header_alone_lacks_every_id(shape):
-    assert complaints(shape, lambda table: table[:0]) == [f"3 ids are missing: {SHAPES[shape].rows['id'].tolist()}"]
+    assert complaints(shape, lambda table: table[:0]) == [
+        f"3 ids are missing: {SHAPES[shape].rows['id'].tolist()}"
+    ]
 
 
 def test_labels_that_are_all_missing_are_found():
-    assert complaints("label", lambda table: table.assign(label=None)) == ["3 labels are missing (NaN)"]
+    assert complaints("label", lambda table: table.assign(label=None)) == [
+        "3 labels are missing (NaN)"
+    ]
 
 
 def test_the_first_ten_of_many_ids_are_shown():
@@ -435,11 +521,22 @@ VALUES = [
     *((shape, "nan", NO_NUMBER) for shape in ("wide", "binary", "long")),
     *((shape, "", NO_NUMBER) for shape in ("wide", "binary", "long")),
     *((shape, "cat", NO_NUMBER) for shape in ("wide", "binary", "long")),
-    *((shape, text, NO_NUMBER) for shape in ("binary", "long") for text in ("0,5", "50%", "True", "0x1", "1/2", "٠")),
-    *((shape, text, OUTSIDE) for shape in ("wide", "binary", "long") for text in ("inf", "-inf", "-0.1", "1.1")),
+    *(
+        (shape, text, NO_NUMBER)
+        for shape in ("binary", "long")
+        for text in ("0,5", "50%", "True", "0x1", "1/2", "٠")
+    ),
+    *(
+        (shape, text, OUTSIDE)
+        for shape in ("wide", "binary", "long")
+        for text in ("inf", "-inf", "-0.1", "1.1")
+    ),
     ("binary", "1.000001", OUTSIDE),
     ("wide", "0.5", "the probabilities of 1 row do not sum to 1, such as row 4"),
-    *(("boolean", text, "1 value is neither True nor False") for text in ("yes", "T", "0.7", "1.0", "", None)),
+    *(
+        ("boolean", text, "1 value is neither True nor False")
+        for text in ("yes", "T", "0.7", "1.0", "", None)
+    ),
 ]
 
 
@@ -466,7 +563,10 @@ def test_other_legal_values_are_let_through(shape, value):
 
 def test_an_empty_row_is_a_set_where_nothing_else_is_agreed():
     asked = draw(["a", "b"], shape="set", separator=",")
-    assert submit.problems(pd.DataFrame({"filename": ["a", "b"], "label": ["", "cat,dog"]}), asked) == []
+    assert (
+        submit.problems(pd.DataFrame({"filename": ["a", "b"], "label": ["", "cat,dog"]}), asked)
+        == []
+    )
 
 
 def test_nothing_heard_beside_a_label_is_found_even_where_nothing_heard_is_a_class():
@@ -521,11 +621,14 @@ def test_every_problem_is_listed_at_once():
     assert len(submit.problems(table, draw(["a", "b"]))) == 5
 
 
-# --- the check: any change of a right submission -----------------------------------------------------------
+# --- the check: any change of a right submission
+# -----------------------------------------------------------
 
 
 def is_legal(shape, text):
-    """Whether a cell may say this; written down a second time, and of a wide submission without its sum."""
+    """Whether a cell may say this; written down a second time, and of a wide submission without its
+    sum.
+    """
     asked = SHAPES[shape]
     words, classes = text.split(" "), set(asked.classes)
     if shape == "label":
@@ -535,12 +638,35 @@ def is_legal(shape, text):
     if shape in ("top_k", "set"):
         several = set(words) <= classes and len(set(words)) == len(words)
         return text == "nocall" or several if shape == "set" else several and len(words) <= 2
-    number = re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", text, re.ASCII | re.IGNORECASE)
+    number = re.fullmatch(
+        r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", text, re.ASCII | re.IGNORECASE
+    )
     return bool(number) and 0 <= float(text) <= 1
 
 
-PARTS = ["cat", "dog", "cow", "nocall", " ", ",", "0", "1", ".", "5", "e", "-", "True", "False", "nan", "inf", "%", "é"]
-texts = st.one_of(st.sampled_from(["", *PARTS]), st.lists(st.sampled_from(PARTS), max_size=4).map("".join))
+PARTS = [
+    "cat",
+    "dog",
+    "cow",
+    "nocall",
+    " ",
+    ",",
+    "0",
+    "1",
+    ".",
+    "5",
+    "e",
+    "-",
+    "True",
+    "False",
+    "nan",
+    "inf",
+    "%",
+    "é",
+]
+texts = st.one_of(
+    st.sampled_from(["", *PARTS]), st.lists(st.sampled_from(PARTS), max_size=4).map("".join)
+)
 
 
 @settings(deadline=None, max_examples=400, derandomize=True)
@@ -584,21 +710,28 @@ def test_any_other_choice_of_rows_is_reported(shape, rows):
 def test_any_other_header_is_reported(shape, data):
     header = list(SHAPES[shape].header)
     number = data.draw(st.integers(0, len(header) - 1))
-    name = data.draw(st.text(max_size=3) | st.sampled_from(["Label", " label", "label ", "filename"]))
+    name = data.draw(
+        st.text(max_size=3) | st.sampled_from(["Label", " label", "label ", "filename"])
+    )
     changed = [*header[:number], name, *header[number + 1 :]]
-    assert (complaints(shape, lambda table: table.set_axis(changed, axis=1)) == []) is (changed == header)
+    assert (complaints(shape, lambda table: table.set_axis(changed, axis=1)) == []) is (
+        changed == header
+    )
 
 
 @law
 @given(st.sampled_from(list(SHAPES)), st.integers(0, 1000))
 def test_whatever_is_built_is_right(shape, seed):
     asked, rng = SHAPES[shape], np.random.default_rng(seed)
-    found = pd.DataFrame(rng.dirichlet(np.ones(len(asked.classes)), len(asked.rows)), columns=list(asked.classes))
+    found = pd.DataFrame(
+        rng.dirichlet(np.ones(len(asked.classes)), len(asked.rows)), columns=list(asked.classes)
+    )
     thresholds = pd.Series(rng.uniform(size=len(asked.classes)), list(asked.classes))
     assert submit.problems(submit.build(asked, found, thresholds), asked) == []
 
 
-# --- what is worth a look ----------------------------------------------------------------------------------
+# --- what is worth a look
+# ----------------------------------------------------------------------------------
 
 
 def test_a_submission_that_says_one_thing_is_worth_a_look():
@@ -617,10 +750,15 @@ def test_the_sample_itself_is_worth_a_look():
 
 def test_what_the_contract_notes_is_worth_a_look():
     asked = draw(["a", "b"], sample("a", "c"), rows_from="files")
-    assert submit.oddities(pd.DataFrame({"id": ["a", "b"], "class": LABELS}), asked) == list(asked.notes) != []
+    assert (
+        submit.oddities(pd.DataFrame({"id": ["a", "b"], "class": LABELS}), asked)
+        == list(asked.notes)
+        != []
+    )
 
 
-# --- writing -----------------------------------------------------------------------------------------------
+# --- writing
+# -----------------------------------------------------------------------------------------------
 
 
 @every_shape
@@ -633,7 +771,9 @@ def test_nothing_is_written_if_anything_is_wrong(tmp_path, shape):
     before = path.read_bytes()
     with pytest.raises(SubmissionError, match="1 id is missing"):
         submit.write(right(shape)[1:], path, asked)
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["submission.csv"]
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [
+        "submission.csv"
+    ]
 
 
 @every_shape
@@ -648,38 +788,86 @@ def test_what_was_written_reads_back(tmp_path, shape):
 def test_numbers_and_booleans_are_written_as_they_are(tmp_path, shape):
     table = right(shape)
     values = [0.1, 1e-7, 1 / 3] if shape == "wide" else [True, False, True]
-    table = table.assign(cat=values, dog=1 - np.array(values)) if shape == "wide" else table.assign(label=values)
+    table = (
+        table.assign(cat=values, dog=1 - np.array(values))
+        if shape == "wide"
+        else table.assign(label=values)
+    )
     submit.write(table, tmp_path / "submission.csv", SHAPES[shape])
     found = pd.read_csv(tmp_path / "submission.csv", float_precision="round_trip")
     assert found.iloc[:, 1].tolist() == values
 
 
-STRANGE = ["007", "1e5", "=cmd()", "@SUM(1)", "a,b", 'say "a"', "a\nb", "a\r\nb", "a\rb", "NA", "nan", "None", "true"]
-STRANGE += [unicodedata.normalize("NFD", "né.wav"), "né.wav", "犬.wav", "<script>", "'a'", "a\tb", "#a", "-1", "a|b"]
+STRANGE = [
+    "007",
+    "1e5",
+    "=cmd()",
+    "@SUM(1)",
+    "a,b",
+    'say "a"',
+    "a\nb",
+    "a\r\nb",
+    "a\rb",
+    "NA",
+    "nan",
+    "None",
+    "true",
+]
+STRANGE += [
+    unicodedata.normalize("NFD", "né.wav"),
+    "né.wav",
+    "犬.wav",
+    "<script>",
+    "'a'",
+    "a\tb",
+    "#a",
+    "-1",
+    "a|b",
+]
 
 
 def test_ids_are_written_byte_by_byte(tmp_path):
     asked, path = draw(STRANGE, id="{path}"), tmp_path / "submission.csv"
     table = submit.build(asked, likely(cat=[1.0] * len(STRANGE), dog=[0.0] * len(STRANGE)))
     submit.write(table, path, asked)
-    assert asked.rows["id"].tolist() == STRANGE and tables.read(path)["filename"].tolist() == STRANGE
+    assert (
+        asked.rows["id"].tolist() == STRANGE and tables.read(path)["filename"].tolist() == STRANGE
+    )
     assert pd.read_csv(path, dtype=str, keep_default_na=False)["filename"].tolist() == STRANGE
     assert b"=cmd()" in path.read_bytes() and "né.wav".encode() in path.read_bytes()
 
 
 @law
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1), min_size=1, unique=True))
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1),
+        min_size=1,
+        unique=True,
+    )
+)
 def test_whatever_the_ids_are_they_read_back_as_they_were_written(tmp_path_factory, ids):
     path = tmp_path_factory.mktemp("submission") / "submission.csv"
     asked = contract.Contract(
-        *(("id", "label"), pd.DataFrame({"id": ids}), tuple(LABELS), "label", " ", 3, Config().submit, True)
+        *(
+            ("id", "label"),
+            pd.DataFrame({"id": ids}),
+            tuple(LABELS),
+            "label",
+            " ",
+            3,
+            Config().submit,
+            True,
+        )
     )
     table = pd.DataFrame({"id": ids, "label": "cat"})
     submit.write(table, path, asked)
-    pd.testing.assert_frame_equal(pd.read_csv(path, dtype=str, keep_default_na=False), table, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(path, dtype=str, keep_default_na=False), table, check_dtype=False
+    )
 
 
-# --- from the command line ---------------------------------------------------------------------------------
+# --- from the command line
+# ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -694,9 +882,13 @@ def quest(folder):
 
 
 def submission(root, number=0):
-    """A right submission for the Frequency Quest: the bytes of a file. Other labels than the sample's."""
+    """A right submission for the Frequency Quest: the bytes of a file. Other labels than the
+    sample's.
+    """
     ids = pd.read_csv(root / "sample_submission.csv")["ID"]
-    return pd.DataFrame({"ID": ids, "Class": ["siren", "drilling"] * 3}).to_csv(index=False).encode()
+    return (
+        pd.DataFrame({"ID": ids, "Class": ["siren", "drilling"] * 3}).to_csv(index=False).encode()
+    )
 
 
 def check(root, content, folder, *more):
@@ -721,10 +913,16 @@ def test_a_right_submission_passes_without_a_note(quest, tmp_path, capsys):
 
 
 def test_the_problems_are_listed_on_the_error_stream(quest, tmp_path, capsys):
-    text = submission(quest).decode().replace("siren", "Siren").replace("audio_000.wav", "audio_0.wav")
+    text = (
+        submission(quest).decode().replace("siren", "Siren").replace("audio_000.wav", "audio_0.wav")
+    )
     assert check(quest, text.encode(), tmp_path) == 1
     said = capsys.readouterr()
-    assert "mine.csv would be refused:\n- " in said.err and said.err.count("\n- ") == 3 and "as asked" not in said.out
+    assert (
+        "mine.csv would be refused:\n- " in said.err
+        and said.err.count("\n- ") == 3
+        and "as asked" not in said.out
+    )
     assert "1 id is missing: ['audio_000.wav']" in said.err
     assert "1 label is not a class of the training data: ['Siren']" in said.err
 
@@ -735,7 +933,10 @@ UNUSABLE = {
     "tabs": (lambda text: text.replace(b",", b"\t"), "tabs"),
     "empty": (lambda text: b"", "is empty"),
     "blank": (lambda text: b"\n\n\r\n", "is empty"),
-    "latin-1": (lambda text: text.replace(b"siren", "sirène".encode("latin-1")), "not written in UTF-8"),
+    "latin-1": (
+        lambda text: text.replace(b"siren", "sirène".encode("latin-1")),
+        "not written in UTF-8",
+    ),
     "zero bytes": (lambda text: text.replace(b"siren", b"si\0ren"), "zero bytes"),
     "a value too many": (lambda text: text.replace(b"siren", b"siren,drilling", 1), "row 2"),
     "a value too few": (lambda text: text.replace(b",siren", b"", 1), "row 2"),
@@ -744,7 +945,9 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("content", UNUSABLE)
-def test_a_file_that_cannot_be_used_is_told_from_one_with_problems(quest, tmp_path, capsys, content):
+def test_a_file_that_cannot_be_used_is_told_from_one_with_problems(
+    quest, tmp_path, capsys, content
+):
     change, said = UNUSABLE[content]
     status, err = check(quest, change(submission(quest)), tmp_path), capsys.readouterr().err
     assert (status, said in err) == (2, True), err
@@ -795,27 +998,46 @@ def test_a_sample_that_does_not_fit_the_files_is_no_problem_of_the_file(tmp_path
 
 
 def test_single_settings_and_presets_may_be_given(quest, tmp_path, capsys):
-    best = pd.read_csv(quest / "sample_submission.csv").assign(Class="siren drilling").to_csv(index=False).encode()
+    best = (
+        pd.read_csv(quest / "sample_submission.csv")
+        .assign(Class="siren drilling")
+        .to_csv(index=False)
+        .encode()
+    )
     assert check(quest, best, tmp_path) == 1
     assert check(quest, best, tmp_path, "--set", "submit.shape=top_k") == 0
-    assert check(quest, best, tmp_path, "--preset", "folder", "--set", "submit.shape=top_k evaluate.k=1") == 1
+    assert (
+        check(
+            quest, best, tmp_path, "--preset", "folder", "--set", "submit.shape=top_k evaluate.k=1"
+        )
+        == 1
+    )
     assert "6 rows have more than 1 labels" in capsys.readouterr().err
     assert check(quest, best, tmp_path, "--set", "submit.shape=triangle") == 2
     assert check(quest, best, tmp_path, "--preset", "nothing") == 2
 
 
-@pytest.mark.parametrize("key, value", [("separator", "|"), ("separator", ","), ("id", "{stem}_{end}")])
+@pytest.mark.parametrize(
+    "key, value", [("separator", "|"), ("separator", ","), ("id", "{stem}_{end}")]
+)
 def test_marks_and_templates_may_be_given_in_the_command_line(key, value):
     assert getattr(presets.load("folder", settings=f"submit.{key}={value}").submit, key) == value
 
 
 def test_help_explains_the_command():
     command = [sys.executable, "-m", "helpers.submission.submit", "--help"]
-    done = subprocess.run(command, cwd=Path(submit.__file__).parents[1], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: python -m helpers check") and "--data" in done.stdout and done.stderr == ""
+    done = subprocess.run(
+        command, cwd=Path(submit.__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    assert (
+        done.stdout.startswith("usage: python -m helpers check")
+        and "--data" in done.stdout
+        and done.stderr == ""
+    )
 
 
-# --- files made elsewhere ----------------------------------------------------------------------------------
+# --- files made elsewhere
+# ----------------------------------------------------------------------------------
 
 SAME_CONTENT = {  # other bytes, and nothing that Kaggle's reader would see
     "a byte order mark": lambda text: b"\xef\xbb\xbf" + text,
@@ -835,7 +1057,9 @@ def test_the_same_content_in_other_bytes_passes(quest, tmp_path, change):
     content = SAME_CONTENT[change](submission(quest))
     (tmp_path / "theirs.csv").write_bytes(content)
     theirs = pd.read_csv(tmp_path / "theirs.csv", dtype=str)
-    assert theirs.to_csv(index=False).encode() == submission(quest)  # pandas, which Kaggle's metrics read with, agrees
+    assert theirs.to_csv(index=False).encode() == submission(
+        quest
+    )  # pandas, which Kaggle's metrics read with, agrees
     assert check(quest, content, tmp_path) == 0
 
 
@@ -850,7 +1074,9 @@ OTHER_CONTENT = {
     "labels by number": lambda table: table.assign(Class=["1", "4"] * 3),
     "labels in capitals": lambda table: table.assign(Class=table["Class"].str.title()),
     "a row too few": lambda table: table[1:],
-    "the header twice": lambda table: pd.concat([pd.DataFrame([table.columns], columns=table.columns), table]),
+    "the header twice": lambda table: pd.concat(
+        [pd.DataFrame([table.columns], columns=table.columns), table]
+    ),
     "an empty label": lambda table: table.replace("siren", ""),
 }
 
@@ -864,13 +1090,27 @@ def test_other_content_is_a_problem(quest, tmp_path, change):
 @pytest.mark.parametrize("spaced", ["header", "id", "label"])
 def test_spaces_around_a_cell_are_a_problem(quest, tmp_path, spaced):
     header, *lines = submission(quest).decode().splitlines()
-    change = {"header": ("ID, Class", "{},{}"), "id": (header, "{} ,{}"), "label": (header, "{}, {}")}[spaced]
+    change = {
+        "header": ("ID, Class", "{},{}"),
+        "id": (header, "{} ,{}"),
+        "label": (header, "{}, {}"),
+    }[spaced]
     text = "\n".join([change[0], *(change[1].format(*line.split(",")) for line in lines)])
     assert check(quest, text.encode(), tmp_path) == 1
 
 
 @pytest.mark.parametrize(
-    "value, status", [("1e-7", 0), ("1E-07", 0), (".5", 0), ("5e-1", 0), ("50%", 1), ('"0,5"', 1), ("", 1), ("1.5", 1)]
+    "value, status",
+    [
+        ("1e-7", 0),
+        ("1E-07", 0),
+        (".5", 0),
+        ("5e-1", 0),
+        ("50%", 1),
+        ('"0,5"', 1),
+        ("", 1),
+        ("1.5", 1),
+    ],
 )
 def test_probabilities_may_be_written_in_any_way_that_is_a_number(folder, tmp_path, value, status):
     root = folder("birdclef_2023")
@@ -879,7 +1119,9 @@ def test_probabilities_may_be_written_in_any_way_that_is_a_number(folder, tmp_pa
     assert check(root, "\n".join(lines).encode(), tmp_path) == status
 
 
-@pytest.mark.parametrize("value, status", [("TRUE", 0), ("true", 0), ("1", 0), ("yes", 1), ("1.0", 1), ("", 1)])
+@pytest.mark.parametrize(
+    "value, status", [("TRUE", 0), ("true", 0), ("1", 0), ("yes", 1), ("1.0", 1), ("", 1)]
+)
 def test_booleans_may_be_written_in_these_ways(folder, tmp_path, value, status):
     root = folder("birdclef_2022")
     text = (root / "sample_submission.csv").read_text().replace("False", value, 1)
@@ -900,26 +1142,47 @@ def test_leading_zeros_that_excel_took_away_are_missed(folder, tmp_path, capsys)
     assert "2 ids are missing: ['007', '010']" in capsys.readouterr().err
 
 
-# --- speed -------------------------------------------------------------------------------------------------
+# --- speed
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_file_of_twenty_thousand_rows_is_checked_within_seconds(tmp_path):
-    classes, names = [f"class {number}" for number in range(10)], [f"{number:05}.wav" for number in range(20_000)]
-    found = pd.DataFrame(np.random.default_rng(0).dirichlet(np.ones(10), len(names)), columns=classes)
-    asked = pd.DataFrame(0.1, index=names, columns=classes).rename_axis("id").reset_index().astype(str)
+    classes, names = (
+        [f"class {number}" for number in range(10)],
+        [f"{number:05}.wav" for number in range(20_000)],
+    )
+    found = pd.DataFrame(
+        np.random.default_rng(0).dirichlet(np.ones(10), len(names)), columns=classes
+    )
+    asked = (
+        pd.DataFrame(0.1, index=names, columns=classes).rename_axis("id").reset_index().astype(str)
+    )
     asked.to_csv(tmp_path / "sample_submission.csv", index=False)
     table = submit.build(draw(names, asked, classes), found)
     table.to_csv(tmp_path / "mine.csv", index=False)
     tests = files(*(f"test/{name}" for name in names)).assign(status="ok", label="")
-    train = pd.DataFrame({"recording_id": classes, "path": classes, "label": classes, "split": "train", "status": "ok"})
+    train = pd.DataFrame(
+        {
+            "recording_id": classes,
+            "path": classes,
+            "label": classes,
+            "split": "train",
+            "status": "ok",
+        }
+    )
     before = time.process_time()
-    wrong, odd, _ = submit.check_file(tmp_path / "mine.csv", Config(), tmp_path, pd.concat([train, tests]))
+    wrong, odd, _ = submit.check_file(
+        tmp_path / "mine.csv", Config(), tmp_path, pd.concat([train, tests])
+    )
     assert (wrong, odd) == ([], []) and time.process_time() - before < 10
 
 
 def test_a_test_file_that_is_set_aside_keeps_its_row(quest):
     config = presets.load(data=quest)
     recordings = sources.find(quest, config.data)
-    recordings.loc[recordings["path"].eq("test/test/audio_003.wav"), ["status", "reason"]] = "quarantined", "CORRUPT"
+    recordings.loc[recordings["path"].eq("test/test/audio_003.wav"), ["status", "reason"]] = (
+        "quarantined",
+        "CORRUPT",
+    )
     wrong, _, asked = submit.check_file(quest / "sample_submission.csv", config, quest, recordings)
     assert wrong == [] and "audio_003.wav" in set(asked.rows["id"])

@@ -30,18 +30,23 @@ def answers(labels, probabilities, classes=CLASSES):
 
 
 def guesses(seed, n=12):
-    """Random labels of three classes, each there at least once, with random probabilities of one model."""
+    """Random labels of three classes, each there at least once, with random probabilities of one
+    model.
+    """
     rng = np.random.default_rng(seed)
     return answers([*CLASSES, *rng.choice(CLASSES, n - 3)], rng.dirichlet([1, 1, 1], n))
 
 
-# --- the ranking -------------------------------------------------------------------------------------------
+# --- the ranking
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_ranking_worked_out_by_hand():
-    # each class is usually given 0.5 where it is the label, so only the ratio of two probabilities counts
+    # each class is usually given 0.5 where it is the label, so only the ratio of two probabilities
+    # counts
     table = answers(
-        "aabbc", [[0.8, 0.15, 0.05], [0.2, 0.7, 0.1], [0.25, 0.6, 0.15], [0.35, 0.4, 0.25], [0.2, 0.3, 0.5]]
+        "aabbc",
+        [[0.8, 0.15, 0.05], [0.2, 0.7, 0.1], [0.25, 0.6, 0.15], [0.35, 0.4, 0.25], [0.2, 0.3, 0.5]],
     )
     ranked = suspects.rank({"m": table})
     assert list(ranked) == [
@@ -49,8 +54,12 @@ def test_a_ranking_worked_out_by_hand():
         *("doubt", "confidence_given", "confidence_suggested", "rank"),
     ]
     assert ranked["recording_id"].tolist() == ["r2", "r4", "r5", "r3", "r1"]
-    assert ranked["label"].tolist() == list("abcba") and ranked["suggested"].tolist() == list("babab")
-    np.testing.assert_allclose(ranked["doubt"], [0.7 / 0.9, 0.35 / 0.75, 0.3 / 0.8, 0.25 / 0.85, 0.15 / 0.95])
+    assert ranked["label"].tolist() == list("abcba") and ranked["suggested"].tolist() == list(
+        "babab"
+    )
+    np.testing.assert_allclose(
+        ranked["doubt"], [0.7 / 0.9, 0.35 / 0.75, 0.3 / 0.8, 0.25 / 0.85, 0.15 / 0.95]
+    )
     np.testing.assert_allclose(ranked["confidence_given"], [0.2, 0.4, 0.5, 0.6, 0.8])
     np.testing.assert_allclose(ranked["confidence_suggested"], [0.7, 0.35, 0.3, 0.25, 0.15])
 
@@ -67,12 +76,16 @@ def test_of_two_models_the_log_odds_are_averaged_and_the_probabilities_too():
     one = answers("ab", [[0.2, 0.8], [0.2, 0.8]], ["a", "b"])
     other = answers("ab", [[0.5, 0.5], [0.5, 0.5]], ["a", "b"])
     ranked = suspects.rank({"one": one, "other": other}).set_index("recording_id")
-    np.testing.assert_allclose(ranked["doubt"], 0.5)  # each model says of both recordings what it usually does
+    np.testing.assert_allclose(
+        ranked["doubt"], 0.5
+    )  # each model says of both recordings what it usually does
     third = answers("ab", [[0.1, 0.9], [0.1, 0.9]], ["a", "b"]).assign(a=[0.1, 0.4], b=[0.9, 0.6])
     # log odds against r1's label: 0 of `one`, (0.9 / 0.6) / (0.1 / 0.1) of `third`
     ranked = suspects.rank({"one": one, "third": third}).set_index("recording_id")
     np.testing.assert_allclose(ranked.loc["r1", "doubt"], 1.5**0.5 / (1 + 1.5**0.5))
-    np.testing.assert_allclose(ranked.loc["r1", ["confidence_given", "confidence_suggested"]].tolist(), [0.15, 0.85])
+    np.testing.assert_allclose(
+        ranked.loc["r1", ["confidence_given", "confidence_suggested"]].tolist(), [0.15, 0.85]
+    )
 
 
 @law
@@ -84,7 +97,9 @@ def test_a_model_that_knows_has_the_flipped_labels_on_top_with_their_true_class(
     probabilities = np.where(truth[:, None] == CLASSES, sure, (1 - sure) / 2)
     flipped = rng.choice(len(truth), 3, replace=False)
     given = truth.copy()
-    given[flipped] = [rng.choice([name for name in CLASSES if name != truth[one]]) for one in flipped]
+    given[flipped] = [
+        rng.choice([name for name in CLASSES if name != truth[one]]) for one in flipped
+    ]
     ranked = suspects.rank({"m": answers(given, probabilities)})
     assert set(ranked["recording_id"][:3]) == {f"r{one + 1}" for one in flipped}
     assert ranked["doubt"][2] > 0.5 > ranked["doubt"][3]
@@ -100,7 +115,9 @@ def test_a_ranking_holds_every_recording_once_and_the_order_of_its_input_does_no
     assert sorted(ranked["recording_id"]) == sorted(one["recording_id"])
     assert ranked["rank"].tolist() == list(range(1, len(one) + 1))
     assert ranked["doubt"].is_monotonic_decreasing and ranked["doubt"].between(0, 1).all()
-    assert ranked["suggested"].ne(ranked["label"]).all() and set(ranked["suggested"]) <= set(CLASSES)
+    assert ranked["suggested"].ne(ranked["label"]).all() and set(ranked["suggested"]) <= set(
+        CLASSES
+    )
     mixed = other.sample(frac=1, random_state=seed)[[*other.columns[:5], "c", "a", "b"]]
     pd.testing.assert_frame_equal(suspects.rank({"other": mixed, "one": one}), ranked)
 
@@ -120,7 +137,9 @@ def test_models_of_different_recordings_labels_or_classes_are_not_mixed():
 
 
 def grouped():
-    """A ranking in which the three most doubted labels come from one source, and one source is not doubted."""
+    """A ranking in which the three most doubted labels come from one source, and one source is not
+    doubted.
+    """
     rows = {"recording_id": list("abcdef"), "group": list("xxxyzz"), "label": "p", "suggested": "q"}
     doubt = [0.98, 0.97, 0.9, 0.8, 0.4, 0.3]
     return pd.DataFrame({**rows, "doubt": doubt, "rank": np.arange(1, 7)})
@@ -139,18 +158,23 @@ def test_what_is_said_of_doubts_is_no_chance_that_a_label_is_wrong():
     assert "not the chance" in says and "were wrong" in says
 
 
-# --- several labels per recording --------------------------------------------------------------------------
+# --- several labels per recording
+# --------------------------------------------------------------------------
 
 
 def test_with_several_labels_a_class_is_a_question_of_its_own():
     # where "a" is there it is given 0.6 on average, where it is not, "not there" is given 0.8
-    table = answers(["a", "a|b", "b", ""], [[0.9, 0.2], [0.3, 0.8], [0.1, 0.8], [0.3, 0.4]], ["a", "b"])
+    table = answers(
+        ["a", "a|b", "b", ""], [[0.9, 0.2], [0.3, 0.8], [0.1, 0.8], [0.3, 0.4]], ["a", "b"]
+    )
     ranked = suspects.rank({"m": table}, multilabel=True)
     pairs = ranked.set_index(["recording_id", "suggested"])
     assert len(pairs) == 8 and ranked["rank"].tolist() == list(range(1, 9))
     missing = pairs.loc[("r2", "b")]  # its label says a, too
     np.testing.assert_allclose(missing["doubt"], (0.7 / 0.8) / (0.7 / 0.8 + 0.3 / 0.6))
-    np.testing.assert_allclose(missing[["confidence_given", "confidence_suggested"]].tolist(), [0.3, 0.7])
+    np.testing.assert_allclose(
+        missing[["confidence_given", "confidence_suggested"]].tolist(), [0.3, 0.7]
+    )
     unheard = pairs.loc[("r4", "a")]  # its label says that nothing is there
     np.testing.assert_allclose(unheard["doubt"], (0.3 / 0.6) / (0.3 / 0.6 + 0.7 / 0.8))
     assert ranked["recording_id"][0] == "r2" and ranked["suggested"][0] == "b"
@@ -162,11 +186,14 @@ def test_with_several_labels_every_pair_is_ranked_once_and_changes_one_class(see
     table = tagging_rows(n=15, seed=seed)
     ranked = suspects.rank({"m": table, "n": tagging_rows(n=15, seed=seed)}, multilabel=True)
     changed = [
-        set(targets.split(row.label)) ^ set(targets.split(row.suggested)) for row in ranked.itertuples(index=False)
+        set(targets.split(row.label)) ^ set(targets.split(row.suggested))
+        for row in ranked.itertuples(index=False)
     ]
     assert all(len(names) == 1 for names in changed)
     pairs = sorted(zip(ranked["recording_id"], map(min, changed), strict=True))
-    assert pairs == sorted((identity, name) for identity in table["recording_id"] for name in CLASSES)
+    assert pairs == sorted(
+        (identity, name) for identity in table["recording_id"] for name in CLASSES
+    )
     assert ranked["doubt"].is_monotonic_decreasing and ranked["doubt"].between(0, 1).all()
 
 
@@ -176,10 +203,13 @@ def test_a_recording_with_several_suspect_classes_has_one_row_in_the_file(tmp_pa
     relabel.write_relabel(tmp_path / "relabel.csv", ranked, recordings(table["recording_id"]))
     found = cells(tmp_path / "relabel.csv")[1:]
     assert [row[0] for row in found] == ranked["recording_id"].drop_duplicates().tolist()
-    assert "none" in [row[3] for row in found] and "" not in [text for row in found for text in row[3:5]]
+    assert "none" in [row[3] for row in found] and "" not in [
+        text for row in found for text in row[3:5]
+    ]
 
 
-# --- relabel.csv: written and read back --------------------------------------------------------------------
+# --- relabel.csv: written and read back
+# --------------------------------------------------------------------
 
 ODD_NAMES = {
     "000000000001": 'dog, big/1 "Rex".wav',
@@ -199,7 +229,9 @@ def ranking(identities, label="a", suggested="b"):
 
 def recordings(identities):
     """Their paths."""
-    return pd.DataFrame({"recording_id": list(identities), "path": [f"a/{name}.wav" for name in identities]})
+    return pd.DataFrame(
+        {"recording_id": list(identities), "path": [f"a/{name}.wav" for name in identities]}
+    )
 
 
 def written(folder, identities=("r1", "r2", "r3")):
@@ -217,7 +249,9 @@ def edit(path, new_labels):
     """Fill new_label for some recordings, the other cells as they are."""
     header, *rows = cells(path)
     for row in rows:
-        row[header.index("new_label")] = new_labels.get(row[0].removeprefix("'"), row[header.index("new_label")])
+        row[header.index("new_label")] = new_labels.get(
+            row[0].removeprefix("'"), row[header.index("new_label")]
+        )
     save(path, [header, *rows])
 
 
@@ -237,10 +271,15 @@ def test_a_fresh_file_has_the_ranking_in_its_order_and_no_edits(tmp_path):
         ["r3", "a/r3.wav", "g", "a", "b", "3", ""],
     ]
     assert relabel.read_relabel(path) == {} and relabel.edits_digest(path) is None
-    assert relabel.read_relabel(tmp_path / "none.csv") == {} and relabel.edits_digest(tmp_path / "none.csv") is None
+    assert (
+        relabel.read_relabel(tmp_path / "none.csv") == {}
+        and relabel.edits_digest(tmp_path / "none.csv") is None
+    )
 
 
-def test_odd_names_come_back_and_no_cell_is_a_formula_or_a_number_that_a_spreadsheet_would_change(tmp_path):
+def test_odd_names_come_back_and_no_cell_is_a_formula_or_a_number_that_a_spreadsheet_would_change(
+    tmp_path,
+):
     path, paths = tmp_path / "relabel.csv", pd.Series(ODD_NAMES)
     table = pd.DataFrame({"recording_id": paths.index, "path": paths.to_numpy()})
     relabel.write_relabel(path, ranking(ODD_NAMES, "+plus", "@at"), table)
@@ -259,13 +298,17 @@ def test_odd_names_come_back_and_no_cell_is_a_formula_or_a_number_that_a_spreads
 @given(st.text(st.sampled_from("'=+-@0129eE\t\rax")))
 def test_what_is_guarded_from_spreadsheets_comes_back_exactly(text):
     guarded = relabel._guard(text)
-    assert relabel._unguard(guarded) == text and not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert relabel._unguard(guarded) == text and not guarded.startswith(
+        ("=", "+", "-", "@", "\t", "\r")
+    )
 
 
 def test_edits_survive_rewriting_on_top_and_as_they_are_also_when_no_longer_ranked(tmp_path):
     path = written(tmp_path)
     edit(path, {"r3": " b ", "r2": "drop"})
-    relabel.write_relabel(path, ranking(["r4", "r3", "r1"], suggested="c"), recordings(["r1", "r3", "r4"]))
+    relabel.write_relabel(
+        path, ranking(["r4", "r3", "r1"], suggested="c"), recordings(["r1", "r3", "r4"])
+    )
     assert cells(path)[1:] == [
         ["r2", "a/r2.wav", "g", "a", "b", "2", "drop"],
         ["r3", "a/r3.wav", "g", "a", "b", "3", " b "],
@@ -276,7 +319,13 @@ def test_edits_survive_rewriting_on_top_and_as_they_are_also_when_no_longer_rank
 
 
 @law
-@given(st.lists(st.tuples(st.sets(st.sampled_from("pqrstu")), st.sampled_from(["", "b", "drop", "=1", "ü, x"]))))
+@given(
+    st.lists(
+        st.tuples(
+            st.sets(st.sampled_from("pqrstu")), st.sampled_from(["", "b", "drop", "=1", "ü, x"])
+        )
+    )
+)
 def test_no_sequence_of_edits_and_rankings_loses_an_edit(tmp_path_factory, rounds):
     path, expected = tmp_path_factory.mktemp("edits") / "relabel.csv", {}
     for identities, new in rounds:
@@ -293,9 +342,14 @@ def test_a_column_that_somebody_added_is_kept_with_its_row_and_the_delimiter_too
     rows = [[*header, "Note", ""], [*first, "=unsure", ""], [*second, "", ""]]
     save(path, rows, delimiter=";")
     relabel.write_relabel(path, ranking(["r1", "r2"]), recordings(["r1", "r2"]))
-    kept = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), delimiter=";"))
+    kept = list(
+        csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), delimiter=";")
+    )
     assert kept[0][:8] == [*header, "Note"]
-    assert [row[7] for row in kept[1:]] == ["'=unsure", ""] and [row[0] for row in kept[1:]] == ["r1", "r2"]
+    assert [row[7] for row in kept[1:]] == ["'=unsure", ""] and [row[0] for row in kept[1:]] == [
+        "r1",
+        "r2",
+    ]
     assert relabel.read_relabel(path) == {}
 
 
@@ -309,7 +363,12 @@ def test_a_file_of_an_earlier_version_keeps_its_edits_and_loses_its_proposals(tm
     header, edited, fresh = cells(path)
     assert edited[:6] == rows[1]
     found = dict(zip(header, fresh, strict=True))
-    assert (found["suggested"], found["doubt"], found["compare_with"], found["doubt_rank"]) == ("", "", "b", "1")
+    assert (found["suggested"], found["doubt"], found["compare_with"], found["doubt_rank"]) == (
+        "",
+        "",
+        "b",
+        "1",
+    )
 
 
 def test_of_a_file_of_an_earlier_version_without_edits_nothing_stays(tmp_path):
@@ -322,7 +381,12 @@ def test_of_a_file_of_an_earlier_version_without_edits_nothing_stays(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path):
     path = tmp_path / "relabel.csv"
-    for content in (b"", b"name,new_label\nr1,b\n", b'recording_id,new_label\nr1,"b\nr2,c\n', b"\x81\xff\x8d"):
+    for content in (
+        b"",
+        b"name,new_label\nr1,b\n",
+        b'recording_id,new_label\nr1,"b\nr2,c\n',
+        b"\x81\xff\x8d",
+    ):
         path.write_bytes(content)
         with pytest.raises(StageError, match=r"relabel\.csv"):
             relabel.write_relabel(path, ranking(["r1"]), recordings(["r1"]))
@@ -375,7 +439,9 @@ def test_what_cannot_be_understood_is_named_with_row_and_column(tmp_path, messag
 
 def test_an_unknown_recording_is_ignored_with_a_warning_and_equal_edits_are_one(tmp_path):
     (tmp_path / "relabel.csv").write_text("recording_id,new_label\nr1,b\n1.23E+11,c\nr1, b\n")
-    with pytest.warns(UserWarning, match=r"row 3, column recording_id: there is no recording '1.23E\+11'.*'c'"):
+    with pytest.warns(
+        UserWarning, match=r"row 3, column recording_id: there is no recording '1.23E\+11'.*'c'"
+    ):
         assert relabel.read_relabel(tmp_path / "relabel.csv", known=["r1", "r2"]) == {"r1": "b"}
 
 
@@ -389,7 +455,8 @@ def test_the_digest_follows_the_edits_and_nothing_else(tmp_path):
     assert relabel.edits_digest(path) not in (None, before)
 
 
-# --- relabel.csv: applied ----------------------------------------------------------------------------------
+# --- relabel.csv: applied
+# ----------------------------------------------------------------------------------
 
 
 def found(*rows):
@@ -420,7 +487,9 @@ def test_edits_are_applied_and_told_and_the_table_handed_in_stays_as_it_is():
 
 
 def test_only_training_recordings_in_use_are_edited_and_the_others_are_named():
-    with pytest.warns(UserWarning, match="3 edits of relabel.csv have no training recording in use: r4, r5, zz"):
+    with pytest.warns(
+        UserWarning, match="3 edits of relabel.csv have no training recording in use: r4, r5, zz"
+    ):
         table, report = relabel.apply(SOUNDS, {"r4": "cat", "r5": "cat", "zz": "cat"})
     pd.testing.assert_frame_equal(table, SOUNDS)
     assert report.empty and list(report) == ["recording_id", "path", "old", "new", "note"]
@@ -433,14 +502,20 @@ def test_a_label_that_was_confirmed_changes_nothing_and_accents_are_the_classes_
 
 
 def test_a_class_may_be_called_drop_or_none():
-    table, _ = relabel.apply(found(("drop", "train", "ok"), ("none", "train", "ok")), {"r1": "none", "r2": "drop"})
+    table, _ = relabel.apply(
+        found(("drop", "train", "ok"), ("none", "train", "ok")), {"r1": "none", "r2": "drop"}
+    )
     assert table["label"].tolist() == ["none", "drop"] and table["status"].eq("ok").all()
-    table, _ = relabel.apply(found(("a|none", "train", "ok"), ("b", "train", "ok")), {"r2": "none"}, multilabel=True)
+    table, _ = relabel.apply(
+        found(("a|none", "train", "ok"), ("b", "train", "ok")), {"r2": "none"}, multilabel=True
+    )
     assert table["label"].tolist() == ["a|none", "none"]
 
 
 def test_several_labels_are_sorted_none_is_the_empty_label_and_drop_leaves_out():
-    scenes = found(("a|b", "train", "ok"), ("c", "train", "ok"), ("a", "train", "ok"), ("b", "train", "ok"))
+    scenes = found(
+        ("a|b", "train", "ok"), ("c", "train", "ok"), ("a", "train", "ok"), ("b", "train", "ok")
+    )
     edits = {"r1": "none", "r2": "c | a||c", "r3": "drop", "r4": "b|hum"}
     table, report = relabel.apply(scenes, edits, multilabel=True)
     assert table["label"].tolist() == ["", "a|c", "a", "b|hum"]

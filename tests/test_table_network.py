@@ -1,4 +1,6 @@
-"""The dense network on the feature table: it learns, forgives missing features and repeats itself exactly."""
+"""The dense network on the feature table: it learns, forgives missing features and repeats itself
+exactly.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ def few_epochs(monkeypatch):
 
 
 def task(multilabel=False, n=200, seed=0, shares=(0.4, 0.3, 0.3)):
-    """Features [n, 6] of which each of the first three tells of a class, and the target vectors [n, 3]."""
+    """Features [n, 6] of which each of the first three tells of a class, and the target vectors [n,
+    3].
+    """
     rng = np.random.default_rng(seed)
     wanted = np.eye(3)[rng.choice(3, n, p=shares)]
     if multilabel:
@@ -44,7 +48,9 @@ def test_an_easy_task_is_learned_however_classes_are_balanced(balance, multilabe
 @both
 def test_probabilities_are_probabilities(multilabel):
     x, wanted = task(multilabel)
-    found = table_network.probabilities(table_network.fit(x, wanted, "none", multilabel), x, multilabel)
+    found = table_network.probabilities(
+        table_network.fit(x, wanted, "none", multilabel), x, multilabel
+    )
     assert found.shape == wanted.shape and found.min() >= 0 and found.max() <= 1
     if not multilabel:
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
@@ -57,7 +63,9 @@ def test_balancing_makes_a_rare_class_more_likely(balance, multilabel, monkeypat
     wanted = task(multilabel, shares=(0.5, 0.45, 0.05))[1]
     x = np.random.default_rng(9).standard_normal((len(wanted), 2))  # tells nothing
     plain, helped = (
-        table_network.probabilities(table_network.fit(x, wanted, b, multilabel), x, multilabel)[:, 2].mean()
+        table_network.probabilities(table_network.fit(x, wanted, b, multilabel), x, multilabel)[
+            :, 2
+        ].mean()
         for b in ("none", balance)
     )
     assert helped > 1.5 * plain
@@ -66,11 +74,14 @@ def test_balancing_makes_a_rare_class_more_likely(balance, multilabel, monkeypat
 def test_the_units_of_the_features_do_not_matter():
     x, wanted = task()
     scaled = x * np.float32(1000) + np.float32(5)
-    first, second = (table_network.probabilities(table_network.fit(one, wanted), one) for one in (x, scaled))
+    first, second = (
+        table_network.probabilities(table_network.fit(one, wanted), one) for one in (x, scaled)
+    )
     np.testing.assert_allclose(first, second, atol=0.02)
 
 
-# --- missing features --------------------------------------------------------------------------------------
+# --- missing features
+# --------------------------------------------------------------------------------------
 
 
 def test_missing_and_infinite_features_are_filled_with_the_training_sides_median():
@@ -80,12 +91,17 @@ def test_missing_and_infinite_features_are_filled_with_the_training_sides_median
     network = table_network.fit(x, wanted)
     known = np.where(np.isfinite(x), x, np.nan)
     for column, fill in zip(known.T, network.fill.tolist(), strict=True):
-        below, above = np.nanpercentile(column, [50, 50], method="lower"), np.nanpercentile(column, 50, method="higher")
+        below, above = (
+            np.nanpercentile(column, [50, 50], method="lower"),
+            np.nanpercentile(column, 50, method="higher"),
+        )
         assert below[0] <= fill <= above
     filled = np.where(np.isfinite(x), x, network.fill.numpy())
     np.testing.assert_allclose(network.mean, filled.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(network.deviation, filled.std(axis=0, ddof=0), rtol=1e-4)
-    np.testing.assert_array_equal(table_network.probabilities(network, x), table_network.probabilities(network, filled))
+    np.testing.assert_array_equal(
+        table_network.probabilities(network, x), table_network.probabilities(network, filled)
+    )
     assert share_right(network, *task(seed=1)) > 0.9
 
 
@@ -93,7 +109,9 @@ def test_numbers_beyond_single_precision_count_as_missing():
     x, wanted = task()
     network = table_network.fit(x, wanted)
     with np.errstate(over="ignore"):
-        huge = table_network.probabilities(network, np.where(np.arange(6) == 4, 1e300, x.astype(np.float64)))
+        huge = table_network.probabilities(
+            network, np.where(np.arange(6) == 4, 1e300, x.astype(np.float64))
+        )
     missing = table_network.probabilities(network, np.where(np.arange(6) == 4, np.nan, x))
     np.testing.assert_array_equal(huge, missing)
 
@@ -108,7 +126,9 @@ def test_a_feature_that_is_always_missing_or_never_varies_says_nothing():
 
 @pytest.mark.parametrize("constant", [0.0, np.nan])
 def test_a_feature_that_varies_only_after_training_does_not_decide_alone(constant):
-    """scikit-learn's StandardScaler, which the other models use, leaves such a feature's scale as it is."""
+    """scikit-learn's StandardScaler, which the other models use, leaves such a feature's scale as
+    it is.
+    """
     x, wanted = task()
     x[:, 5] = constant
     network = table_network.fit(x, wanted)
@@ -121,7 +141,8 @@ def test_a_row_of_nothing_but_holes_has_probabilities():
     assert np.isfinite(table_network.probabilities(network, np.full((1, 6), np.nan))).all()
 
 
-# --- the same again ----------------------------------------------------------------------------------------
+# --- the same again
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("balance", ["none", "sampling"])
@@ -130,7 +151,9 @@ def test_the_same_seed_gives_the_same_weights_another_seed_others(balance):
     torch.manual_seed(11)
     one = table_network.fit(x, wanted, balance, seed=1).state_dict()
     torch.manual_seed(12)
-    again, other = (table_network.fit(x, wanted, balance, seed=seed).state_dict() for seed in (1, 2))
+    again, other = (
+        table_network.fit(x, wanted, balance, seed=seed).state_dict() for seed in (1, 2)
+    )
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
@@ -157,7 +180,8 @@ def test_a_network_survives_its_file(tmp_path, multilabel):
     loaded = table_network.load(tmp_path / "model.safetensors")
     assert not loaded.training
     np.testing.assert_array_equal(
-        table_network.probabilities(loaded, x, multilabel), table_network.probabilities(network, x, multilabel)
+        table_network.probabilities(loaded, x, multilabel),
+        table_network.probabilities(network, x, multilabel),
     )
 
 
@@ -170,7 +194,8 @@ def test_the_outputs_of_a_row_do_not_depend_on_its_company():
     assert table_network.probabilities(network, x[:0]).shape == (0, 3)
 
 
-# --- few rows ----------------------------------------------------------------------------------------------
+# --- few rows
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [2, table_network.BATCH_SIZE + 1, 2 * table_network.BATCH_SIZE + 1])
@@ -190,5 +215,7 @@ def test_a_single_row_gives_probabilities():
 def test_rows_without_a_label_and_classes_without_a_row_do_not_break(balance):
     x, wanted = task(multilabel=True, n=60)
     wanted[:, 2], wanted[:20] = 0, 0
-    found = table_network.probabilities(table_network.fit(x, wanted, balance, multilabel=True), x, multilabel=True)
+    found = table_network.probabilities(
+        table_network.fit(x, wanted, balance, multilabel=True), x, multilabel=True
+    )
     assert np.isfinite(found).all() and found[:20, :2].mean() < found[20:, :2].mean()

@@ -12,7 +12,9 @@ from helpers.base.errors import SourceError
 
 LAW = settings(deadline=None, derandomize=True, max_examples=80)
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
-NAMES = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="[;|"), min_size=1, max_size=6)
+NAMES = st.text(
+    st.characters(exclude_categories=("C", "Z"), exclude_characters="[;|"), min_size=1, max_size=6
+)
 
 
 def written(folder, content, name="t.csv"):
@@ -27,15 +29,21 @@ def cells(folder, content):
     return [list(table), *table.to_numpy().tolist()]
 
 
-# --- what is read ------------------------------------------------------------------------------------------
+# --- what is read
+# ------------------------------------------------------------------------------------------
 
 
 @LAW
 @given(st.data())
 def test_what_csv_writes_comes_back_stripped(tmp_path_factory, data):
     header = data.draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    row = st.lists(CELLS, min_size=len(header), max_size=len(header)).filter(lambda r: any(c.strip() for c in r))
-    rows, spread = data.draw(st.lists(row, max_size=5)), data.draw(st.sampled_from(["", " ", "\t "]))
+    row = st.lists(CELLS, min_size=len(header), max_size=len(header)).filter(
+        lambda r: any(c.strip() for c in r)
+    )
+    rows, spread = (
+        data.draw(st.lists(row, max_size=5)),
+        data.draw(st.sampled_from(["", " ", "\t "])),
+    )
     file = io.StringIO(newline="")
     csv.writer(file).writerows([[spread + name + spread for name in header], *rows])
     path = written(tmp_path_factory.mktemp("written"), file.getvalue())
@@ -46,7 +54,9 @@ def test_what_csv_writes_comes_back_stripped(tmp_path_factory, data):
 
 def test_no_cell_is_taken_for_anything_but_text(tmp_path):
     values = ["NA", "001", "null", "nan", "None", "1e5", "True", "", "=1+1", "2019-01-01", "00:30"]
-    found = tables.read(written(tmp_path, "id,label\n" + "".join(f"{n},{text}\n" for n, text in enumerate(values))))
+    found = tables.read(
+        written(tmp_path, "id,label\n" + "".join(f"{n},{text}\n" for n, text in enumerate(values)))
+    )
     assert found["label"].tolist() == values
     assert all(isinstance(cell, str) for cell in found.to_numpy().ravel())
 
@@ -66,7 +76,13 @@ def test_commas_quotes_and_lines_within_quotes_belong_to_the_cell(tmp_path):
 
 def test_a_last_column_in_brackets_takes_the_rest_of_its_line(tmp_path):
     text = "rec_id,[labels]\n0,3\n1\n2,0,1\n3,?\n4,a,,b\n"
-    assert cells(tmp_path, text)[1:] == [["0", "3"], ["1", ""], ["2", "0,1"], ["3", "?"], ["4", "a,,b"]]
+    assert cells(tmp_path, text)[1:] == [
+        ["0", "3"],
+        ["1", ""],
+        ["2", "0,1"],
+        ["3", "?"],
+        ["4", "a,,b"],
+    ]
 
 
 def test_commas_too_many_at_the_end_of_a_line_do_no_harm(tmp_path):
@@ -84,7 +100,11 @@ def test_a_line_that_says_nothing_is_no_row(tmp_path, line):
 
 
 SEPARATED = {
-    "semicolons and decimal commas": ("f;l;t\na;x;1,5\n", ";", [["f", "l", "t"], ["a", "x", "1,5"]]),
+    "semicolons and decimal commas": (
+        "f;l;t\na;x;1,5\n",
+        ";",
+        [["f", "l", "t"], ["a", "x", "1,5"]],
+    ),
     "tabs": ("f\tl\na\tx\n", "\t", [["f", "l"], ["a", "x"]]),
     "bars": ("f|l\na|x\n", "|", [["f", "l"], ["a", "x"]]),
     "commas come first": ("f,l\na,x;y|z\n", ",", [["f", "l"], ["a", "x;y|z"]]),
@@ -102,14 +122,21 @@ def test_the_header_tells_what_separates_the_columns(tmp_path, marks):
             tables.read(tmp_path / "t.csv", delimiter=",")
 
 
-# --- what is refused ---------------------------------------------------------------------------------------
+# --- what is refused
+# ---------------------------------------------------------------------------------------
 
 REFUSED = {
     "UTF-16, little end first": ("f,l\na,x\n".encode("utf-16"), r"UTF-16.*UTF-8"),
     "UTF-16, big end first": (b"\xfe\xff" + "f,l\na,x\n".encode("utf-16-be"), r"UTF-16.*UTF-8"),
     "UTF-16 without a mark": ("f,l\na,x\n".encode("utf-16-le"), r"zero bytes"),
-    "cp1252": ("f,l\na,x\nb,Vögel\n".encode("cp1252"), r"not written in UTF-8 \(byte 0xf6 in row 3; perhaps cp1252"),
-    "a table cut within a letter": ("f,l\na,ö".encode()[:-1], r"not written in UTF-8 \(byte 0xc3 in row 2"),
+    "cp1252": (
+        "f,l\na,x\nb,Vögel\n".encode("cp1252"),
+        r"not written in UTF-8 \(byte 0xf6 in row 3; perhaps cp1252",
+    ),
+    "a table cut within a letter": (
+        "f,l\na,ö".encode()[:-1],
+        r"not written in UTF-8 \(byte 0xc3 in row 2",
+    ),
     "a row too long between semicolons": (
         "f;l\na;x;y\n",
         r"row 2: 3 values under 2 columns.*semicolons stand in quotes",
@@ -120,9 +147,15 @@ REFUSED = {
     "two columns of one name": ("f,l,f\na,x,b\n", r"two columns called 'f'"),
     "two columns of one name but for spaces": ("f,l, f \na,x,b\n", r"two columns called 'f'"),
     "a column without a name": ("f,,l\na,1,x\n", r"column 2 has no name"),
-    "a row too long": ("f,l\na,x\nb,rain,dog\n", r"row 3: 3 values under 2 columns \(b, rain, dog\).*quotes"),
+    "a row too long": (
+        "f,l\na,x\nb,rain,dog\n",
+        r"row 3: 3 values under 2 columns \(b, rain, dog\).*quotes",
+    ),
     "a row too short": ("f,l\na,x\nb\n", r"row 3: 1 values under 2 columns"),
-    "a quote that does not end": ('f,l\na,"x\nb,y\n', r"cannot be read as a table.*quotes in pairs"),
+    "a quote that does not end": (
+        'f,l\na,"x\nb,y\n',
+        r"cannot be read as a table.*quotes in pairs",
+    ),
     "a quote within a quote": ('f,l\na,"x"y"\n', r"cannot be read as a table.*quotes in pairs"),
     "zero bytes": (b"f,l\na,x\0\n", r"zero bytes"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"not written in UTF-8 \(byte 0x89 in row 1"),
@@ -140,14 +173,19 @@ def test_what_cannot_be_understood_is_refused_by_name_with_the_reason(tmp_path, 
 
 
 @LAW
-@given(st.binary(max_size=60) | st.text(st.sampled_from("fl,;\"'\n\r\t |[]\ufeff"), max_size=16).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.text(st.sampled_from("fl,;\"'\n\r\t |[]\ufeff"), max_size=16).map(str.encode)
+)
 def test_any_bytes_are_a_table_of_text_or_refused(tmp_path_factory, content):
     path = written(tmp_path_factory.mktemp("any"), content)
     try:
         found = tables.read(path)
     except SourceError:
         return
-    assert len(set(found)) == len(list(found)) and all(isinstance(cell, str) for cell in found.to_numpy().ravel())
+    assert len(set(found)) == len(list(found)) and all(
+        isinstance(cell, str) for cell in found.to_numpy().ravel()
+    )
 
 
 def test_a_row_is_named_by_its_number_in_a_spreadsheet(tmp_path):
@@ -182,6 +220,8 @@ def test_a_download_refuses_with_the_same_error():
     assert errors.SourceError is SourceError
 
 
-@pytest.mark.parametrize(("text", "spelled"), [("cafe\u0301", "café"), ("café", "café"), ("I\u0307", "İ"), ("a", "a")])
+@pytest.mark.parametrize(
+    ("text", "spelled"), [("cafe\u0301", "café"), ("café", "café"), ("I\u0307", "İ"), ("a", "a")]
+)
 def test_accents_have_one_spelling(text, spelled):
     assert tables.spelling(text) == spelled and tables.spelling(spelled) == spelled

@@ -18,7 +18,8 @@ names = st.builds(" ".join, st.lists(words, min_size=1, max_size=2))  # spaces o
 several = st.lists(st.sampled_from(["bird", "rain", "wind noise", "Vögel", "a+b", "0"]), max_size=4)
 
 
-# --- a label and its classes -------------------------------------------------------------------------------
+# --- a label and its classes
+# -------------------------------------------------------------------------------
 
 
 @law
@@ -55,17 +56,27 @@ def test_a_single_label_that_holds_the_separator_is_one_class_where_it_is_one():
 
 
 def test_a_class_that_nobody_knows_is_no_target():
-    assert targets.matrix(["bird|unheard", "unheard"], ["bird", "rain"]).tolist() == [[1, 0], [0, 0]]
+    assert targets.matrix(["bird|unheard", "unheard"], ["bird", "rain"]).tolist() == [
+        [1, 0],
+        [0, 0],
+    ]
 
 
 def test_empty_tables_have_empty_targets():
-    assert targets.matrix([], ["a", "b"]).shape == (0, 2) and targets.matrix(["a"], []).shape == (1, 0)
+    assert targets.matrix([], ["a", "b"]).shape == (0, 2) and targets.matrix(["a"], []).shape == (
+        1,
+        0,
+    )
     assert targets.rarest(pd.Series([], dtype=str)).empty
-    assert targets.by_class(pd.DataFrame({"label": pd.Series([], dtype=str)}), multilabel=True).empty
+    assert targets.by_class(
+        pd.DataFrame({"label": pd.Series([], dtype=str)}), multilabel=True
+    ).empty
 
 
 def side(labels, split="train"):
-    return pd.DataFrame({"label": labels, "split": split, "clip_id": [f"{split}{i}" for i in range(len(labels))]})
+    return pd.DataFrame(
+        {"label": labels, "split": split, "clip_id": [f"{split}{i}" for i in range(len(labels))]}
+    )
 
 
 def test_classes_are_those_of_the_training_side_sorted():
@@ -81,7 +92,10 @@ def test_by_class_has_a_row_for_every_one_of_the_matrix(rows):
     table = side([targets.join(row) for row in rows])
     found = targets.by_class(table, multilabel=True)
     classes = targets.classes(table, multilabel=True)
-    pairs = [(table["clip_id"][row], classes[c]) for row, c in np.argwhere(targets.matrix(table["label"], classes))]
+    pairs = [
+        (table["clip_id"][row], classes[c])
+        for row, c in np.argwhere(targets.matrix(table["label"], classes))
+    ]
     assert list(zip(found["clip_id"], found["label"], strict=True)) == pairs
     assert found.index.tolist() == list(range(len(found))) and list(found) == list(table)
     assert targets.by_class(table).equals(table)

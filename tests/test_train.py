@@ -1,4 +1,6 @@
-"""Cross-validation: it learns, never meets what it is tested on, averages its seeds, and goes on where it was."""
+"""Cross-validation: it learns, never meets what it is tested on, averages its seeds, and goes on
+where it was.
+"""
 
 import math
 import time
@@ -43,27 +45,38 @@ def data(clips, config, folds, shuffled=False):
     """Batches of the clips of some folds, as a round makes them."""
     chosen = partition.fold_rows(clips[1], folds)
     wanted = targets.matrix(chosen["label"], LABELS)
-    return one_round(clips, config).batches(chosen.index, wanted, torch.Generator() if shuffled else None)
+    return one_round(clips, config).batches(
+        chosen.index, wanted, torch.Generator() if shuffled else None
+    )
 
 
 def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
-# --- who learns, who is tested -----------------------------------------------------------------------------
+# --- who learns, who is tested
+# -----------------------------------------------------------------------------
 
 
 def with_copies(clips):
-    """The clips and an augmented copy of each, which follow their parents, and two clips of the test set."""
+    """The clips and an augmented copy of each, which follow their parents, and two clips of the
+    test set.
+    """
     packed, rows = clips
     copies = rows.assign(parent_id=rows["clip_id"], clip_id=rows["clip_id"] + "-a0")
-    test = rows.head(2).assign(split="test", label="", clip_id=["t1", "t2"], fold=pd.NA, group=["t1", "t2"])
-    return np.concatenate([packed, packed, packed[:2]]), pd.concat([rows, copies, test], ignore_index=True)
+    test = rows.head(2).assign(
+        split="test", label="", clip_id=["t1", "t2"], fold=pd.NA, group=["t1", "t2"]
+    )
+    return np.concatenate([packed, packed, packed[:2]]), pd.concat(
+        [rows, copies, test], ignore_index=True
+    )
 
 
 @pytest.mark.parametrize("select", ["validation", "last"])
 @pytest.mark.parametrize("copies", [False, True])
-def test_no_group_is_trained_on_and_tested_or_chosen_with(clips, tmp_path, monkeypatch, select, copies):
+def test_no_group_is_trained_on_and_tested_or_chosen_with(
+    clips, tmp_path, monkeypatch, select, copies
+):
     packed, rows = with_copies(clips)
     config = small_config(train={"epochs": 1, "select": select, "augmented_copies": copies})
     met, standardised = [], []
@@ -74,7 +87,9 @@ def test_no_group_is_trained_on_and_tested_or_chosen_with(clips, tmp_path, monke
         lambda model, d: (standardised.append(d), standardise(model, d)),
     )
     fitted = fit.fit
-    monkeypatch.setattr(fit, "fit", lambda *args, **more: (met.append(args[1:3]), fitted(*args, **more))[1])
+    monkeypatch.setattr(
+        fit, "fit", lambda *args, **more: (met.append(args[1:3]), fitted(*args, **more))[1]
+    )
     train.cross_validate(packed, rows, config, tmp_path, device="cpu")
     for turn, (training, validation), fitted_on in zip(
         partition.rounds([1, 2, 3], select), met, standardised, strict=True
@@ -103,7 +118,9 @@ def test_cross_validation_predicts_every_training_clip_once_and_saves_each_fold(
     truth = originals.set_index("clip_id")["label"][table["clip_id"]]
     assert (table[LABELS].idxmax(axis=1).to_numpy() == truth.to_numpy()).mean() > 0.9
     assert sorted(path.name for path in tmp_path.glob("fold*")) == ["fold1", "fold2", "fold3"]
-    assert {record["fold"] for record in history} == {1, 2, 3} and not any("seed" in record for record in history)
+    assert {record["fold"] for record in history} == {1, 2, 3} and not any(
+        "seed" in record for record in history
+    )
 
 
 def records(*curves):
@@ -155,12 +172,23 @@ def test_the_kept_epochs_are_one_record_per_fold():
 
 @pytest.mark.parametrize("chosen", [True, False])
 def test_the_curves_are_told_as_they_are(chosen):
-    history = pd.DataFrame({"epoch": [1], "train_loss": [1.0]} | ({"validation_loss": [1.0]} if chosen else {}))
-    settings = small_config(train={"select": "validation" if chosen else "last", "mix": "none"}).train
+    history = pd.DataFrame(
+        {"epoch": [1], "train_loss": [1.0]} | ({"validation_loss": [1.0]} if chosen else {})
+    )
+    settings = small_config(
+        train={"select": "validation" if chosen else "last", "mix": "none"}
+    ).train
     says = train.curves_in_words(history, settings)
     assert ("alidation" in says) is chosen and ("last one is kept" in says) is not chosen
     assert "mixed" not in says and "moved" in says
-    quiet = {"shift": 0.0, "speed": 0.0, "gain_db": 0.0, "label_smoothing": 0.0, "mix": "none", "masks": 0}
+    quiet = {
+        "shift": 0.0,
+        "speed": 0.0,
+        "gain_db": 0.0,
+        "label_smoothing": 0.0,
+        "mix": "none",
+        "masks": 0,
+    }
     assert "altered" not in train.curves_in_words(history, small_config(train=quiet).train)
 
 
@@ -169,8 +197,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
     members = partition.fold_rows(clips[1], [3]).index
 
     def trained(config_seed, seed=0, suffix=""):
-        config = small_config(train={"epochs": 2, "masks": 1}).model_copy(update={"seed": config_seed})
-        return weights(one_round(clips, config).network(seed, "fold1", members, wanted, suffix=suffix)[0])
+        config = small_config(train={"epochs": 2, "masks": 1}).model_copy(
+            update={"seed": config_seed}
+        )
+        return weights(
+            one_round(clips, config).network(seed, "fold1", members, wanted, suffix=suffix)[0]
+        )
 
     first, again = trained(3), trained(3)
     assert_same(first, again)
@@ -188,11 +220,14 @@ def test_a_single_split_trains_one_network_and_predicts_one_fold(clips, tmp_path
 def test_batches_of_test_clips_need_no_label(clips):
     packed, rows = with_copies(clips)
     test = rows[rows["split"].eq("test")]
-    made = one_round((packed, rows), small_config()).batches(test.index, targets.matrix(test["label"], LABELS))
+    made = one_round((packed, rows), small_config()).batches(
+        test.index, targets.matrix(test["label"], LABELS)
+    )
     assert isinstance(made, batches.Batches) and made.targets.tolist() == [[0, 0], [0, 0]]
 
 
-# --- class balance, images, several labels -----------------------------------------------------------------
+# --- class balance, images, several labels
+# -----------------------------------------------------------------
 
 
 def unbalanced(clips):
@@ -215,7 +250,9 @@ EASY = {"epochs": 20, "batch_size": 4, "select": "last", "mixup_alpha": 0.0, "sp
 
 
 def learned(packed, rows, config, folder):
-    """Cross-validate; returns (out-of-fold probabilities, targets in the same order, classes, history)."""
+    """Cross-validate; returns (out-of-fold probabilities, targets in the same order, classes,
+    history).
+    """
     table, history = train.cross_validate(packed, rows, config, folder, device="cpu")
     names = [name for name in table if name not in ("clip_id", "fold")]
     wanted = targets.matrix(rows.set_index("clip_id")["label"][table["clip_id"]], names)
@@ -251,11 +288,17 @@ def test_a_network_learns_to_hear_two_tones_one_or_none(tmp_path):
     assert names == ["high", "low"] and wanted.sum(1).tolist().count(0) == 12
     assert ((found > 0.5) == wanted).mean() > 0.9
     assert all("validation_average_precision" in record for record in history)
-    assert [sum(record["kept"] for record in history if record["fold"] == fold) for fold in (1, 2, 3)] == [1, 1, 1]
-    assert artifacts.read_json(tmp_path / "fold1" / "card.json")["config"]["data"]["multilabel"] is True
+    assert [
+        sum(record["kept"] for record in history if record["fold"] == fold) for fold in (1, 2, 3)
+    ] == [1, 1, 1]
+    assert (
+        artifacts.read_json(tmp_path / "fold1" / "card.json")["config"]["data"]["multilabel"]
+        is True
+    )
 
 
-# --- several networks, and what they teach -----------------------------------------------------------------
+# --- several networks, and what they teach
+# -----------------------------------------------------------------
 
 
 def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips, tmp_path):
@@ -264,7 +307,11 @@ def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips
     config = small_config(train={"epochs": 1, "select": "last", "seeds": 2, "views": 2})
     table, history = train.cross_validate(packed, rows, config, folder, device="cpu")
     seeds = pd.read_csv(folder / "seeds.csv")
-    assert list(table) == ["clip_id", "fold", *LABELS] and table["clip_id"].is_unique and len(table) == len(rows)
+    assert (
+        list(table) == ["clip_id", "fold", *LABELS]
+        and table["clip_id"].is_unique
+        and len(table) == len(rows)
+    )
     assert set(seeds["seed"]) == {0, 1} and len(seeds) == 2 * len(table)
     mean = seeds.groupby("clip_id")[LABELS].mean().loc[table["clip_id"]]
     np.testing.assert_allclose(table[LABELS], mean, rtol=1e-6)
@@ -272,7 +319,9 @@ def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips
     assert not np.allclose(one, other)
     names = [f"fold{fold}{seed}" for fold in (1, 2, 3) for seed in ("", "-seed1")]
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == names
-    assert [(record["fold"], record["seed"]) for record in history] == [(f, s) for f in (1, 2, 3) for s in (0, 1)]
+    assert [(record["fold"], record["seed"]) for record in history] == [
+        (f, s) for f in (1, 2, 3) for s in (0, 1)
+    ]
     assert len(inference.Bundle(tmp_path).models) == 6
 
 
@@ -294,13 +343,19 @@ def taught(monkeypatch):
     """The teachers and the members that each fit of a test was given: a list of pairs."""
     met, fitted = [], fit.fit
     monkeypatch.setattr(
-        fit, "fit", lambda *a, **more: (met.append((list(more["teachers"]), a[1].rows)), fitted(*a, **more))[1]
+        fit,
+        "fit",
+        lambda *a, **more: (met.append((list(more["teachers"]), a[1].rows)), fitted(*a, **more))[1],
     )
     return met
 
 
-def test_with_distil_a_last_network_learns_from_all_others_and_alone_is_kept(clips, tmp_path, taught):
-    config = small_config(train={"epochs": 1, "select": "last", "seeds": 2, "distil": 0.5}, split={"test_folds": 1})
+def test_with_distil_a_last_network_learns_from_all_others_and_alone_is_kept(
+    clips, tmp_path, taught
+):
+    config = small_config(
+        train={"epochs": 1, "select": "last", "seeds": 2, "distil": 0.5}, split={"test_folds": 1}
+    )
     table, history = train.cross_validate(*clips, config, tmp_path, device="cpu")
     assert [len(teachers) for teachers, _ in taught] == [0, 0, 2]
     assert all(not teacher.training for teacher in taught[-1][0])
@@ -310,11 +365,15 @@ def test_with_distil_a_last_network_learns_from_all_others_and_alone_is_kept(cli
 
 
 def with_a_test_set(clips):
-    """The clips, and a test set: clips like each of those in the training folds, one in a group of each fold."""
+    """The clips, and a test set: clips like each of those in the training folds, one in a group of
+    each fold.
+    """
     packed, rows = clips
     test = rows.assign(split="test", label="", fold=pd.NA, clip_id="t-" + rows["clip_id"])
     test["group"] = rows["group"].where(rows["recording_id"].str.endswith("00"), test["clip_id"])
-    return np.concatenate([packed, packed]), pd.concat([rows, test], ignore_index=True).astype({"fold": "Int64"})
+    return np.concatenate([packed, packed]), pd.concat([rows, test], ignore_index=True).astype(
+        {"fold": "Int64"}
+    )
 
 
 @pytest.mark.parametrize("select", ["last", "validation"])
@@ -333,19 +392,25 @@ def test_pseudo_labels_are_answers_to_test_clips_that_are_sure_and_in_no_group_t
         assert list(after[: len(before)]) == list(before) and teachers == []
         assert len(added) and added["split"].eq("test").all() and added.index.is_unique
         assert not set(added["group"]) & set(held_out["group"])
-        assert set(added["group"]) & set(rows.loc[before, "group"])  # those of the training folds may
+        assert set(added["group"]) & set(
+            rows.loc[before, "group"]
+        )  # those of the training folds may
 
 
 @pytest.mark.parametrize(("answers", "multilabel", "sure"), [
     ([[0.95, 0.05], [0.6, 0.4], [0.1, 0.9]], False, [0, 2]),
     ([[0.95, 0.02], [0.95, 0.6], [0.05, 0.03]], True, [0, 2]),
 ])  # fmt: skip
-def test_only_clips_of_whose_label_the_networks_are_sure_are_learned(clips, monkeypatch, answers, multilabel, sure):
+def test_only_clips_of_whose_label_the_networks_are_sure_are_learned(
+    clips, monkeypatch, answers, multilabel, sure
+):
     packed, rows = clips
     test = rows.head(3).assign(split="test", label="", fold=pd.NA, group=["x", "y", "z"])
     rows = pd.concat([rows, test], ignore_index=True)
     config = small_config(train={"pseudo_labels": 0.9}, data={"multilabel": multilabel})
-    networks = iter([np.array(answers) + 0.04, np.array(answers) - 0.04])  # it is their mean that counts
+    networks = iter(
+        [np.array(answers) + 0.04, np.array(answers) - 0.04]
+    )  # it is their mean that counts
     monkeypatch.setattr(fit, "predict", lambda model, held, views: next(networks))
     worker = one_round((np.concatenate([packed, packed[:3]]), rows), config)
     members, wanted = worker.with_pseudo_labels([0, 1], torch.eye(2), [(None, []), (None, [])])
@@ -359,7 +424,8 @@ def test_without_a_test_set_there_are_no_pseudo_labels(clips):
     assert members == [0, 1] and torch.equal(wanted, torch.eye(2))
 
 
-# --- time --------------------------------------------------------------------------------------------------
+# --- time
+# --------------------------------------------------------------------------------------------------
 
 
 @law
@@ -373,7 +439,9 @@ def test_a_clock_shares_what_is_left_among_the_networks_that_are_left(networks, 
             deadline = clock.deadline()
             remaining = max(0, 1000 + 60 * minutes - now)
             assert deadline == pytest.approx(now + remaining / left)
-            now = drawn.draw(st.floats(now, deadline + 60))  # a network may be done sooner, or its last epoch later
+            now = drawn.draw(
+                st.floats(now, deadline + 60)
+            )  # a network may be done sooner, or its last epoch later
 
 
 def test_a_clock_without_a_limit_has_no_deadline():
@@ -381,24 +449,32 @@ def test_a_clock_without_a_limit_has_no_deadline():
 
 
 @pytest.mark.parametrize("teaching", [{}, {"distil": 0.5}, {"pseudo_labels": 0.6}])
-def test_out_of_time_each_network_has_one_epoch_says_so_and_is_trained_on_later(clips, tmp_path, teaching):
+def test_out_of_time_each_network_has_one_epoch_says_so_and_is_trained_on_later(
+    clips, tmp_path, teaching
+):
     clips, kept = with_a_test_set(clips), tmp_path / "checkpoints"
     whole = small_config(train={"epochs": 3, **teaching})
     short = small_config(train={"epochs": 3, "max_minutes": 1e-9, **teaching})
     _, history = train.cross_validate(*clips, short, tmp_path / "short", "cpu", kept)
     assert [record["epoch"] for record in history] == [1, 1, 1]
-    cards = [artifacts.read_json(tmp_path / "short" / f"fold{fold}" / "card.json") for fold in (1, 2, 3)]
+    cards = [
+        artifacts.read_json(tmp_path / "short" / f"fold{fold}" / "card.json") for fold in (1, 2, 3)
+    ]
     assert [card["ended"] for card in cards] == ["time"] * 3
     table, history = train.cross_validate(*clips, whole, tmp_path / "later", "cpu", kept)
     expected, unstopped = train.cross_validate(*clips, whole, tmp_path / "whole", "cpu")
     assert without_seconds(history) == without_seconds(unstopped)
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
     for fold in (1, 2, 3):
-        one, other = (checkpoints.load(tmp_path / name / f"fold{fold}", whole)[0] for name in ("later", "whole"))
+        one, other = (
+            checkpoints.load(tmp_path / name / f"fold{fold}", whole)[0]
+            for name in ("later", "whole")
+        )
         assert_same(weights(one), weights(other))
 
 
-# --- what a checkpoint is of -------------------------------------------------------------------------------
+# --- what a checkpoint is of
+# -------------------------------------------------------------------------------
 
 
 OTHERWISE = {
@@ -411,7 +487,11 @@ OTHERWISE = {
     "a clip's sound": lambda c, r, s: (np.where(np.arange(len(c))[:, None] == 3, c + 1, c), r, s),
     "a clip's label": lambda c, r, s: (c, r.assign(label=r["label"].where(r.index != 3, "low")), s),
     "a clip's fold": lambda c, r, s: (c, r.assign(fold=r["fold"].where(r.index != 3, 3)), s),
-    "a clip's group": lambda c, r, s: (c, r.assign(group=r["group"].where(r.index != 3, "other")), s),
+    "a clip's group": lambda c, r, s: (
+        c,
+        r.assign(group=r["group"].where(r.index != 3, "other")),
+        s,
+    ),
     "which clips": lambda c, r, s: (c[1:], r.iloc[1:].reset_index(drop=True), s),
 }
 
@@ -419,7 +499,9 @@ OTHERWISE = {
 @pytest.mark.parametrize("what", OTHERWISE)
 def test_another_training_has_another_digest(clips, what):
     packed, rows = clips
-    assert train.digest(*OTHERWISE[what](packed, rows, small_config())) != train.digest(packed, rows, small_config())
+    assert train.digest(*OTHERWISE[what](packed, rows, small_config())) != train.digest(
+        packed, rows, small_config()
+    )
 
 
 @pytest.mark.parametrize("setting", [
@@ -431,7 +513,9 @@ def test_how_it_is_carried_out_does_not_make_it_another_training(clips, setting)
     assert train.digest(packed.copy(), rows.copy(), small_config(train=setting)) == expected
 
 
-def test_a_stopped_cross_validation_goes_on_and_ends_as_one_that_was_not(clips, tmp_path, monkeypatch):
+def test_a_stopped_cross_validation_goes_on_and_ends_as_one_that_was_not(
+    clips, tmp_path, monkeypatch
+):
     config = small_config(train={"epochs": 2, "seeds": 2, "distil": 0.5, "ema": 0.5})
     expected, unstopped = train.cross_validate(*clips, config, tmp_path / "whole", "cpu")
     epoch, trained = fit.Trainer.epoch, []
@@ -448,7 +532,9 @@ def test_a_stopped_cross_validation_goes_on_and_ends_as_one_that_was_not(clips, 
         with pytest.raises(KeyboardInterrupt):
             train.cross_validate(*clips, config, tmp_path / "stopped", "cpu", tmp_path / "kept")
     monkeypatch.setattr(fit.Trainer, "epoch", lambda one: (trained.append(one), epoch(one))[1])
-    table, history = train.cross_validate(*clips, config, tmp_path / "stopped", "cpu", tmp_path / "kept")
+    table, history = train.cross_validate(
+        *clips, config, tmp_path / "stopped", "cpu", tmp_path / "kept"
+    )
     assert len(trained) == 3 * 3 * 2  # no epoch twice
     assert without_seconds(history) == without_seconds(unstopped)
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
@@ -466,18 +552,23 @@ def test_the_bar_counts_every_epoch_once_whether_trained_or_taken_up(clips, tmp_
         assert worker.bar.done == 3
 
 
-# --- the number format ------------------------------------------------------------------------------------------
+# --- the number format
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def cpu_prefers(monkeypatch):
-    """Make every trial from now on find a number format the faster one, on a torch that says nothing of its CPU."""
+    """Make every trial from now on find a number format the faster one, on a torch that says
+    nothing of its CPU.
+    """
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
 
     def prefer(name):
         monkeypatch.setattr(optimise, "CHOSEN", {})
         faster = optimise.FORMATS[name]
-        monkeypatch.setattr(optimise, "pass_seconds", lambda network, x, kind: 1.0 if kind == faster else 2.0)
+        monkeypatch.setattr(
+            optimise, "pass_seconds", lambda network, x, kind: 1.0 if kind == faster else 2.0
+        )
 
     return prefer
 
@@ -488,13 +579,17 @@ def precisions(folder):
     return [card["config"]["train"]["precision"] for card in cards]
 
 
-def test_a_training_that_goes_on_keeps_the_number_format_that_it_began_with(clips, tmp_path, cpu_prefers):
+def test_a_training_that_goes_on_keeps_the_number_format_that_it_began_with(
+    clips, tmp_path, cpu_prefers
+):
     whole = small_config(train={"epochs": 3, "precision": "auto"})
     short = small_config(train={"epochs": 3, "precision": "auto", "max_minutes": 1e-9})
     cpu_prefers("bf16")
     train.cross_validate(*clips, short, tmp_path / "short", "cpu", tmp_path / "kept")
     cpu_prefers("fp32")
-    table, history = train.cross_validate(*clips, whole, tmp_path / "later", "cpu", tmp_path / "kept")
+    table, history = train.cross_validate(
+        *clips, whole, tmp_path / "later", "cpu", tmp_path / "kept"
+    )
     asked = small_config(train={"epochs": 3, "precision": "bf16"})
     expected, unstopped = train.cross_validate(*clips, asked, tmp_path / "asked", "cpu")
     assert precisions(tmp_path / "later") == precisions(tmp_path / "asked") == ["bf16"] * 3
@@ -503,7 +598,9 @@ def test_a_training_that_goes_on_keeps_the_number_format_that_it_began_with(clip
 
 
 @pytest.mark.parametrize("inputs", ["waveforms", "images"])
-def test_a_new_training_tries_again_and_the_card_says_what_was_chosen(clips, tmp_path, cpu_prefers, inputs):
+def test_a_new_training_tries_again_and_the_card_says_what_was_chosen(
+    clips, tmp_path, cpu_prefers, inputs
+):
     packed, rows = clips
     if inputs == "images":
         packed = np.random.default_rng(0).integers(0, 256, (len(rows), 16, 16), np.uint8)
@@ -520,10 +617,15 @@ def test_a_number_format_that_is_asked_for_is_not_tried(clips, tmp_path, monkeyp
     config = small_config(train={"epochs": 1, "precision": "fp32"})
     train.cross_validate(*clips, config, tmp_path / "models", "cpu", tmp_path / "kept")
     assert precisions(tmp_path / "models") == ["fp32"] * 3
-    assert sorted(path.stem for path in (tmp_path / "kept").iterdir()) == ["fold1", "fold2", "fold3"]
+    assert sorted(path.stem for path in (tmp_path / "kept").iterdir()) == [
+        "fold1",
+        "fold2",
+        "fold3",
+    ]
 
 
-# --- a run's network ---------------------------------------------------------------------------------------
+# --- a run's network
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -539,7 +641,9 @@ def run_folder(clips, tmp_path, monkeypatch):
 
 def options(tmp_path, **settings):
     """The command line of a tiny run."""
-    artifacts.write_json(tmp_path / "config.json", small_config(train=settings).model_dump(mode="json"))
+    artifacts.write_json(
+        tmp_path / "config.json", small_config(train=settings).model_dump(mode="json")
+    )
     return ["--config", str(tmp_path / "config.json"), "--run", "tiny"]
 
 
@@ -558,7 +662,9 @@ def test_a_run_leaves_its_networks_their_answers_and_their_history(clips, run_fo
 def test_checkpoints_go_when_all_is_trained_unless_they_are_asked_for(run_folder, keep, limit):
     train.run(run_folder, small_config(train={"epochs": 2, "max_minutes": limit}), keep)
     kept = sorted(path.name for path in run_folder.glob("checkpoints/*"))
-    assert kept == (["fold1.safetensors", "fold2.safetensors", "fold3.safetensors"] if keep or limit else [])
+    assert kept == (
+        ["fold1.safetensors", "fold2.safetensors", "fold3.safetensors"] if keep or limit else []
+    )
     reasons = set(train.ended(run_folder / "models" / "cnn").values())
     assert reasons == ({"time"} if limit else {"epochs"})
 
@@ -594,7 +700,9 @@ def test_the_command_says_that_what_was_stopped_goes_on(run_folder, tmp_path, mo
     assert "goes on" in capsys.readouterr().err
 
 
-def test_the_command_says_what_a_process_that_failed_said(run_folder, tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_a_process_that_failed_said(
+    run_folder, tmp_path, monkeypatch, capsys
+):
     def fails(count, module, *arguments):
         raise errors.TrainingError(f"{module} in {count} processes failed: out of memory")
 

@@ -33,13 +33,16 @@ DRAWN = {  # what audiomentations calls a transform, and its strength
 def pipeline(settings, sample_rate):
     """The config's transforms as one audiomentations transform.
 
-    Args: settings the config's Augment section; sample_rate in Hz (for the reverb's impulse responses).
-    Returns Compose (every transform by its own p) or OneOf (one of them or nothing, all equally likely).
+    Args: settings the config's Augment section; sample_rate in Hz (for the reverb's impulse
+        responses).
+    Returns Compose (every transform by its own p) or OneOf (one of them or nothing, all equally
+        likely).
     """
     import audiomentations  # slow to import, and only this stage needs it
 
     transforms = [
-        _transform(audiomentations, transform, settings.mode, sample_rate) for transform in settings.transforms
+        _transform(audiomentations, transform, settings.mode, sample_rate)
+        for transform in settings.transforms
     ]
     if settings.mode == "one_of":
         return audiomentations.OneOf([*transforms, audiomentations.Gain(0, 0, p=1.0)])
@@ -47,7 +50,9 @@ def pipeline(settings, sample_rate):
 
 
 def _transform(library, settings, mode, sample_rate):
-    """One audiomentations transform from its settings; in a one-of each is certain once it is chosen."""
+    """One audiomentations transform from its settings; in a one-of each is certain once it is
+    chosen.
+    """
     span, p = strengths(settings), 1.0 if mode == "one_of" else settings.p
     make = {
         "shift": lambda: library.Shift(*span, shift_unit="fraction", rollover=True, p=p),
@@ -103,11 +108,15 @@ def impulse_responses(sample_rate, count=8, seed=0, rt60_seconds=RANGES["reverb"
 def augment_clip(waveform, sample_rate, transform, seed):
     """One augmented copy.
 
-    Args: waveform mono float32 [samples]; transform of `pipeline`; seed int, the same gives the same copy.
-    Returns (copy float32 [samples] with a peak of at most 0.99, what was applied: dict of name to parameters).
+    Args: waveform mono float32 [samples]; transform of `pipeline`; seed int, the same gives the
+        same copy.
+    Returns (copy float32 [samples] with a peak of at most 0.99, what was applied: dict of name to
+        parameters).
     """
     for step in transform.transforms:
-        step.parameters = {"should_apply": None}  # a one-of leaves what the others drew the last time
+        step.parameters = {
+            "should_apply": None
+        }  # a one-of leaves what the others drew the last time
     random.seed(seed)
     np.random.seed(seed % 2**32)  # audiomentations draws from both global generators
     copy = transform(samples=waveform, sample_rate=sample_rate)[: len(waveform)]
@@ -151,7 +160,9 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
     """
     rate, train = config.audio.sample_rate, clips[clips["split"].eq("train")]
     paths = train.groupby("label").head(1).set_index("label")["path"].head(LOOKED_AT)
-    waveforms = {label: recording.load(Path(run_folder) / path, rate) for label, path in paths.items()}
+    waveforms = {
+        label: recording.load(Path(run_folder) / path, rate) for label, path in paths.items()
+    }
     label = most_varied(waveforms, rate)
     return label, waveforms[label]
 
@@ -216,10 +227,15 @@ def who_learns(config) -> str:
 def applied_transforms(transform):
     """What a transform did the last time: {name: its drawn parameters}."""
     steps = {
-        type(step).__name__: step.parameters for step in transform.transforms if step.parameters.get("should_apply")
+        type(step).__name__: step.parameters
+        for step in transform.transforms
+        if step.parameters.get("should_apply")
     }
     steps.pop("Gain", None)  # the zero gain that stands for "nothing" in a one-of
-    return {name: {k: _plain(v) for k, v in drawn.items() if k != "should_apply"} for name, drawn in steps.items()}
+    return {
+        name: {k: _plain(v) for k, v in drawn.items() if k != "should_apply"}
+        for name, drawn in steps.items()
+    }
 
 
 def _plain(value):
@@ -234,8 +250,10 @@ def write_copies(clips, run_folder, config, folder):
 
     A copy for which no transform was drawn would be its parent once more, and is left out.
 
-    Args: clips table of clips.csv; run_folder that their paths start from; config; folder that is written to.
-    Returns the rows of augmented.csv; every copy has a unique id and keeps its parent's group and fold.
+    Args: clips table of clips.csv; run_folder that their paths start from; config; folder that is
+        written to.
+    Returns the rows of augmented.csv; every copy has a unique id and keeps its parent's group and
+        fold.
     """
     train = clips[clips["split"].eq("train")]
     batches = np.array_split(np.arange(len(train)), max(1, len(train) // 16))
@@ -245,20 +263,36 @@ def write_copies(clips, run_folder, config, folder):
         if len(batch)
     )
     done = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
-    rows = [row for rows in work.progress(done, "augment (batches of 16 clips)", len(batches)) for row in rows]
-    return pd.DataFrame(rows, columns=list(artifacts.SCHEMAS["augmented.csv"])) if rows else _no_copies()
+    rows = [
+        row
+        for rows in work.progress(done, "augment (batches of 16 clips)", len(batches))
+        for row in rows
+    ]
+    return (
+        pd.DataFrame(rows, columns=list(artifacts.SCHEMAS["augmented.csv"]))
+        if rows
+        else _no_copies()
+    )
 
 
 def _no_copies():
-    return pd.DataFrame({column: pd.Series(dtype=str) for column in artifacts.SCHEMAS["augmented.csv"]})
+    return pd.DataFrame(
+        {column: pd.Series(dtype=str) for column in artifacts.SCHEMAS["augmented.csv"]}
+    )
 
 
 def _write_batch(clips, numbers, run_folder, config, folder):
-    transform, rows, rate = pipeline(config.augment, config.audio.sample_rate), [], config.audio.sample_rate
+    transform, rows, rate = (
+        pipeline(config.augment, config.audio.sample_rate),
+        [],
+        config.audio.sample_rate,
+    )
     for number, clip in zip(numbers, clips.itertuples(), strict=True):
         waveform = recording.load(Path(run_folder) / clip.path, rate)
         for copy in range(config.augment.copies):
-            seed = int(np.random.SeedSequence((config.seed, int(number), copy)).generate_state(1)[0])
+            seed = int(
+                np.random.SeedSequence((config.seed, int(number), copy)).generate_state(1)[0]
+            )
             augmented, applied = augment_clip(waveform, rate, transform, seed)
             if not applied:
                 continue

@@ -1,10 +1,12 @@
 """Cleaning a waveform, step by step: mono, trimmed, denoised, normalised.
 
-A recording passes here once: mono, resampled, DC removed, optionally high-passed, silence trimmed, optionally denoised,
-brought to one peak, cut. What breaks a rule is set aside with a code and a reason before any of that.
+A recording passes here once: mono, resampled, DC removed, optionally high-passed, silence trimmed,
+optionally denoised, brought to one peak, cut. What breaks a rule is set aside with a code and a
+reason before any of that.
 
-A recording to learn from is trimmed and cut end to end (`cut`). One to be answered for is heard from
-its first sample to its last, in the time of its file (`whole`), as what training would have made of it.
+A recording to learn from is trimmed and cut end to end (`cut`). One to be answered for is heard
+from its first sample to its last, in the time of its file (`whole`), as what training would have
+made of it.
 """
 
 import functools
@@ -22,7 +24,11 @@ from helpers.base import errors, targets, work
 
 FRAME_SECONDS = 0.032  # levels are taken over frames of this length
 NOISE_SAMPLES = 4096  # fewer are no sample of the noise
-GATE = {"n_fft": 1024, "hop_length": 256, "chunk_size": 600000}  # samples; noisereduce's own frames and pieces
+GATE = {
+    "n_fft": 1024,
+    "hop_length": 256,
+    "chunk_size": 600000,
+}  # samples; noisereduce's own frames and pieces
 GATE_PADDING = 30000  # samples that it adds on either side; where its frames lie follows from it
 VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen
 VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
@@ -30,14 +36,17 @@ SHOWN_SECONDS = 30.0  # no longer recording is shown as an example, if there are
 KEEP_SECONDS = 0.05  # left on either side of a sound when its edges are cut
 
 
-# --- one recording -----------------------------------------------------------------------------------------
+# --- one recording
+# -----------------------------------------------------------------------------------------
 
 
 def clean(waveform, sample_rate, rules):
-    """Remove DC, high-pass if asked, trim silence, denoise if asked, bring the peak to `rules.peak`.
+    """Remove DC, high-pass if asked, trim silence, denoise if asked, bring the peak to
+    `rules.peak`.
 
     Args: waveform mono float32 [samples]; sample_rate in Hz; rules the config's Clean section.
-    Returns float32 [samples'], samples' <= samples; all zeros for a silent recording. Raises ShapeError.
+    Returns float32 [samples'], samples' <= samples; all zeros for a silent recording. Raises
+        ShapeError.
     """
     return steps(waveform, sample_rate, rules)[-1][1]
 
@@ -139,18 +148,27 @@ def _shown(row, root, config):
 
 def _require_mono(waveform):
     if waveform.ndim != 1:
-        raise errors.ShapeError(f"expected a mono waveform [samples], got shape {waveform.shape}; see audio.to_mono")
+        raise errors.ShapeError(
+            f"expected a mono waveform [samples], got shape {waveform.shape}; see audio.to_mono"
+        )
 
 
 def high_pass(waveform, sample_rate, cutoff_hz):
-    """Take out what lies below `cutoff_hz`, without a shift in time (Butterworth, forwards and backwards: -6 dB there,
+    """Take out what lies below `cutoff_hz`, without a shift in time (Butterworth, forwards and
+    backwards: -6 dB there,
     48 dB per octave below). Raises ValueError where the cutoff is not below half the sample rate.
     """
     if not cutoff_hz < sample_rate / 2:
-        raise ValueError(f"clean.high_pass_hz is {cutoff_hz:g}; it must be below half of {sample_rate} Hz")
+        raise ValueError(
+            f"clean.high_pass_hz is {cutoff_hz:g}; it must be below half of {sample_rate} Hz"
+        )
     sections = scipy.signal.butter(4, cutoff_hz, "highpass", fs=sample_rate, output="sos")
-    edge = min(len(waveform) - 1, round(3 * sample_rate / cutoff_hz))  # samples mirrored at either end
-    return scipy.signal.sosfiltfilt(sections, waveform.astype(np.float64), padlen=max(0, edge)).astype(np.float32)
+    edge = min(
+        len(waveform) - 1, round(3 * sample_rate / cutoff_hz)
+    )  # samples mirrored at either end
+    return scipy.signal.sosfiltfilt(
+        sections, waveform.astype(np.float64), padlen=max(0, edge)
+    ).astype(np.float32)
 
 
 def trim(waveform, sample_rate, top_db, keep_seconds=KEEP_SECONDS):
@@ -170,7 +188,9 @@ def edges(
 ) -> tuple[int, int]:
     """First sample that `trim` keeps, and the first one behind those that it keeps."""
     frame, hop = frame_size(sample_rate)
-    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, frame_length=frame, hop_length=hop)
+    _, (start, stop) = librosa.effects.trim(
+        waveform, top_db=top_db, frame_length=frame, hop_length=hop
+    )
     if stop - start < recording.CLICK_SECONDS * sample_rate:
         return 0, len(waveform)
     keep = round(keep_seconds * sample_rate)
@@ -189,7 +209,8 @@ def frame_size(sample_rate):
 def denoise(waveform, sample_rate):
     """Spectral gating (noisereduce, Sainburg 2020, doi:10.1371/journal.pcbi.1008228).
 
-    The noise is learned from the recording's own quietest moments, digital silence apart, and lowered by 14 dB at
+    The noise is learned from the recording's own quietest moments, digital silence apart, and
+    lowered by 14 dB at
     most: what was there can still be heard. Recordings too short for this are returned as they are.
     """
     _require_mono(waveform)
@@ -198,17 +219,25 @@ def denoise(waveform, sample_rate):
         return waveform
     options = {"stationary": True, "y_noise": noise, "prop_decrease": 0.8}
     options["padding"] = gate_padding(len(waveform), sample_rate)
-    return noisereduce.reduce_noise(y=waveform, sr=sample_rate, **GATE, **options).astype(np.float32)
+    return noisereduce.reduce_noise(y=waveform, sr=sample_rate, **GATE, **options).astype(
+        np.float32
+    )
 
 
 def gate_padding(n_samples, sample_rate, smooth_seconds=0.05):
-    """As little silence around a waveform as leaves noisereduce's frames, and what it makes of them, where they are.
+    """As little silence around a waveform as leaves noisereduce's frames, and what it makes of
+    them, where they are.
 
-    Its own choice is 3.75 s at 16 kHz. What it takes in pieces has sound around them, and keeps that choice.
+    Its own choice is 3.75 s at 16 kHz. What it takes in pieces has sound around them, and keeps
+    that choice.
     """
     reach = GATE["n_fft"] + GATE["hop_length"] + round(smooth_seconds * sample_rate)
     whole = n_samples <= GATE["chunk_size"]
-    return min(GATE_PADDING, reach + (GATE_PADDING - reach) % GATE["hop_length"]) if whole else GATE_PADDING
+    return (
+        min(GATE_PADDING, reach + (GATE_PADDING - reach) % GATE["hop_length"])
+        if whole
+        else GATE_PADDING
+    )
 
 
 def quietest(waveform, sample_rate, share=0.2):
@@ -239,7 +268,8 @@ def gain(waveform, peak=0.99, max_gain_db=np.inf):
 def load_clean(path, config, whole=False):
     """A recording from its file to its cleaned waveform: float32 [samples] at the config's rate.
 
-    Args: path; config; whole leaves its edges as they are, so that times count from the beginning of the file.
+    Args: path; config; whole leaves its edges as they are, so that times count from the beginning
+        of the file.
     Raises AudioIssue.
     """
     rules = config.clean.model_copy(update={"trim_db": None}) if whole else config.clean

@@ -1,6 +1,7 @@
 """The decoder gate: a file is looked at before a decoder sees it, and what comes out is checked.
 
-What cannot be used raises AudioIssue with a code and a reason. What passes is finite, float32 and not empty.
+What cannot be used raises AudioIssue with a code and a reason. What passes is finite, float32 and
+not empty.
 """
 
 import importlib
@@ -27,7 +28,18 @@ DEMUXERS = {
     "OGG": "ogg",
     "FLAC": "flac",
 }  # FFmpeg's names
-AV_CODECS = {"aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis", "pcm_s16le", "pcm_s24le", "pcm_f32le"}
+AV_CODECS = {
+    "aac",
+    "alac",
+    "flac",
+    "mp3",
+    "mp3float",
+    "opus",
+    "vorbis",
+    "pcm_s16le",
+    "pcm_s24le",
+    "pcm_f32le",
+}
 BLOCK = 1 << 18  # samples read at a time
 
 
@@ -54,12 +66,16 @@ def decode(path, max_seconds=float("inf")):
     if not len(decoded.waveform):
         raise AudioIssue("EMPTY_AUDIO", "the file holds no samples")
     if not np.isfinite(decoded.waveform).all():
-        raise AudioIssue("NONFINITE", f"{int((~np.isfinite(decoded.waveform)).sum())} samples are NaN or infinite")
+        raise AudioIssue(
+            "NONFINITE",
+            f"{int((~np.isfinite(decoded.waveform)).sum())} samples are NaN or infinite",
+        )
     return decoded
 
 
 def look(path):
-    """Container of a file by its content, and whether libsndfile cannot read (all of) it: (name, bool).
+    """Container of a file by its content, and whether libsndfile cannot read (all of) it: (name,
+    bool).
 
     Raises AudioIssue for what is no regular file, no audio, not allowed or cut short.
     """
@@ -89,12 +105,18 @@ def _check_name(name):
 
 def _check_size(rate, channels, frames, max_seconds):
     if frames > max_seconds * rate:
-        raise AudioIssue("TOO_LONG", f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)")
+        raise AudioIssue(
+            "TOO_LONG", f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)"
+        )
     if frames * channels > MAX_SAMPLES:
-        raise AudioIssue("TOO_LARGE", f"{frames * channels:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}")
+        raise AudioIssue(
+            "TOO_LARGE",
+            f"{frames * channels:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}",
+        )
 
 
-# --- the decoders ------------------------------------------------------------------------------------------
+# --- the decoders
+# ------------------------------------------------------------------------------------------
 
 
 def _decode_soundfile(path, container, max_seconds):
@@ -104,17 +126,23 @@ def _decode_soundfile(path, container, max_seconds):
             if subtype not in LOSSY and subtype not in BIT_DEPTHS:
                 raise AudioIssue("CODEC_NOT_ALLOWED", f"{container} codec {subtype}")
             check_format(rate, file.channels)
-            if declared >= 1 << 40:  # a FLAC written to a pipe does not know its length; libsndfile cannot read on
+            if (
+                declared >= 1 << 40
+            ):  # a FLAC written to a pipe does not know its length; libsndfile cannot read on
                 return _decode_av(path, container, max_seconds)
             _check_size(rate, file.channels, declared, max_seconds)
             waveform = _joined(_blocks(file), rate, file.channels, max_seconds)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         if isinstance(error, AudioIssue):
             raise
-        cut_short = any(words in str(error) for words in ("lost sync", "Unspecified internal", "psf_fseek"))
+        cut_short = any(
+            words in str(error) for words in ("lost sync", "Unspecified internal", "psf_fseek")
+        )
         code = "TRUNCATED" if cut_short else "NOT_AUDIO"
         raise AudioIssue(code, f"the {container} decoder gave up: {error}") from None
-    tolerated = min(0.02 * declared, 2 * 1152) if container == "MP3" else 0  # encoders miscount by a frame
+    tolerated = (
+        min(0.02 * declared, 2 * 1152) if container == "MP3" else 0
+    )  # encoders miscount by a frame
     if container in ("MP3", "FLAC", "OGG") and len(waveform) < declared - tolerated:
         raise AudioIssue("TRUNCATED", f"{len(waveform)} of {declared} declared samples are there")
     return Decoded(waveform, rate, f"{container}/{subtype}", BIT_DEPTHS.get(subtype))
@@ -126,7 +154,9 @@ def _blocks(file):
 
 
 def _joined(blocks, rate, channels, max_seconds):
-    """Blocks [samples, channels] as one, checked as they come, so that a length that lies costs nothing."""
+    """Blocks [samples, channels] as one, checked as they come, so that a length that lies costs
+    nothing.
+    """
     kept, count = [np.zeros((0, channels), np.float32)], 0
     for block in blocks:
         kept.append(block)
@@ -136,14 +166,17 @@ def _joined(blocks, rate, channels, max_seconds):
 
 
 def _decode_av(path, container, max_seconds):
-    """Decode what libsndfile cannot (AAC, Opus in WebM, chained Ogg) with PyAV's own FFmpeg, one demuxer and the
-    allowed codecs only."""
+    """Decode what libsndfile cannot (AAC, Opus in WebM, chained Ogg) with PyAV's own FFmpeg, one
+    demuxer and the allowed codecs only.
+    """
     av = _pyav(container)
     options = {"codec_whitelist": ",".join(sorted(AV_CODECS))}
     try:
         with (
             open(path, "rb") as raw,
-            av.open(raw, format=DEMUXERS[container], options=options, metadata_errors="ignore") as file,
+            av.open(
+                raw, format=DEMUXERS[container], options=options, metadata_errors="ignore"
+            ) as file,
         ):
             stream = next((stream for stream in file.streams if stream.type == "audio"), None)
             if stream is None:
@@ -154,7 +187,9 @@ def _decode_av(path, container, max_seconds):
                 raise AudioIssue("CODEC_NOT_ALLOWED", f"{container} codec {codec}")
             rate, channels = stream.rate or 0, coder.channels
             check_format(rate, channels)
-            seconds = (file.duration or 0) / av.time_base if container in ("MP4", "WEBM") else 0  # others only guess
+            seconds = (
+                (file.duration or 0) / av.time_base if container in ("MP4", "WEBM") else 0
+            )  # others only guess
             _check_size(rate, channels, seconds * rate, max_seconds)
             waveform = _joined(_frames(av, file, stream), rate, channels, max_seconds)
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -175,7 +210,9 @@ def _pyav(container):
 
 
 def _frames(av, file, stream):
-    resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=stream.rate)
+    resampler = av.AudioResampler(
+        format="fltp", layout=stream.codec_context.layout, rate=stream.rate
+    )
     for frame in file.decode(stream):
         for part in resampler.resample(frame):
             yield part.to_ndarray().T.astype(np.float32)

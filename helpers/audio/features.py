@@ -19,10 +19,11 @@ MEL_GROUPS = 32  # mel statistics of the feature table are taken over so many gr
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram in dB (re full scale), a module so that training, the app and an export share it.
+    """Log-mel spectrogram in dB (re full scale), a module so that training, the app and an export
+    share it.
 
-    Power of a centred Hann STFT, mel bands after Slaney (area-normalised), 10 log10 with a floor of 1e-10.
-    Nothing depends on the clip's own maximum, so silence stays quiet. Agrees with
+    Power of a centred Hann STFT, mel bands after Slaney (area-normalised), 10 log10 with a floor of
+    1e-10. Nothing depends on the clip's own maximum, so silence stays quiet. Agrees with
     ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)``.
 
     Shape: waveforms [B, N] -> [B, n_mels, 1 + N // hop_length].
@@ -35,7 +36,9 @@ class LogMel(nn.Module):
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("bands", mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False)
+        self.register_buffer(
+            "bands", mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False
+        )
 
     def forward(self, waveforms):
         spectrum = torch.stft(
@@ -55,13 +58,20 @@ def log_mel(config):
     """The LogMel that a config describes."""
     features = config.features
     return LogMel(
-        config.audio.sample_rate, features.n_fft, features.hop_length, features.n_mels, features.f_min, features.f_max
+        config.audio.sample_rate,
+        features.n_fft,
+        features.hop_length,
+        features.n_mels,
+        features.f_min,
+        features.f_max,
     )
 
 
 @functools.lru_cache(maxsize=8)
 def shared_log_mel(config):
-    """The same, made once per config: for looking and describing, where nobody moves it to another device."""
+    """The same, made once per config: for looking and describing, where nobody moves it to another
+    device.
+    """
     return log_mel(config)
 
 
@@ -71,12 +81,16 @@ def hz_to_mel(hz):
     >>> hz_to_mel(np.array([0.0, 1000.0])).tolist()
     [0.0, 15.0]
     """
-    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4))
+    return np.where(
+        hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
+    )
 
 
 def mel_to_hz(mel):
     """Inverse of hz_to_mel."""
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+    return np.where(
+        mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
+    )
 
 
 def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
@@ -97,14 +111,15 @@ def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
     return torch.from_numpy(triangles.astype(np.float32))
 
 
-# --- packed waveforms --------------------------------------------------------------------------------------
+# --- packed waveforms
+# --------------------------------------------------------------------------------------
 
 
 def pack(clips, copies, folder, path, config):
     """Pack all clips and augmented copies as int16 rows of one array that is memory-mapped later.
 
-    Args: clips, copies the tables of clips.csv and augmented.csv; folder the run folder; path of the .npy file
-        to write; config. Returns the rows of waveforms.csv, in the array's order.
+    Args: clips, copies the tables of clips.csv and augmented.csv; folder the run folder; path of
+        the .npy file to write; config. Returns the rows of waveforms.csv, in the array's order.
     """
     rows = pd.concat(
         [
@@ -117,7 +132,9 @@ def pack(clips, copies, folder, path, config):
     )
     size = round(config.audio.clip_seconds * config.audio.sample_rate)
     packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(len(rows), size))
-    loaded = work.in_threads(recording.read_steps, [Path(folder) / clip for clip in rows["path"]], "pack waveforms")
+    loaded = work.in_threads(
+        recording.read_steps, [Path(folder) / clip for clip in rows["path"]], "pack waveforms"
+    )
     for row, waveform in enumerate(loaded):
         packed[row] = waveform
     packed.flush()
@@ -125,19 +142,26 @@ def pack(clips, copies, folder, path, config):
 
 
 def unpack(packed):
-    """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8: NumPy array or tensor of any shape."""
+    """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8: NumPy array or tensor
+    of any shape.
+    """
     full = 255 if packed.dtype in (np.uint8, torch.uint8) else recording.STEPS
-    return packed.astype(np.float32) / full if isinstance(packed, np.ndarray) else packed.float() / full
+    return (
+        packed.astype(np.float32) / full
+        if isinstance(packed, np.ndarray)
+        else packed.float() / full
+    )
 
 
-# --- feature table -----------------------------------------------------------------------------------------
+# --- feature table
+# -----------------------------------------------------------------------------------------
 
 
 def describe(waveform, config):
     """Features of one clip, the table's row: a flat dict of float.
 
-    Mean and deviation over time of spectral centroid, roll-off (85 %), bandwidth, flatness, zero-crossing rate,
-    RMS, 20 MFCCs and the log-mel spectrum in MEL_GROUPS groups of bands.
+    Mean and deviation over time of spectral centroid, roll-off (85 %), bandwidth, flatness,
+    zero-crossing rate, RMS, 20 MFCCs and the log-mel spectrum in MEL_GROUPS groups of bands.
 
     Args: waveform float32 [samples], without padding; config.
     """
@@ -155,16 +179,22 @@ def describe(waveform, config):
         "flatness": librosa.feature.spectral_flatness(S=magnitude)[0],
         "zero_crossing_rate": zero_crossing_rate(waveform, features.hop_length),
         "rms": librosa.feature.rms(y=waveform, hop_length=features.hop_length)[0],
-        **{f"mfcc_{i:02d}": track for i, track in enumerate(librosa.feature.mfcc(S=mel, n_mfcc=20), 1)},
+        **{
+            f"mfcc_{i:02d}": track
+            for i, track in enumerate(librosa.feature.mfcc(S=mel, n_mfcc=20), 1)
+        },
         **{f"mel_{i:02d}": track for i, track in enumerate(groups, 1)},
     }
     return {
-        f"{name}_{stat}": float(getattr(np, stat)(track)) for name, track in tracks.items() for stat in ("mean", "std")
+        f"{name}_{stat}": float(getattr(np, stat)(track))
+        for name, track in tracks.items()
+        for stat in ("mean", "std")
     }
 
 
 def zero_crossing_rate(waveform, hop_length, frame_length=2048):
-    """Changes of sign per sample of each centred frame, as librosa counts them, without looking at a sample twice.
+    """Changes of sign per sample of each centred frame, as librosa counts them, without looking at
+    a sample twice.
 
     Args: waveform float32 [samples]; hop_length, frame_length in samples. Returns float64 [frames].
     """
@@ -176,18 +206,29 @@ def zero_crossing_rate(waveform, hop_length, frame_length=2048):
 
 
 def feature_table(packed, rows, config):
-    """The feature table: identity columns of waveforms.csv and the features of `describe`, a row per clip.
+    """The feature table: identity columns of waveforms.csv and the features of `describe`, a row
+    per clip.
 
     Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
     """
-    lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int).clip(1, packed.shape[1]).to_numpy()
+    lengths = (
+        (rows["valid_seconds"] * config.audio.sample_rate)
+        .round()
+        .astype(int)
+        .clip(1, packed.shape[1])
+        .to_numpy()
+    )
     with warnings.catch_warnings(), work.cpu_threads(1):
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
         described = work.in_threads(
-            lambda i: describe(unpack(packed[i][: lengths[i]]), config), range(len(rows)), "feature table"
+            lambda i: describe(unpack(packed[i][: lengths[i]]), config),
+            range(len(rows)),
+            "feature table",
         )
         table = pd.DataFrame(list(described))
-    identity = rows[["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]].reset_index(drop=True)
+    identity = rows[
+        ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
+    ].reset_index(drop=True)
     return pd.concat([identity, table.round(6)], axis=1)
 
 
@@ -197,10 +238,12 @@ def feature_columns(table):
 
 
 def validate(packed, rows, table):
-    """Look at the packed waveforms and the feature table: a dict of lists of clip ids (empty is good).
+    """Look at the packed waveforms and the feature table: a dict of lists of clip ids (empty is
+    good).
 
-    Silent waveforms; features missing (NaN or infinite), which the models fill with the training side's median; clips
-    that repeat another clip's features to the last digit, of which a model learns from the first only.
+    Silent waveforms; features missing (NaN or infinite), which the models fill with the training
+    side's median; clips that repeat another clip's features to the last digit, of which a model
+    learns from the first only.
     """
     columns = feature_columns(table)
     finite = np.isfinite(table[columns].to_numpy(float)).all(axis=1)

@@ -1,7 +1,8 @@
-"""Spectrogram images: the picture as a front end, PNG files written, validated and read back, zipped to share.
+"""Spectrogram images: the picture as a front end, PNG files written, validated and read back,
+zipped to share.
 
-The PNG files hold what `MelImage` makes of a clip, level by level, so that a network trained from the files can be
-given waveforms later.
+The PNG files hold what `MelImage` makes of a clip, level by level, so that a network trained from
+the files can be given waveforms later.
 """
 
 import functools
@@ -19,13 +20,17 @@ from torch import nn
 from helpers.audio import features
 from helpers.base import targets, work
 
-SILENCE_DB = -99.0  # a clip whose loudest point lies below this, LogMel's floor, is silent: its image is black
+SILENCE_DB = (
+    -99.0
+)  # a clip whose loudest point lies below this, LogMel's floor, is silent: its image is black
 
 
 class MelImage(nn.Module):
-    """A log-mel spectrogram as a square picture: dB relative to the clip's maximum, resized, in 256 levels of 0 to 1.
+    """A log-mel spectrogram as a square picture: dB relative to the clip's maximum, resized, in 256
+    levels of 0 to 1.
 
-    Shape: waveforms [B, N] -> [B, size, size], low frequencies first; 0 is features.RANGE_DB or more below the maximum.
+    Shape: waveforms [B, N] -> [B, size, size], low frequencies first; 0 is features.RANGE_DB or
+    more below the maximum.
     """
 
     def __init__(self, log_mel, size):
@@ -36,7 +41,9 @@ class MelImage(nn.Module):
         mel = self.log_mel(waveforms)
         level = ((mel - mel.amax(dim=(1, 2), keepdim=True)) / features.RANGE_DB + 1).clamp(0, 1)
         level = level * (mel.amax(dim=(1, 2), keepdim=True) > SILENCE_DB)
-        image = F.interpolate(level[:, None], (self.size, self.size), mode="bilinear", antialias=True)[:, 0]
+        image = F.interpolate(
+            level[:, None], (self.size, self.size), mode="bilinear", antialias=True
+        )[:, 0]
         return torch.round(image * 255) / 255
 
 
@@ -46,7 +53,9 @@ def mel_image(config):
 
 
 def image_path(row):
-    """Where the image of a row of waveforms.csv lies below the images' folder: <label>/<clip_id>.png."""
+    """Where the image of a row of waveforms.csv lies below the images' folder:
+    <label>/<clip_id>.png.
+    """
     return f"{targets.folder_name(row['label'])}/{row['clip_id']}.png"
 
 
@@ -60,14 +69,18 @@ def write_images(packed, rows, config, folder):
     @torch.inference_mode()
     def write(index):
         levels = front_end(torch.from_numpy(features.unpack(packed[index])[None]))[0]
-        to_png((levels * 255).round().to(torch.uint8).numpy()).save(Path(folder) / image_path(names[index]))
+        to_png((levels * 255).round().to(torch.uint8).numpy()).save(
+            Path(folder) / image_path(names[index])
+        )
 
     with work.cpu_threads(1):
         return sum(1 for _ in work.in_threads(write, list(names), "spectrogram images"))
 
 
 def to_png(levels):
-    """Levels uint8 [size, size] as a PIL image, low frequencies at the bottom; the colours are only a palette."""
+    """Levels uint8 [size, size] as a PIL image, low frequencies at the bottom; the colours are only
+    a palette.
+    """
     flipped = np.ascontiguousarray(levels[::-1])
     image = Image.frombytes("P", flipped.shape[::-1], flipped.tobytes())
     image.putpalette(_palette())
@@ -80,22 +93,28 @@ def _palette():
 
 
 def read_images(folder, rows, size):
-    """The images of the training clips and copies, read back: levels uint8 [rows, size, size], low frequencies first.
+    """The images of the training clips and copies, read back: levels uint8 [rows, size, size], low
+    frequencies first.
 
-    Rows of the test side have no image and stay 0. Raises ValueError for a file of another size or mode.
+    Rows of the test side have no image and stay 0. Raises ValueError for a file of another size or
+    mode.
     """
     levels = np.zeros((len(rows), size, size), dtype=np.uint8)
     train = rows[rows["split"].eq("train")]
     for index, row in work.progress(train.iterrows(), "read images", len(train)):
         with Image.open(Path(folder) / image_path(row)) as image:
             if image.mode != "P" or image.size != (size, size):
-                raise ValueError(f"{image_path(row)}: expected {size} x {size} levels, got {image.size} {image.mode}")
+                raise ValueError(
+                    f"{image_path(row)}: expected {size} x {size} levels, got {image.size} {image.mode}"
+                )
             levels[index] = np.asarray(image)[::-1]
     return levels
 
 
 def without_repeats(levels, rows):
-    """The rows whose image no earlier row has, pixel by pixel: what is learned from twice teaches nothing new."""
+    """The rows whose image no earlier row has, pixel by pixel: what is learned from twice teaches
+    nothing new.
+    """
     seen = pd.Series([levels[index].tobytes() for index in rows.index], rows.index)
     return rows[~seen.duplicated()]
 
@@ -104,24 +123,32 @@ def zip_folder(folder, path):
     """Zip a folder's files with fixed dates, so that equal contents give equal archives."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(file for file in Path(folder).rglob("*") if file.is_file()):
-            archive.writestr(zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes())
+            archive.writestr(
+                zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes()
+            )
 
 
 def validate(folder, rows):
     """Look at every image that was written.
 
-    Returns a dict of lists (empty is good): corrupted images, images with equal pixels, names and class folders
-    that do not belong; and their number.
+    Returns a dict of lists (empty is good): corrupted images, images with equal pixels, names and
+    class folders that do not belong; and their number.
     """
     train = rows[rows["split"].eq("train")]
     expected = {image_path(row) for _, row in train.iterrows()}
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*.png"))}
+    found = {
+        path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*.png"))
+    }
     pixels, corrupted = {}, []
     for name, path in found.items():
         try:
             with Image.open(path) as image:
                 pixels.setdefault(image.tobytes(), []).append(name)
-        except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for broken PNG files
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+        ) as error:  # PIL raises all three for broken PNG files
             corrupted.append(f"{name}: {error}")
     known = {name.split("/")[0] for name in (*expected, *found)}
     stray = {path.name + "/" for path in Path(folder).iterdir()} - {name + "/" for name in known}

@@ -1,4 +1,6 @@
-"""Recordings as arrays: load, survey, measure, resample, write. Nothing else in Earshot opens a recording."""
+"""Recordings as arrays: load, survey, measure, resample, write. Nothing else in Earshot opens a
+recording.
+"""
 
 import functools
 import hashlib
@@ -67,7 +69,10 @@ def to_mono(waveform):
     if waveform.shape[1] == 1:
         return waveform[:, 0], False
     mono = waveform.mean(axis=1, dtype=np.float32)
-    loudness, mono_loudness = np.mean(np.square(waveform, dtype=np.float64)), np.mean(np.square(mono, dtype=np.float64))
+    loudness, mono_loudness = (
+        np.mean(np.square(waveform, dtype=np.float64)),
+        np.mean(np.square(mono, dtype=np.float64)),
+    )
     cancels = bool(mono_loudness < loudness * 10 ** (-30 / 10))
     return (waveform[:, 0].copy(), True) if cancels else (mono, False)
 
@@ -82,11 +87,17 @@ def resample(waveform, from_rate, to_rate):
 
 
 def write(path, waveform, sample_rate):
-    """Write mono float32 in [-1, 1] as 16-bit FLAC. Raises ValueError on what would be written as a click."""
+    """Write mono float32 in [-1, 1] as 16-bit FLAC. Raises ValueError on what would be written as a
+    click.
+    """
     waveform = np.asarray(waveform, dtype=np.float32)
     if waveform.ndim != 1 or not np.isfinite(waveform).all() or np.abs(waveform).max(initial=0) > 1:
-        raise ValueError(f"{path}: expected a finite mono waveform within [-1, 1], got shape {waveform.shape}")
-    whole = io.BytesIO()  # libsndfile comes back to the header at the end, and on a disk that takes milliseconds
+        raise ValueError(
+            f"{path}: expected a finite mono waveform within [-1, 1], got shape {waveform.shape}"
+        )
+    whole = (
+        io.BytesIO()
+    )  # libsndfile comes back to the header at the end, and on a disk that takes milliseconds
     soundfile.write(whole, to_steps(waveform), sample_rate, format="FLAC", subtype="PCM_16")
     Path(path).write_bytes(whole.getbuffer())
 
@@ -101,24 +112,34 @@ def to_steps(waveform):
 
 
 def read_steps(path):
-    """What `write` wrote, in its steps: int16 [samples]. Raises AudioIssue where that is not there any more."""
+    """What `write` wrote, in its steps: int16 [samples]. Raises AudioIssue where that is not there
+    any more.
+    """
     try:
         return soundfile.read(path, dtype="int16")[0]
     except soundfile.LibsndfileError as error:
-        raise AudioIssue("UNREADABLE", f"{path}: {error.error_string} Run 02_clean.ipynb again.") from None
+        raise AudioIssue(
+            "UNREADABLE", f"{path}: {error.error_string} Run 02_clean.ipynb again."
+        ) from None
 
 
 def encode_mp3(waveform, sample_rate):
-    """Mono float32 as MP3 bytes, small enough to travel inside a page. Rates that MP3 lacks are resampled."""
+    """Mono float32 as MP3 bytes, small enough to travel inside a page. Rates that MP3 lacks are
+    resampled.
+    """
     rate = min(
-        (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), key=lambda legal: abs(legal - sample_rate)
+        (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+        key=lambda legal: abs(legal - sample_rate),
     )
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(resample(waveform, sample_rate, rate), -1, 1), rate, format="MP3")
+    soundfile.write(
+        buffer, np.clip(resample(waveform, sample_rate, rate), -1, 1), rate, format="MP3"
+    )
     return buffer.getvalue()
 
 
-# --- measuring ---------------------------------------------------------------------------------------------
+# --- measuring
+# ---------------------------------------------------------------------------------------------
 
 
 def level_db(waveform):
@@ -169,7 +190,9 @@ def measure(decoded):
 
 
 def _pcm_digest(waveform, rate):
-    """SHA-256 of the samples as 16-bit numbers and of the rate: equal for equal sound in any lossless file."""
+    """SHA-256 of the samples as 16-bit numbers and of the rate: equal for equal sound in any
+    lossless file.
+    """
     whole = hashlib.sha256()
     for start in range(0, len(waveform), BLOCK):
         steps = np.multiply(waveform[start : start + BLOCK], 32767, dtype=np.float64, order="C")
@@ -194,19 +217,27 @@ def one_of_each_flag(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def clipped_fraction(channel):
-    """Share of samples on a flat top: three or more in a row within 0.01 % of the peak. Quiet channels have none."""
+    """Share of samples on a flat top: three or more in a row within 0.01 % of the peak. Quiet
+    channels have none.
+    """
     peak = np.abs(channel).max(initial=0)
     if peak < 0.01:
         return 0.0
     at_peak = np.abs(channel) >= (1 - 1e-4) * peak
-    runs = np.diff(np.flatnonzero(np.diff(np.concatenate(([0], at_peak.astype(np.int8), [0])))))[::2]
+    runs = np.diff(np.flatnonzero(np.diff(np.concatenate(([0], at_peak.astype(np.int8), [0])))))[
+        ::2
+    ]
     return float(runs[runs >= 3].sum() / len(channel))
 
 
 def frame_levels(waveform, sample_rate):
     """RMS of 20-ms frames, end to end: float [frames]. A waveform shorter than that is one frame."""
     size = max(1, round(FRAME_SECONDS * sample_rate))
-    frames = waveform[: len(waveform) // size * size].reshape(-1, size) if len(waveform) >= size else waveform[None]
+    frames = (
+        waveform[: len(waveform) // size * size].reshape(-1, size)
+        if len(waveform) >= size
+        else waveform[None]
+    )
     return np.sqrt(np.mean(np.square(frames), axis=1))
 
 
@@ -227,29 +258,39 @@ def leading_silence_seconds(levels):
 
 
 def noise_floor_db(levels):
-    """Level of the quietest tenth of the frames in dBFS, never below FLOOR_DB. Args: levels of `frame_levels`."""
+    """Level of the quietest tenth of the frames in dBFS, never below FLOOR_DB. Args: levels of
+    `frame_levels`.
+    """
     return level_db(np.sort(levels)[: max(1, round(len(levels) / 10))])
 
 
 def _is_a_click(levels):
-    """Would trimming leave next to nothing: do all frames within TRIM_DB of the loudest lie close together?"""
+    """Would trimming leave next to nothing: do all frames within TRIM_DB of the loudest lie close
+    together?
+    """
     loud = np.flatnonzero(levels >= levels.max() * 10 ** (-TRIM_DB / 20))
     heard = (loud[-1] - loud[0] + 1) * FRAME_SECONDS
     return heard < CLICK_SECONDS and len(levels) * FRAME_SECONDS > heard + 2 * CLICK_SECONDS
 
 
 def bandwidth_hz(waveform, sample_rate):
-    """Highest frequency with real content, and whether the spectrum breaks off there as no natural sound's does.
+    """Highest frequency with real content, and whether the spectrum breaks off there as no natural
+    sound's does.
 
-    A break-off is what a lower sample rate or a codec leaves: the band below is filled, all above lies EDGE_DB lower.
-    Without one it is the highest frequency that is above the noise of 16 bits and less than RANGE_DB below the loudest.
+    A break-off is what a lower sample rate or a codec leaves: the band below is filled, all above
+    lies EDGE_DB lower. Without one it is the highest frequency that is above the noise of 16 bits
+    and less than RANGE_DB below the loudest.
     Args: waveform float32 [samples] without DC. Returns (Hz, bool).
     """
     frequency, level = _spectrum(waveform, sample_rate)
     noise = NOISE_16_BIT_DB - 10 * np.log10(len(level))
-    above = np.maximum(np.maximum.accumulate(level[::-1])[::-1], noise)  # codecs leave nothing at all of faint bands
+    above = np.maximum(
+        np.maximum.accumulate(level[::-1])[::-1], noise
+    )  # codecs leave nothing at all of faint bands
     top = len(level) / 1.3 - 1
-    lowest = min(np.searchsorted(frequency, 0.9 * MIN_RATE / 2), top)  # no recorder's band ends lower
+    lowest = min(
+        np.searchsorted(frequency, 0.9 * MIN_RATE / 2), top
+    )  # no recorder's band ends lower
     places = np.unique(np.geomspace(lowest, top, 100).astype(int))
     drops = np.array([_tenth(level[k // 4 : k - k // 20]) - above[int(1.3 * k)] for k in places])
     edge = int(1.3 * places[drops.argmax()])
@@ -269,24 +310,38 @@ def _tenth(values):
 
 
 def _spectrum(waveform, sample_rate, most=1000):
-    """Mean power spectrum of at most so many Hann windows of 25 to 50 ms, spread evenly: (Hz [bins], dB [bins])."""
+    """Mean power spectrum of at most so many Hann windows of 25 to 50 ms, spread evenly: (Hz
+    [bins], dB [bins]).
+    """
     size = 2 ** int(np.log2(sample_rate / 20))
-    padded, hann = np.pad(waveform, (0, max(0, size - len(waveform)))), np.hanning(size).astype(np.float32)
+    padded, hann = (
+        np.pad(waveform, (0, max(0, size - len(waveform)))),
+        np.hanning(size).astype(np.float32),
+    )
     starts = np.linspace(0, len(padded) - size, min(most, 2 * len(padded) // size - 1)).astype(int)
-    power = np.mean([np.square(np.abs(np.fft.rfft(padded[at : at + size] * hann))) for at in starts], axis=0)
-    power = np.convolve(np.pad(power, 1, "edge"), np.full(3, 1 / 3), "valid") / np.sum(np.square(hann)) / (size / 2)
+    power = np.mean(
+        [np.square(np.abs(np.fft.rfft(padded[at : at + size] * hann))) for at in starts], axis=0
+    )
+    power = (
+        np.convolve(np.pad(power, 1, "edge"), np.full(3, 1 / 3), "valid")
+        / np.sum(np.square(hann))
+        / (size / 2)
+    )
     return np.fft.rfftfreq(size, 1 / sample_rate), 10 * np.log10(power + 1e-20)
 
 
 def survey(root, recordings, max_seconds=float("inf")):
-    """Decode and measure every recording whose status is ok; set aside, with the reason, what cannot be used.
+    """Decode and measure every recording whose status is ok; set aside, with the reason, what
+    cannot be used.
 
     Args: root data folder; recordings table of sources.find.
     Returns a new table with the columns of recordings.csv.
     """
     ok = recordings["status"].eq("ok")
     paths = [Path(root) / path for path in recordings.loc[ok, "path"]]
-    facts = list(work.in_threads(functools.partial(_examine, max_seconds=max_seconds), paths, "recordings"))
+    facts = list(
+        work.in_threads(functools.partial(_examine, max_seconds=max_seconds), paths, "recordings")
+    )
     table = recordings.copy()
     for column, kind in artifacts.SCHEMAS["recordings.csv"].items():
         if column not in table:

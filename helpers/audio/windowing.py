@@ -1,4 +1,6 @@
-"""Clips and windows: a cleaned recording cut for training, a whole file in windows with the times of its own."""
+"""Clips and windows: a cleaned recording cut for training, a whole file in windows with the times
+of its own.
+"""
 
 import functools
 from dataclasses import dataclass
@@ -20,17 +22,24 @@ BLOCK = 1 << 12  # frames whose levels are taken at a time
 def starts(n_samples, clip_samples, min_last_fraction):
     """First samples of the clips that a recording is cut into, end to end.
 
-    The last piece is kept if it fills `min_last_fraction` of a clip; a recording always gives one clip.
+    The last piece is kept if it fills `min_last_fraction` of a clip; a recording always gives one
+    clip.
 
     >>> starts(250, 100, 0.5), starts(240, 100, 0.5), starts(30, 100, 0.5)
     ([0, 100, 200], [0, 100], [0])
     """
     whole = range(0, max(1, n_samples), clip_samples)
-    return [start for start in whole if start == 0 or n_samples - start >= min_last_fraction * clip_samples]
+    return [
+        start
+        for start in whole
+        if start == 0 or n_samples - start >= min_last_fraction * clip_samples
+    ]
 
 
 def fill(piece, clip_samples, how):
-    """Bring a piece to the clip's length: zeros behind it (`pad`), or the piece again and again (`loop`)."""
+    """Bring a piece to the clip's length: zeros behind it (`pad`), or the piece again and again
+    (`loop`).
+    """
     if how == "loop":
         return np.resize(piece, clip_samples)
     return np.pad(piece[:clip_samples], (0, max(0, clip_samples - len(piece))))
@@ -39,13 +48,16 @@ def fill(piece, clip_samples, how):
 def cut(waveform, settings, every=False):
     """Cut a cleaned waveform into clips.
 
-    Args: waveform float32 [samples] at settings.sample_rate; settings the config's Audio section; every keeps all
-        windows, also silent and partial ones: as many as the duration in clips, rounded up.
+    Args: waveform float32 [samples] at settings.sample_rate; settings the config's Audio section;
+        every keeps all windows, also silent and partial ones: as many as the duration in clips,
+        rounded up.
     A piece without sound (a long pause) gives no clip otherwise, but a recording always gives one.
     Returns a list of (start_seconds, valid_seconds, clip float32 [clip_samples]).
     """
     size, rate = round(settings.clip_seconds * settings.sample_rate), settings.sample_rate
-    first = starts(len(waveform), size, SLACK_SECONDS * rate / size if every else settings.min_last_fraction)
+    first = starts(
+        len(waveform), size, SLACK_SECONDS * rate / size if every else settings.min_last_fraction
+    )
     pieces = [(start, waveform[start : start + size]) for start in first]
     heard = [
         (start, piece)
@@ -53,12 +65,17 @@ def cut(waveform, settings, every=False):
         if every or (len(piece) and recording.level_db(piece - piece.mean()) > PAUSE_DB)
     ]
     return [
-        (round(start / rate, 4), round(len(piece) / rate, 4), fill(piece, size, settings.short_clips))
+        (
+            round(start / rate, 4),
+            round(len(piece) / rate, 4),
+            fill(piece, size, settings.short_clips),
+        )
         for start, piece in heard or pieces[:1]
     ]
 
 
-# --- a whole file ------------------------------------------------------------------------------------------
+# --- a whole file
+# ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,9 @@ def whole(decoded, config):
     mono = recording.to_mono(decoded.waveform)[0]
     waveform = recording.resample(mono, decoded.sample_rate, rate)
     waveform = waveform if len(waveform) else mono[:1]
-    *_, (_, before_peak), _ = clean.steps(waveform, rate, rules.model_copy(update={"trim_db": None}))
+    *_, (_, before_peak), _ = clean.steps(
+        waveform, rate, rules.model_copy(update={"trim_db": None})
+    )
     return in_windows(before_peak, config.audio, rules)
 
 
@@ -126,7 +145,9 @@ def in_windows(waveform, settings, rules):
     hop, keep = clean.frame_size(rate)[1], round(clean.KEEP_SECONDS * rate)
     sound = sound_frames(waveform, rate, rules)
     found = takes(sound, round(APART * size / hop))
-    shortest = min(round(rules.min_seconds * rate), size // 4)  # less can tell nothing, here as in 02
+    shortest = min(
+        round(rules.min_seconds * rate), size // 4
+    )  # less can tell nothing, here as in 02
     begins = np.array(window_starts(len(waveform), size, shortest))
     ends = np.append(begins[:-1] + size, len(waveform))
     windows = pd.DataFrame({"start_seconds": begins / rate, "end_seconds": ends / rate})
@@ -147,10 +168,12 @@ def in_windows(waveform, settings, rules):
 
 
 def sound_frames(waveform, sample_rate, rules):
-    """Which frames hold sound: louder than rules.silence_db, and within rules.trim_db of the loudest.
+    """Which frames hold sound: louder than rules.silence_db, and within rules.trim_db of the
+    loudest.
 
     What stays the same for a whole frame is no sound: without DC, a file with loud lopsided sounds
-    has shifted silence. Where a click alone is so loud, it is no measure of the rest (as in `trim`).
+    has shifted silence. Where a click alone is so loud, it is no measure of the rest (as in
+    `trim`).
     Args: waveform float32 [samples] at the level of its file; rules the config's Clean section.
     Returns bool [frames], a frame per hop of `frame_size`.
     """
@@ -182,7 +205,8 @@ def _levels(waveform, frame, hop):
 
 
 def takes(sound, pause):
-    """What lies between the pauses of a recording: first frame of each take, and one after its last.
+    """What lies between the pauses of a recording: first frame of each take, and one after its
+    last.
 
     Args: sound bool [frames]; pause frames without sound that divide. Returns int [takes, 2].
 
@@ -210,7 +234,8 @@ def window_starts(n_samples, size, slack=0):
 
 
 def _held(sound, found, begins, ends, hop, shortest):
-    """What each window holds of each take: window, take, first frame with sound, one after the last.
+    """What each window holds of each take: window, take, first frame with sound, one after the
+    last.
 
     Args: sound bool [frames]; found takes in frames; begins, ends of the windows in samples.
     Less than `shortest` frames of a longer take are left to the windows that hold more of it.
@@ -240,13 +265,27 @@ def write_clips(judged, root, config, folder):
     A test recording loses nothing: it is heard as a file in use is (`whole`), or with
     audio.test_windows in all its windows, end to end. Its times are those of the file.
     Args: judged table of `judge`; root data folder; config; folder that is written to.
-    Returns a table: clip_id, recording_id, start_seconds, valid_seconds, label, split, path ("clips/…").
+    Returns a table: clip_id, recording_id, start_seconds, valid_seconds, label, split, path
+        ("clips/…").
     """
     used = judged[judged["status"].eq("used")]
     write = functools.partial(_write_recording, root=root, config=config, folder=Path(folder))
-    rows = [row for rows in work.in_threads(write, list(used.itertuples()), "clean and cut") for row in rows]
+    rows = [
+        row
+        for rows in work.in_threads(write, list(used.itertuples()), "clean and cut")
+        for row in rows
+    ]
     return pd.DataFrame(
-        rows, columns=["clip_id", "recording_id", "start_seconds", "valid_seconds", "label", "split", "path"]
+        rows,
+        columns=[
+            "clip_id",
+            "recording_id",
+            "start_seconds",
+            "valid_seconds",
+            "label",
+            "split",
+            "path",
+        ],
     )
 
 
@@ -259,7 +298,15 @@ def _write_recording(row, root, config, folder):
         (folder / path.parent).mkdir(parents=True, exist_ok=True)
         recording.write(folder / path, clip, config.audio.sample_rate)
         rows.append(
-            (clip_id, row.recording_id, start_seconds, valid_seconds, row.label, row.split, f"clips/{path.as_posix()}")
+            (
+                clip_id,
+                row.recording_id,
+                start_seconds,
+                valid_seconds,
+                row.label,
+                row.split,
+                f"clips/{path.as_posix()}",
+            )
         )
     return rows
 

@@ -20,13 +20,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class DamagedFile(errors.StageError):
-    """A file that was written here is missing or holds something else; the message names it and says what to do."""
+    """A file that was written here is missing or holds something else; the message names it and
+    says what to do.
+    """
 
     def __init__(self, path, problem="is damaged"):
         super().__init__(f"{path} {problem}. {_remedy(Path(path).absolute())}")
 
 
-MEASURED = {"cleaning_ledger.csv": "ablate", "ablation.csv": "ablation", "ablation": "ablation"}  # not by run-all
+MEASURED = {
+    "cleaning_ledger.csv": "ablate",
+    "ablation.csv": "ablation",
+    "ablation": "ablation",
+}  # not by run-all
 
 
 def _remedy(path):
@@ -40,9 +46,21 @@ def _remedy(path):
 
 
 TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
-# Columns of tables with a column per class that are no class themselves; a class cannot have such a name.
+# Columns of tables with a column per class that are no class themselves; a class cannot have such a
+# name.
 IDENTITY = {
-    *("clip_id", "recording_id", "fold", "label", "predicted", "group", "split", "path", "file", "filename"),
+    *(
+        "clip_id",
+        "recording_id",
+        "fold",
+        "label",
+        "predicted",
+        "group",
+        "split",
+        "path",
+        "file",
+        "filename",
+    ),
     *("id", "index", "heard", "confidence", "seed", "probability", "window"),
     *("start_seconds", "end_seconds", "start", "end", "onset", "offset"),
 }
@@ -50,11 +68,26 @@ EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not n
 SCHEMAS = {
     "recordings.csv": {
         **dict.fromkeys(
-            ("recording_id", "path", "label", "split", "source", "together", "codec", "sha256", "pcm_sha256"), TEXT
+            (
+                "recording_id",
+                "path",
+                "label",
+                "split",
+                "source",
+                "together",
+                "codec",
+                "sha256",
+                "pcm_sha256",
+            ),
+            TEXT,
         ),
         **dict.fromkeys(("official_fold", "sample_rate", "channels", "bit_depth"), WHOLE),
-        **dict.fromkeys(("duration_seconds", "peak", "rms_db", "silence_fraction", "clipped_fraction"), NUMBER),
-        **dict.fromkeys(("dc_offset", "leading_silence_seconds", "noise_floor_db", "bandwidth_hz"), NUMBER),
+        **dict.fromkeys(
+            ("duration_seconds", "peak", "rms_db", "silence_fraction", "clipped_fraction"), NUMBER
+        ),
+        **dict.fromkeys(
+            ("dc_offset", "leading_silence_seconds", "noise_floor_db", "bandwidth_hz"), NUMBER
+        ),
         "loudest_db": NUMBER,
         **dict.fromkeys(("status", "reason", "flags"), TEXT),
     },
@@ -64,21 +97,30 @@ SCHEMAS = {
         **dict.fromkeys(("label", "split", "group", "path"), TEXT),
         "fold": WHOLE,
     },
-    "quarantine.csv": dict.fromkeys(("recording_id", "path", "label", "split", "stage", "code", "reason"), TEXT),
+    "quarantine.csv": dict.fromkeys(
+        ("recording_id", "path", "label", "split", "stage", "code", "reason"), TEXT
+    ),
     "duplicates.csv": {
         **{"recording_id": TEXT, "other_id": TEXT},
         **dict.fromkeys(("offset_seconds", "overlap_seconds", "correlation"), NUMBER),
     },
     "suspects.csv": {
         **dict.fromkeys(("recording_id", "group", "label", "suggested"), TEXT),
-        **{**dict.fromkeys(("doubt", "confidence_given", "confidence_suggested"), NUMBER), "rank": WHOLE},
+        **{
+            **dict.fromkeys(("doubt", "confidence_given", "confidence_suggested"), NUMBER),
+            "rank": WHOLE,
+        },
     },
     "augmented.csv": {
-        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "group", "path", "transforms"), TEXT),
+        **dict.fromkeys(
+            ("clip_id", "parent_id", "recording_id", "label", "group", "path", "transforms"), TEXT
+        ),
         "fold": WHOLE,
     },
     "waveforms.csv": {
-        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "split", "group", "path"), TEXT),
+        **dict.fromkeys(
+            ("clip_id", "parent_id", "recording_id", "label", "split", "group", "path"), TEXT
+        ),
         **{"fold": WHOLE, "start_seconds": NUMBER, "valid_seconds": NUMBER},
     },
     "features.csv": {
@@ -87,7 +129,13 @@ SCHEMAS = {
     },
     "out_of_fold.csv": {"clip_id": TEXT, "fold": WHOLE, EVERYTHING_ELSE: NUMBER},
     "seeds.csv": {"clip_id": TEXT, "fold": WHOLE, "seed": WHOLE, EVERYTHING_ELSE: NUMBER},
-    "predictions.csv": {"recording_id": TEXT, "fold": WHOLE, "label": TEXT, "predicted": TEXT, EVERYTHING_ELSE: NUMBER},
+    "predictions.csv": {
+        "recording_id": TEXT,
+        "fold": WHOLE,
+        "label": TEXT,
+        "predicted": TEXT,
+        EVERYTHING_ELSE: NUMBER,
+    },
     "leaderboard.csv": {"model": TEXT, EVERYTHING_ELSE: NUMBER},
     "cleaning_ledger.csv": {
         **dict.fromkeys(("step", "setting", "tried", "metric", "verdict", "clips_sha256"), TEXT),
@@ -102,8 +150,9 @@ SCHEMAS = {
 
 
 def home():
-    """Where ``data/`` and ``outputs/`` live: EARSHOT_HOME if set, else the repository, or the working folder where
-    that is read-only (Kaggle's inputs)."""
+    """Where ``data/`` and ``outputs/`` live: EARSHOT_HOME if set, else the repository, or the
+    working folder where that is read-only (Kaggle's inputs).
+    """
     if os.environ.get("EARSHOT_HOME"):
         return Path(os.environ["EARSHOT_HOME"]).expanduser().resolve()
     return REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path.cwd()
@@ -120,7 +169,8 @@ def existing_run(name):
     return folder
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -150,7 +200,9 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-LEFTOVER = re.compile(r"\..+\.(\d+)\.(tmp|ipynb)")  # a temporary file or folder, with the process that made it
+LEFTOVER = re.compile(
+    r"\..+\.(\d+)\.(tmp|ipynb)"
+)  # a temporary file or folder, with the process that made it
 
 
 def leftovers(*folders):
@@ -191,13 +243,19 @@ def read_json(path):
 
 @contextlib.contextmanager
 def readable(path):
-    """Inside the block a file is read; whatever shows that it is not what was written raises DamagedFile."""
+    """Inside the block a file is read; whatever shows that it is not what was written raises
+    DamagedFile.
+    """
     try:
         yield
     except FileNotFoundError:
         raise DamagedFile(path, "is missing") from None
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        words = f"it holds no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        words = (
+            f"it holds no {error}"
+            if isinstance(error, KeyError)
+            else str(error) or type(error).__name__
+        )
         raise DamagedFile(path, f"is damaged ({words.splitlines()[0][:120]})") from None
 
 
@@ -207,23 +265,30 @@ def write_table(path, table):
     named = [column for column in schema if column != EVERYTHING_ELSE]
     if missing := [column for column in named if column not in table]:
         raise errors.StageError(f"{Path(path).name} needs the columns {', '.join(missing)}")
-    others = [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
+    others = (
+        [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
+    )
     table = table[named + others]
     texts = table.select_dtypes(exclude="number")
     returns = any("\r" in str(text) for text in chain(table, *(texts[column] for column in texts)))
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # a carriage return survives only between quotes
+    quoting = (
+        csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    )  # a carriage return survives only between quotes
     write_text(path, table.to_csv(index=False, lineterminator="\n", quoting=quoting))
 
 
 def read_table(path):
-    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty text.
+    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty
+    text.
 
     Raises DamagedFile.
     """
     schema = SCHEMAS.get(Path(path).name, {})
     with readable(path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        if missing := [column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)]:
+        if missing := [
+            column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)
+        ]:
             raise LookupError(f"it has no column {missing[0]!r}")
         for column in table:
             kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
@@ -234,7 +299,8 @@ def read_table(path):
     return table
 
 
-# --- digests -----------------------------------------------------------------------------------------------
+# --- digests
+# -----------------------------------------------------------------------------------------------
 
 
 def file_digest(path):
@@ -244,7 +310,9 @@ def file_digest(path):
 
 
 def content_digest(path):
-    """The same, or a word for a file that cannot be read: a folder's digest must not stop at one bad file."""
+    """The same, or a word for a file that cannot be read: a folder's digest must not stop at one
+    bad file.
+    """
     try:
         return file_digest(path)
     except OSError as error:
@@ -275,29 +343,45 @@ def seal(folder):
     """Write digests.json into a folder: the SHA-256 of every file below it, by its relative path."""
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    write_json(folder / DIGESTS, {path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+    write_json(
+        folder / DIGESTS, {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    )
 
 
 def check_seal(folder, *patterns):
-    """Raise DamagedFile, naming the file, unless those that match the patterns are just the ones that were sealed."""
+    """Raise DamagedFile, naming the file, unless those that match the patterns are just the ones
+    that were sealed.
+    """
     folder = Path(folder)
     with readable(folder / DIGESTS):
         sealed = dict(read_json(folder / DIGESTS))
-    names = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
-    names |= {name for name in sealed if any(PurePosixPath(name).match(pattern) for pattern in patterns)}
+    names = {
+        path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)
+    }
+    names |= {
+        name for name in sealed if any(PurePosixPath(name).match(pattern) for pattern in patterns)
+    }
     for name in sorted(names):
         if not (folder / name).is_file():
             raise DamagedFile(folder / name, "is missing")
         if file_digest(folder / name) != sealed.get(name):
-            raise DamagedFile(folder / name, f"is not what was written: its SHA-256 is not that in {DIGESTS}")
+            raise DamagedFile(
+                folder / name, f"is not what was written: its SHA-256 is not that in {DIGESTS}"
+            )
 
 
 def account(table):
-    """Counts of a table with a status per file: found = used + quarantined + ignored, or a StageError."""
+    """Counts of a table with a status per file: found = used + quarantined + ignored, or a
+    StageError.
+    """
     status = table["status"].replace("ok", "used").value_counts()
-    counts = {"found": len(table), **{name: int(status.get(name, 0)) for name in ("used", "quarantined", "ignored")}}
+    counts = {
+        "found": len(table),
+        **{name: int(status.get(name, 0)) for name in ("used", "quarantined", "ignored")},
+    }
     require(
-        counts["found"] == counts["used"] + counts["quarantined"] + counts["ignored"], f"files do not add up: {counts}"
+        counts["found"] == counts["used"] + counts["quarantined"] + counts["ignored"],
+        f"files do not add up: {counts}",
     )
     return counts
 

@@ -8,14 +8,18 @@ from helpers.base.artifacts import REPOSITORY
 
 
 def code_digest(name):
-    """SHA-256 of a stage's notebook (its cells alone) and of every helper module it reaches by import."""
+    """SHA-256 of a stage's notebook (its cells alone) and of every helper module it reaches by
+    import.
+    """
     notebook = json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
     sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     return _digest_of_code(sources, helper_modules("\n".join(sources)))
 
 
 def module_digest(name):
-    """SHA-256 of a helper module, such as "training.fit", and of every helper module it reaches by import."""
+    """SHA-256 of a helper module, such as "training.fit", and of every helper module it reaches by
+    import.
+    """
     return _digest_of_code([], helper_modules(f"import helpers.{name}"))
 
 
@@ -25,7 +29,9 @@ def _digest_of_code(sources, modules):
 
 
 def helper_modules(source):
-    """Names of the helper modules that a piece of Python imports, directly or through others, sorted."""
+    """Names of the helper modules that a piece of Python imports, directly or through others,
+    sorted.
+    """
     found, waiting = set(), [source]
     while waiting:
         for module in _imported(waiting.pop()) - found:

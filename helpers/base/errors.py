@@ -1,4 +1,6 @@
-"""What stops a command: one family of errors, each with what to do in its message, and its exit status."""
+"""What stops a command: one family of errors, each with what to do in its message, and its exit
+status.
+"""
 
 
 class Stop(Exception):
@@ -20,7 +22,9 @@ class TrainingError(StageError):
 
 
 class AudioIssue(Stop, ValueError):
-    """A file that cannot be used. `code` is one word (EMPTY_FILE, NOT_AUDIO, TRUNCATED, …), `detail` says why."""
+    """A file that cannot be used. `code` is one word (EMPTY_FILE, NOT_AUDIO, TRUNCATED, …),
+    `detail` says why.
+    """
 
     def __init__(self, code, detail):
         super().__init__(f"{code}: {detail}")
@@ -42,7 +46,9 @@ class ConfigError(Stop, ValueError):
 
 
 class SourceError(Stop, ValueError):
-    """Recordings, labels or tables that cannot be found or used; the message says what is wrong, and where."""
+    """Recordings, labels or tables that cannot be found or used; the message says what is wrong,
+    and where.
+    """
 
     status = 2
 

@@ -1,4 +1,6 @@
-"""The recipe: the network and how it is trained. Every ingredient is a key; `make ablation` says what it is worth."""
+"""The recipe: the network and how it is trained. Every ingredient is a key; `make ablation` says
+what it is worth.
+"""
 
 from typing import Annotated, Literal
 
@@ -10,7 +12,8 @@ Whole = Annotated[int, Field(strict=True)]  # true is not 1
 Count = Annotated[Whole, Field(ge=1)]
 # A mapping, kept as pairs so that a Config can be hashed.
 Pairs = Annotated[
-    tuple[tuple[str, str], ...], BeforeValidator(lambda m: tuple(m.items()) if isinstance(m, dict) else m)
+    tuple[tuple[str, str], ...],
+    BeforeValidator(lambda m: tuple(m.items()) if isinstance(m, dict) else m),
 ]
 
 
@@ -27,15 +30,26 @@ NETWORK = rf"^(cnn|resnet|lstm|gru|cnn1d|{BACKBONE})$"
 
 class Model(Section):
     name: Annotated[str, Field(pattern=NETWORK)] = "resnet"  # the network of 05
-    # Of each block; resnet: of the stem, then of each block, which halves the picture where it changes their number.
+    # Of each block; resnet: of the stem, then of each block, which halves the picture where it
+    # changes their number.
     channels: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)] = (24, 24, 48, 96)
-    stem_stride: Literal[1, 2] = 2  # resnet: what the first convolution divides the spectrogram's size by
+    stem_stride: Literal[1, 2] = (
+        2  # resnet: what the first convolution divides the spectrogram's size by
+    )
     coordinate: bool = True  # resnet: a second input channel that says which frequency a pixel has
-    pooling: Literal["mean", "mean_max", "gem"] = "mean_max"  # resnet: over time, after the mean over frequency
+    pooling: Literal["mean", "mean_max", "gem"] = (
+        "mean_max"  # resnet: over time, after the mean over frequency
+    )
     dropout: Probability = 0.2
-    pretrained: bool = True  # a timm network starts from its published weights, where they can be had
-    aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"  # how a recording's clips give one answer
-    weights: str | None = None  # a file of such weights, its path absolute or from the folder that holds data/
+    pretrained: bool = (
+        True  # a timm network starts from its published weights, where they can be had
+    )
+    aggregate: Literal["mean", "max", "top", "noisy_or"] = (
+        "mean"  # how a recording's clips give one answer
+    )
+    weights: str | None = (
+        None  # a file of such weights, its path absolute or from the folder that holds data/
+    )
 
 
 class Train(Section):
@@ -45,62 +59,104 @@ class Train(Section):
 
     # How long, how fast, and what is kept
     epochs: Count = 60
-    max_minutes: Positive | None = None  # for all networks of 05; what is cut short can be trained on; None: no limit
+    max_minutes: Positive | None = (
+        None  # for all networks of 05; what is cut short can be trained on; None: no limit
+    )
     batch_size: Annotated[Whole, Field(ge=2)] = 32  # clips per step, over all processes
     accumulate: Count = 1  # a step's batch passes in so many parts, for memory
     learning_rate: Positive = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    schedule: Literal["cosine", "plateau"] = "cosine"  # plateau: halved where validation loss stalls
+    schedule: Literal["cosine", "plateau"] = (
+        "cosine"  # plateau: halved where validation loss stalls
+    )
     warmup_fraction: Probability = 0.05  # of all steps
     plateau_patience: Count = 10  # epochs that it may stall
     clip_norm: Positive = 1.0  # gradients are scaled down to this norm
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99  # weights averaged over steps, so much of the old ones kept; 0: off
-    select: Literal["validation", "last"] = "last"  # the last epoch, or the best one on a validation fold
-    monitor: Literal["loss", "score"] = "loss"  # what the best epoch is best in; score: accuracy, or macro AP
+    ema: Annotated[float, Field(ge=0, lt=1)] = (
+        0.99  # weights averaged over steps, so much of the old ones kept; 0: off
+    )
+    select: Literal["validation", "last"] = (
+        "last"  # the last epoch, or the best one on a validation fold
+    )
+    monitor: Literal["loss", "score"] = (
+        "loss"  # what the best epoch is best in; score: accuracy, or macro AP
+    )
     patience: Count = 10  # epochs without a better one before stopping
     balance: Literal["none", "weights", "sampling", "focal"] = "none"  # how rare classes are helped
-    freeze: Probability = 0.0  # share of a pretrained network's layers, from the input on, that is not trained
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # a pretrained layer's learning rate, of the next one's
+    freeze: Probability = (
+        0.0  # share of a pretrained network's layers, from the input on, that is not trained
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # a pretrained layer's learning rate, of the next one's
+    )
 
     # What is done to the clips
     augmented_copies: bool = False  # train on 03's offline copies too
-    crop: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of a clip that a step learns from, from anywhere in it
+    crop: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # share of a clip that a step learns from, from anywhere in it
+    )
     shift: Probability = 1.0  # circular shift by up to this fraction of the clip
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.2  # playback speed drawn within +- this fraction
     gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
     polarity: bool = True  # turned upside down, every other time
     noise_db: float | None = None  # coloured noise this far below the clip or further; None: none
     noise_share: Probability = 0.5  # of the clips that get noise
-    filter_db: Annotated[float, Field(ge=0)] = 0.0  # bands made louder or softer within +- this (FilterAugment); 0: off
-    mix: Literal["none", "mixup", "between_class"] = "between_class"  # with a partner: by amplitude, or by loudness
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4  # of the Beta distribution that mixup draws from; 0: off
+    filter_db: Annotated[float, Field(ge=0)] = (
+        0.0  # bands made louder or softer within +- this (FilterAugment); 0: off
+    )
+    mix: Literal["none", "mixup", "between_class"] = (
+        "between_class"  # with a partner: by amplitude, or by loudness
+    )
+    mixup_alpha: Annotated[float, Field(ge=0)] = (
+        0.4  # of the Beta distribution that mixup draws from; 0: off
+    )
     mix_share: Probability = 1.0  # of the batches that are mixed
     masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
-    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.17  # longest mask, as a fraction of the axis
+    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = (
+        0.17  # longest mask, as a fraction of the axis
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     flip: Probability = 0.0  # images only: share that is mirrored in time
-    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # images only: turned by up to this share of a full turn
+    rotate: Annotated[float, Field(ge=0, le=0.5)] = (
+        0.0  # images only: turned by up to this share of a full turn
+    )
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # images only: zoomed within +- this fraction
 
     # Several networks, and what they teach
-    seeds: Count = 1  # networks per fold, from different random numbers, whose probabilities are averaged
+    seeds: Count = (
+        1  # networks per fold, from different random numbers, whose probabilities are averaged
+    )
     views: Count = 8  # shifted views whose probabilities are averaged when predicting
-    distil: Probability = 0.0  # share of the networks' own answer in the labels of one that replaces them; 0: off
-    pseudo_labels: Probability | None = None  # unlabelled test clips that they answer so surely are learned too
+    distil: Probability = (
+        0.0  # share of the networks' own answer in the labels of one that replaces them; 0: off
+    )
+    pseudo_labels: Probability | None = (
+        None  # unlabelled test clips that they answer so surely are learned too
+    )
 
     # The machine
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: half on a GPU, or where a CPU is faster so
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
+        "auto"  # auto: half on a GPU, or where a CPU is faster so
+    )
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
     resident: bool = True  # on a GPU: all clips in its memory, where they fit
     threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
-    processes: Count = 1  # that train one network together (DistributedDataParallel): GPUs, or cores
+    processes: Count = (
+        1  # that train one network together (DistributedDataParallel): GPUs, or cores
+    )
 
     @model_validator(mode="after")
     def _fits_together(self):
         if self.select == "last" and (self.schedule == "plateau" or self.monitor == "score"):
-            raise ValueError("train.schedule=plateau and train.monitor need a validation fold: train.select=validation")
+            raise ValueError(
+                "train.schedule=plateau and train.monitor need a validation fold: train.select=validation"
+            )
         if self.batch_size // (self.processes * self.accumulate) < 2:
-            raise ValueError("train.batch_size is too small: each process and part of a step needs two clips")
+            raise ValueError(
+                "train.batch_size is too small: each process and part of a step needs two clips"
+            )
         if self.inputs == "images" and self.pseudo_labels is not None:
-            raise ValueError("train.pseudo_labels needs train.inputs=waveforms: test clips have no images")
+            raise ValueError(
+                "train.pseudo_labels needs train.inputs=waveforms: test clips have no images"
+            )
         return self

@@ -1,7 +1,7 @@
 """All settings of a run: sections with types, ranges and defaults, validated and frozen.
 
-A preset names only what differs. ``config.load`` reads it, and says in words what cannot be used. The sections
-``model`` and ``train`` stand in ``recipe``.
+A preset names only what differs. ``config.load`` reads it, and says in words what cannot be used.
+The sections ``model`` and ``train`` stand in ``recipe``.
 """
 
 import hashlib
@@ -12,14 +12,29 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from helpers.base.recipe import BACKBONE, Count, Model, Pairs, Positive, Probability, Section, Train, Whole
+from helpers.base.recipe import (
+    BACKBONE,
+    Count,
+    Model,
+    Pairs,
+    Positive,
+    Probability,
+    Section,
+    Train,
+    Whole,
+)
 
 COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|plain_cnn|resnet|lstm|gru|cnn1d|soft_vote|stacking|{BACKBONE})$"
 Compared = Annotated[str, Field(pattern=COMPARED)]
-SHAPES = {"plain_cnn": ("cnn", (32, 64, 128, 256)), "resnet": ("resnet", Model().channels)}  # of compared networks
+SHAPES = {
+    "plain_cnn": ("cnn", (32, 64, 128, 256)),
+    "resnet": ("resnet", Model().channels),
+}  # of compared networks
 ENSEMBLES = ("soft_vote", "stacking")
 # YAML reads off as false.
-NameGroups = Annotated[Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)]
+NameGroups = Annotated[
+    Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)
+]
 Metric = Literal["auto", "accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap"]
 
 
@@ -31,30 +46,51 @@ class Data(Section):
     )
     root: str | None = None  # folder of recordings; None: as `source` says
     multilabel: bool = False  # several labels per recording
-    labels_csv: str | tuple[str, ...] | None = None  # table of labels below the data folder; None: class folders,
+    labels_csv: str | tuple[str, ...] | None = (
+        None  # table of labels below the data folder; None: class folders,
+    )
     # or the one table that names the recordings of the folder that is given (layouts.by_table).
-    # Several tables with the same columns follow each other; others are joined on the columns that they share.
+    # Several tables with the same columns follow each other; others are joined on the columns that
+    # they share.
     id_column: str | None = None  # its column with the file's name; None: the first one
-    label_column: str | None = None  # its column of labels; None: the first other, or all where 0 or 1
+    label_column: str | None = (
+        None  # its column of labels; None: the first other, or all where 0 or 1
+    )
     secondary_column: str | None = None  # its column of further labels, such as "['a', 'b']"
     label_separator: Annotated[str, Field(min_length=1)] = ","  # between the labels of a recording
-    start_column: str | None = None  # labels hold from here (seconds), and only the clips they touch are learned from
+    start_column: str | None = (
+        None  # labels hold from here (seconds), and only the clips they touch are learned from
+    )
     end_column: str | None = None  # to here
-    group_columns: tuple[str, ...] = ()  # recordings with the same value there stay together: author, speaker, site
+    group_columns: tuple[
+        str, ...
+    ] = ()  # recordings with the same value there stay together: author, speaker, site
     fold_column: str | None = None  # official folds
-    split_column: str | None = None  # which recordings are the test set: those with test_value there
+    split_column: str | None = (
+        None  # which recordings are the test set: those with test_value there
+    )
     test_value: str = "test"
     where: Pairs = ()  # only the rows of the table that hold these values: {rating: "5.0"}
     label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
-    name_pattern: str = "auto"  # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
-    train_folders: tuple[str, ...] = ()  # only these are learned from, below the data folder; none: all but the test's
-    test_csv: str | None = None  # a table, or the sample submission, that names the test files; None: test_folders say
-    test_folders: tuple[str, ...] = ()  # they hold the test set; none: those with a name such as test
+    name_pattern: str = (
+        "auto"  # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
+    )
+    train_folders: tuple[
+        str, ...
+    ] = ()  # only these are learned from, below the data folder; none: all but the test's
+    test_csv: str | None = (
+        None  # a table, or the sample submission, that names the test files; None: test_folders say
+    )
+    test_folders: tuple[
+        str, ...
+    ] = ()  # they hold the test set; none: those with a name such as test
     rename: Pairs = ()  # labels that go by another name
     classes: tuple[str, ...] = ()  # the classes; none: all that there are
     other: str | None = None  # what all other labels become; None: they are left out
     exclude: tuple[str, ...] = ()  # labels that are left out
-    allow_empty_test: bool = False  # a hidden test set: without a test file the submission holds the sample's rows
+    allow_empty_test: bool = (
+        False  # a hidden test set: without a test file the submission holds the sample's rows
+    )
     max_per_class: Count | None = None  # use at most so many recordings of each class
     max_bad_fraction: Probability = 0.25  # more unusable recordings than this stop the run
     demo_train: Count = 340  # recordings in the demo's train folder
@@ -71,13 +107,17 @@ class Data(Section):
             raise ValueError("it needs a group (…) around the label")
         named = any(f"(?P<{name}>" in (pattern or "") for name in ("group", "fold", "label"))
         if info.field_name == "name_pattern" and pattern != "auto" and not named:
-            raise ValueError("it needs (?P<group>…) around the source, (?P<fold>…) or (?P<label>…), or be auto")
+            raise ValueError(
+                "it needs (?P<group>…) around the source, (?P<fold>…) or (?P<label>…), or be auto"
+            )
         return pattern
 
     @property
     def tables(self):
         """The names of the tables of labels."""
-        return (self.labels_csv,) if isinstance(self.labels_csv, str) else tuple(self.labels_csv or ())
+        return (
+            (self.labels_csv,) if isinstance(self.labels_csv, str) else tuple(self.labels_csv or ())
+        )
 
 
 class Audio(Section):
@@ -86,9 +126,12 @@ class Audio(Section):
     sample_rate: Annotated[Whole, Field(ge=1000, le=192000)] = 16000  # Hz
     clip_seconds: Positive = 4.0
     short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
-    min_last_fraction: Probability = 0.5  # a recording's last piece is kept if it fills so much of a clip
+    min_last_fraction: Probability = (
+        0.5  # a recording's last piece is kept if it fills so much of a clip
+    )
     max_seconds: Positive = 900.0  # longer recordings are set aside
-    test_windows: bool = False  # each clip of a test recording is a row of the submission: no trimming, none left out
+    # each clip of a test recording is a row of the submission: no trimming, none left out
+    test_windows: bool = False
 
 
 class Clean(Section):
@@ -97,7 +140,9 @@ class Clean(Section):
     min_seconds: Positive = 0.1  # shorter recordings are set aside
     silence_db: float = -80.0  # dBFS; recordings that never get louder are set aside
     high_pass_hz: Positive | None = None  # what lies below is taken out; None: nothing
-    trim_db: Positive | None = 50.0  # edges so many dB below the loudest frame are cut; None: no trimming
+    trim_db: Positive | None = (
+        50.0  # edges so many dB below the loudest frame are cut; None: no trimming
+    )
     denoise: bool = False  # spectral gating with noisereduce
     normalise: bool = True  # bring every recording to one peak
     peak: Annotated[float, Field(gt=0, le=1)] = 0.99  # peak of every cleaned recording
@@ -106,9 +151,15 @@ class Clean(Section):
 
 class Split(Section):
     folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
-    test_folds: Count | None = None  # so many folds are tested; 1: a single split; None: each fold once
-    near_duplicates: bool = True  # the same sound, re-encoded, resampled, shifted or shortened, stays together
-    name_groups: NameGroups = "auto"  # recordings whose names propose that they were recorded together stay so; off: no
+    test_folds: Count | None = (
+        None  # so many folds are tested; 1: a single split; None: each fold once
+    )
+    near_duplicates: bool = (
+        True  # the same sound, re-encoded, resampled, shifted or shortened, stays together
+    )
+    name_groups: NameGroups = (
+        "auto"  # recordings whose names propose that they were recorded together stay so; off: no
+    )
 
 
 class Transform(Section):
@@ -123,7 +174,9 @@ class Transform(Section):
 class Augment(Section):
     """Offline copies of the training clips."""
 
-    mode: Literal["each", "one_of"] = "each"  # every transform by its own p, or exactly one or nothing
+    mode: Literal["each", "one_of"] = (
+        "each"  # every transform by its own p, or exactly one or nothing
+    )
     copies: Annotated[Whole, Field(ge=0, le=20)] = 1  # copies per training clip
     transforms: tuple[Transform, ...] = (
         Transform(name="shift", low=-0.3, high=0.3),
@@ -145,7 +198,9 @@ class Features(Section):
 
 
 class Compare(Section):
-    """Models beside the CNN: on the feature table, other networks, ensembles of all but the linear baseline."""
+    """Models beside the CNN: on the feature table, other networks, ensembles of all but the linear
+    baseline.
+    """
 
     models: tuple[Compared, ...] = ("mfcc_linear", "svm", "xgboost")
     augmented_copies: bool = True  # fit on 03's offline copies too
@@ -155,7 +210,8 @@ class Evaluate(Section):
     bootstrap_samples: Annotated[Whole, Field(ge=50)] = 2000
     worst: Count = 8  # mistakes shown and heard
     suspects: Count = 12  # labels most in doubt, shown and heard
-    metric: Metric = "auto"  # the competition's, first in every table; auto: accuracy, or macro average precision
+    # the competition's, first in every table; auto: accuracy, or macro average precision
+    metric: Metric = "auto"
     k: Count = 3  # labels that count in map_at_k, and in a submission of shape top_k
 
 
@@ -163,26 +219,48 @@ class Submit(Section):
     """The submission. A sample submission decides the header, the ids and their order."""
 
     model: str = "cnn"
-    shape: Literal["auto", "label", "top_k", "set", "wide", "binary", "long"] = "auto"  # auto: as the sample's
-    id: str = "auto"  # a row's id as {name}, {stem}, {path}, {end} (seconds), {label}, or a column of data.labels_csv
+    shape: Literal["auto", "label", "top_k", "set", "wide", "binary", "long"] = (
+        "auto"  # auto: as the sample's
+    )
+    # a row's id as {name}, {stem}, {path}, {end} (seconds), {label}, or a column of data.labels_csv
+    id: str = "auto"
     id_pattern: str | None = None  # regex on a test file's name; its named groups may stand in `id`
-    rows_csv: str | None = None  # the table of the rows asked for; None: the sample, or a row per test file or window
-    rows_columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = ("row_id", "audio_id", "seconds")
-    # its columns of ids, of file names, and of the seconds at which a window ends (empty: the whole recording)
+    rows_csv: str | None = (
+        None  # the table of the rows asked for; None: the sample, or a row per test file or window
+    )
+    rows_columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
+        "row_id",
+        "audio_id",
+        "seconds",
+    )
+    # its columns of ids, of file names, and of the seconds at which a window ends (empty: the whole
+    # recording)
     column: str = "{label}"  # shape wide: how the column of a class is called
-    header: tuple[str, ...] = ()  # of a submission without a sample: the id's column and the label's
-    separator: str | None = None  # between the labels of a row; None: as the sample's, or data.label_separator
+    header: tuple[
+        str, ...
+    ] = ()  # of a submission without a sample: the id's column and the label's
+    separator: str | None = (
+        None  # between the labels of a row; None: as the sample's, or data.label_separator
+    )
     empty: str = ""  # what a row without any label says, such as nocall
-    positive: str | None = None  # shape binary: the class whose probability is given; None: the last
+    positive: str | None = (
+        None  # shape binary: the class whose probability is given; None: the last
+    )
     boolean: bool = False  # shape long: True or False instead of a probability
-    threshold: Probability | None = None  # from where on a class is said; None: chosen on the other folds
-    rows_from: Literal["sample", "files"] = "sample"  # files: the sample is out of date, the files on disk count
+    threshold: Probability | None = (
+        None  # from where on a class is said; None: chosen on the other folds
+    )
+    rows_from: Literal["sample", "files"] = (
+        "sample"  # files: the sample is out of date, the files on disk count
+    )
 
     @field_validator("id", "column")
     @classmethod
     def _is_a_template(cls, template, info):
         try:
-            fields = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+            fields = [
+                part[1:] for part in string.Formatter().parse(template) if part[1] is not None
+            ]
         except ValueError as error:
             raise ValueError(f"it is no template: {error}") from None
         if any(not name or spec or conversion for name, spec, conversion in fields):
@@ -206,7 +284,9 @@ class Config(Section):
 
     preset: str = "default"
     about: str = ""
-    layout: tuple[str, ...] = ()  # paths, and columns of tables, by which a data folder is recognised as this preset's
+    layout: tuple[
+        str, ...
+    ] = ()  # paths, and columns of tables, by which a data folder is recognised as this preset's
     recognised: str = ""  # how it was recognised, in words
     synthetic: bool = False  # scores of synthetic data are labelled so on every page
     seed: Annotated[Whole, Field(ge=0)] = 0
@@ -237,29 +317,54 @@ class Config(Section):
             )
         ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
         if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
-            raise ValueError("compare.models names each model once, the ensembles soft_vote and stacking last")
+            raise ValueError(
+                "compare.models names each model once, the ensembles soft_vote and stacking last"
+            )
         if self.train.inputs == "images" and self.model.name in ("lstm", "gru", "cnn1d"):
-            raise ValueError(f"train.inputs=images needs an image network: cnn or timm:<name>, not {self.model.name}")
-        if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in self.compare.models):
-            raise ValueError("split.test_folds=1 leaves no other fold to learn a stack's weights or thresholds on")
+            raise ValueError(
+                f"train.inputs=images needs an image network: cnn or timm:<name>, not {self.model.name}"
+            )
+        if self.split.test_folds == 1 and (
+            self.data.multilabel or "stacking" in self.compare.models
+        ):
+            raise ValueError(
+                "split.test_folds=1 leaves no other fold to learn a stack's weights or thresholds on"
+            )
         if self.clean.high_pass_hz and self.clean.high_pass_hz >= nyquist:
-            raise ValueError(f"clean.high_pass_hz is not below audio.sample_rate / 2 = {nyquist:g} Hz")
+            raise ValueError(
+                f"clean.high_pass_hz is not below audio.sample_rate / 2 = {nyquist:g} Hz"
+            )
         if self.data.start_column and self.clean.trim_db is not None:
-            raise ValueError("data.start_column counts from the beginning of the file: set clean.trim_db=null")
+            raise ValueError(
+                "data.start_column counts from the beginning of the file: set clean.trim_db=null"
+            )
         if self.submit.model not in ("cnn", *self.compare.models):
-            raise ValueError(f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models")
+            raise ValueError(
+                f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models"
+            )
         return self
 
     def members(self):
-        """The models that an ensemble joins: the CNN and all compared ones but the baseline and the ensembles."""
-        return ("cnn", *(name for name in self.compare.models if name not in (*ENSEMBLES, "mfcc_linear")))
+        """The models that an ensemble joins: the CNN and all compared ones but the baseline and the
+        ensembles.
+        """
+        return (
+            "cnn",
+            *(name for name in self.compare.models if name not in (*ENSEMBLES, "mfcc_linear")),
+        )
 
     def submitted(self):
         """The models that the submission needs: an ensemble's members and itself, or the one named."""
-        return (*self.members(), self.submit.model) if self.submit.model in ENSEMBLES else (self.submit.model,)
+        return (
+            (*self.members(), self.submit.model)
+            if self.submit.model in ENSEMBLES
+            else (self.submit.model,)
+        )
 
     def with_network(self, name):
-        """The same config with a network of this name, which learns from waveforms; weights are the named one's own."""
+        """The same config with a network of this name, which learns from waveforms; weights are the
+        named one's own.
+        """
         own = {"name": name, "weights": self.model.weights if name == self.model.name else None}
         if name in SHAPES and SHAPES[name][0] != self.model.name:
             own |= dict(zip(("name", "channels"), SHAPES[name], strict=True))

@@ -1,6 +1,8 @@
-"""Tables that people and competitions bring: read as text, refused with the reason where they cannot be understood.
+"""Tables that people and competitions bring: read as text, refused with the reason where they
+cannot be understood.
 
-Nothing is guessed of a cell: "NA" stays "NA" and "001" stays "001". What separates the columns is told by the header.
+Nothing is guessed of a cell: "NA" stays "NA" and "001" stays "001". What separates the columns is
+told by the header.
 """
 
 import csv
@@ -18,7 +20,8 @@ DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 def read(path, name=None, exact=False, delimiter=None):
     """A CSV in UTF-8, with or without a byte order mark, as a table of stripped text.
 
-    A last column in brackets, such as ``rec_id,[labels]``, takes the rest of its line, commas included.
+    A last column in brackets, such as ``rec_id,[labels]``, takes the rest of its line, commas
+    included.
     Args: path; name by which messages call it; exact leaves the spaces around texts; delimiter the
         only one that is accepted, None: whichever of DELIMITERS the header holds.
     Raises SourceError naming the encoding, delimiter, column or row.
@@ -28,9 +31,13 @@ def read(path, name=None, exact=False, delimiter=None):
     mark = delimiter or _delimiter(text)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
-        lines = [(row, line) for row, line in enumerate(reader, 1) if any(cell.strip() for cell in line)]
+        lines = [
+            (row, line) for row, line in enumerate(reader, 1) if any(cell.strip() for cell in line)
+        ]
     except csv.Error as error:
-        raise errors.SourceError(f"{name} cannot be read as a table: {error}. Are its quotes in pairs?") from None
+        raise errors.SourceError(
+            f"{name} cannot be read as a table: {error}. Are its quotes in pairs?"
+        ) from None
     if not lines:
         raise errors.SourceError(f"{name} is empty.")
     strip = str if exact else str.strip
@@ -65,9 +72,11 @@ def spellings(path):
 
 
 def places(text):
-    """The paths that a table's text may stand for, the longest first: as it is, or from further down.
+    """The paths that a table's text may stand for, the longest first: as it is, or from further
+    down.
 
-    Args: text of a cell; backslashes and a leading "./" do not count. A path that leads out of the folder stays itself.
+    Args: text of a cell; backslashes and a leading "./" do not count. A path that leads out of the
+        folder stays itself.
 
     >>> places("set\\\\birds\\\\a.wav"), places("../a.wav")
     (['set/birds/a.wav', 'birds/a.wav', 'a.wav'], ['../a.wav'])
@@ -92,7 +101,9 @@ def column(table, name, where):
     """A column by name. Raises SourceError listing those that there are."""
     if name not in table:
         called = repr(name) if name else "of labels"
-        raise errors.SourceError(f"{where} has no column {called}. Its columns: {', '.join(table.columns)}.")
+        raise errors.SourceError(
+            f"{where} has no column {called}. Its columns: {', '.join(table.columns)}."
+        )
     return table[name]
 
 
@@ -101,7 +112,9 @@ def header(path):
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             line = file.readline(100_000)
-            return [cell.strip() for cell in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+            return [
+                cell.strip() for cell in next(csv.reader([line], delimiter=_delimiter(line)), [])
+            ]
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
 

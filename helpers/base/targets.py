@@ -1,7 +1,8 @@
 """Labels, one or several per recording, and target vectors.
 
-A recording with several labels carries them in one text, sorted and joined by SEPARATOR: "bird|rain". Without any it
-carries the empty text: where several are allowed, hearing none of the classes is an answer too.
+A recording with several labels carries them in one text, sorted and joined by SEPARATOR:
+"bird|rain". Without any it carries the empty text: where several are allowed, hearing none of the
+classes is an answer too.
 """
 
 import hashlib
@@ -56,14 +57,18 @@ def classes(rows, multilabel=False):
 
 
 def matrix(labels, names):
-    """Labels as target vectors: float32 [n, C], 1 where the recording is of the class (several, one or none).
+    """Labels as target vectors: float32 [n, C], 1 where the recording is of the class (several, one
+    or none).
 
     Args: labels iterable of str; names the classes. A label that is no class is read as several.
 
     >>> matrix(["bird", "bird|rain", ""], ["bird", "rain"]).tolist()
     [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
     """
-    index, table = {name: number for number, name in enumerate(names)}, np.zeros((len(labels), len(names)), np.float32)
+    index, table = (
+        {name: number for number, name in enumerate(names)},
+        np.zeros((len(labels), len(names)), np.float32),
+    )
     for row, label in enumerate(labels):
         for name in [label] if label in index else split(label):
             if name in index:
@@ -72,19 +77,29 @@ def matrix(labels, names):
 
 
 def by_class(rows, multilabel=False):
-    """The rows with one class each: a row with several labels once for each of them, one without not at all."""
+    """The rows with one class each: a row with several labels once for each of them, one without
+    not at all.
+    """
     if not multilabel:
         return rows
-    return rows.assign(label=rows["label"].map(split)).explode("label").dropna(subset="label").reset_index(drop=True)
+    return (
+        rows.assign(label=rows["label"].map(split))
+        .explode("label")
+        .dropna(subset="label")
+        .reset_index(drop=True)
+    )
 
 
 def one_each(rows, multilabel=False):
-    """Index of one row of each class, in the order of the classes: the first with the fewest other labels.
+    """Index of one row of each class, in the order of the classes: the first with the fewest other
+    labels.
 
     >>> one_each(pd.DataFrame({"label": ["rain", "bird|rain", "rain"]}), multilabel=True).tolist()
     [1, 0]
     """
-    ordered = rows.assign(row=rows.index).iloc[np.argsort(rows["label"].map(lambda t: len(split(t))), kind="stable")]
+    ordered = rows.assign(row=rows.index).iloc[
+        np.argsort(rows["label"].map(lambda t: len(split(t))), kind="stable")
+    ]
     found = by_class(ordered if multilabel else rows.assign(row=rows.index), multilabel)
     return pd.Index(found.drop_duplicates("label").sort_values("label")["row"].drop_duplicates())
 
@@ -96,7 +111,9 @@ def rarest(labels):
     ['bird', 'rain', '']
     """
     counts = labels.map(split).explode().value_counts()
-    return labels.map(lambda label: min(split(label), key=lambda name: (counts[name], name), default=""))
+    return labels.map(
+        lambda label: min(split(label), key=lambda name: (counts[name], name), default="")
+    )
 
 
 def folder_name(label):
@@ -108,7 +125,9 @@ def folder_name(label):
     name = label.replace("/", "_").replace(SEPARATOR, "+") or "unlabelled"
     if len(name.encode()) > LONGEST_NAME:  # bytes; file systems take 255
         name = (
-            name.encode()[:LONGEST_NAME].decode(errors="ignore") + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]
+            name.encode()[:LONGEST_NAME].decode(errors="ignore")
+            + "-"
+            + hashlib.sha256(label.encode()).hexdigest()[:8]
         )
     return name if name.strip(".") else "_" * len(name)
 

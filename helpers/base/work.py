@@ -11,9 +11,11 @@ from tqdm.std import tqdm as text_tqdm
 
 
 def in_threads(function, items, description=None):
-    """The function's results for a list of items, in order, from threads on all cores; described, with a bar.
+    """The function's results for a list of items, in order, from threads on all cores; described,
+    with a bar.
 
-    Only a few items are under way at a time, so what is done with the results decides how much memory they take.
+    Only a few items are under way at a time, so what is done with the results decides how much
+    memory they take.
     """
     jobs = (joblib.delayed(function)(item) for item in items)
     done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
@@ -43,12 +45,16 @@ def cpu_threads(count):
 
 
 def keep_memory():
-    """Let this process keep the memory of its large arrays between steps, instead of handing it back each time.
+    """Let this process keep the memory of its large arrays between steps, instead of handing it
+    back each time.
 
-    A step allocates and frees the same hundreds of megabytes; each time Linux hands out pages of zeros, which costs a
-    CPU up to a sixth of its training time. Does nothing where the C library is another than glibc, which reuses memory.
+    A step allocates and frees the same hundreds of megabytes; each time Linux hands out pages of
+    zeros, which costs a CPU up to a sixth of its training time. Does nothing where the C library is
+    another than glibc, which reuses memory.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # other systems have no such function
+    with contextlib.suppress(
+        AttributeError, OSError, TypeError
+    ):  # other systems have no such function
         adjust = ctypes.CDLL(None).mallopt
         adjust(MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
         adjust(TRIM_THRESHOLD, 2**31 - 1)

@@ -1,7 +1,9 @@
-"""Models on the feature table, on the same folds as the networks: scikit-learn, XGBoost and a dense network.
+"""Models on the feature table, on the same folds as the networks: scikit-learn, XGBoost and a dense
+network.
 
-Nothing is chosen here, so each model is fitted on every fold but the one it is tested on. Scalers, the medians that
-missing features are filled with, and calibration see the training side only; calibration splits by group.
+Nothing is chosen here, so each model is fitted on every fold but the one it is tested on. Scalers,
+the medians that missing features are filled with, and calibration see the training side only;
+calibration splits by group.
 """
 
 import time
@@ -55,43 +57,62 @@ class Fitted:
 def columns_of(name, table):
     """The feature columns that a model sees: MFCC means for the plain linear baseline, else all."""
     columns = features.feature_columns(table)
-    return [c for c in columns if c.startswith("mfcc_") and c.endswith("_mean")] if name == "mfcc_linear" else columns
+    return (
+        [c for c in columns if c.startswith("mfcc_") and c.endswith("_mean")]
+        if name == "mfcc_linear"
+        else columns
+    )
 
 
 def cross_validate(name, table, config, folder=None):
     """Fit one model per round, predict the clips of its test fold, save it below `folder`/fold<k>.
 
-    Args: name of the model; table the feature table; config; folder that the models go to (None: they are not kept).
-    Returns (out-of-fold clip probabilities: clip_id, fold and a column per class; costs: a dict of train_seconds,
-    ms_per_clip and parameters, the means over the rounds).
+    Args: name of the model; table the feature table; config; folder that the models go to (None:
+        they are not kept).
+    Returns (out-of-fold clip probabilities: clip_id, fold and a column per class; costs: a dict of
+    train_seconds, ms_per_clip and parameters, the means over the rounds).
     """
     tables, costs, labels = [], [], targets.classes(table, config.data.multilabel)
     for turn in partition.rounds(table["fold"].dropna(), "last", config.split.test_folds):
-        training = partition.fold_rows(table, turn["train"], with_copies=config.compare.augmented_copies)
+        training = partition.fold_rows(
+            table, turn["train"], with_copies=config.compare.augmented_copies
+        )
         test = partition.fold_rows(table, [turn["test"]])
         started = time.perf_counter()
         fitted = fit(name, training, labels, config)
         done = time.perf_counter()
         probabilities = predict(fitted, test)
         ms_per_clip = 1000 * (time.perf_counter() - done) / len(test)
-        costs.append({"train_seconds": done - started, "ms_per_clip": ms_per_clip, "parameters": size(fitted)})
+        costs.append(
+            {
+                "train_seconds": done - started,
+                "ms_per_clip": ms_per_clip,
+                "parameters": size(fitted),
+            }
+        )
         if folder:
             save(fitted, Path(folder) / f"fold{turn['test']}", turn)
-        tables.append(pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), probabilities], axis=1))
+        tables.append(
+            pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), probabilities], axis=1)
+        )
     return pd.concat(tables, ignore_index=True), pd.DataFrame(costs).mean().round(3).to_dict()
 
 
-# --- fitting -----------------------------------------------------------------------------------------------
+# --- fitting
+# -----------------------------------------------------------------------------------------------
 
 
 def fit(name, training, labels, config):
     """Fit a model by name on rows of the feature table: a Fitted.
 
-    Of rows with the same features and label one is learned from. Rare classes are helped as train.balance says; where a
-    model has no focal loss (all but the dnn), it gets class weights instead. Raises ValueError for an unknown name.
+    Of rows with the same features and label one is learned from. Rare classes are helped as
+    train.balance says; where a model has no focal loss (all but the dnn), it gets class weights
+    instead. Raises ValueError for an unknown name.
     """
     if name not in NAMES:
-        raise ValueError(f"{name!r} is no model on the feature table; there are: {', '.join(NAMES)}")
+        raise ValueError(
+            f"{name!r} is no model on the feature table; there are: {', '.join(NAMES)}"
+        )
     several, balance = config.data.multilabel, config.train.balance
     columns = columns_of(name, training)
     training = training.drop_duplicates([*columns, "label"])
@@ -104,7 +125,9 @@ def fit(name, training, labels, config):
         chances = losses.sampling_weights(torch.from_numpy(wanted)).numpy()
         drawn = np.sort(np.random.default_rng(config.seed).choice(len(x), len(x), p=chances))
         wanted, x, groups = wanted[drawn], x[drawn], groups[drawn]
-    known = [c for c in range(len(labels)) if 0 < wanted[:, c].sum() < len(wanted)]  # both answers are there to learn
+    known = [
+        c for c in range(len(labels)) if 0 < wanted[:, c].sum() < len(wanted)
+    ]  # both answers are there to learn
     model = MAKERS[name](x, wanted[:, known], groups, balance, several, config.seed)
     return Fitted(name, model, list(labels), [labels[c] for c in known], columns, several)
 
@@ -117,7 +140,9 @@ def values(rows, columns):
 
 def pipeline(model):
     """Missing features filled, then standardised, then the model."""
-    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model)
+    return make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model
+    )
 
 
 def weighting(balance):
@@ -128,22 +153,33 @@ def weighting(balance):
 def fit_linear(x, wanted, groups, balance, several, seed):
     """A logistic regression; with several labels one for each class."""
     machine = pipeline(LogisticRegression(max_iter=2000, class_weight=weighting(balance)))
-    return OneVsRestClassifier(machine).fit(x, wanted) if several else machine.fit(x, wanted.argmax(axis=1))
+    return (
+        OneVsRestClassifier(machine).fit(x, wanted)
+        if several
+        else machine.fit(x, wanted.argmax(axis=1))
+    )
 
 
 def fit_svm(x, wanted, groups, balance, several, seed):
-    """A support vector machine with an RBF kernel, its probabilities calibrated by group on the training side."""
+    """A support vector machine with an RBF kernel, its probabilities calibrated by group on the
+    training side.
+    """
     machine = pipeline(SVC(C=5.0, class_weight=weighting(balance), random_state=seed))
     folds, answers = calibration_folds(wanted.argmax(axis=1), groups, seed), wanted.argmax(axis=1)
     if all(0 < n < len(part) for part, _ in folds for n in wanted[part].sum(axis=0)):
         machine = CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False)
-    # Classes of so few sources that a part lacks one cannot be calibrated by group: the distances must do.
+    # Classes of so few sources that a part lacks one cannot be calibrated by group: the distances
+    # must do.
     if several:
         return OneVsRestClassifier(machine).fit(x, wanted)
     if not weighting(balance) or not isinstance(machine, CalibratedClassifierCV):
         return machine.fit(x, answers)
-    with warnings.catch_warnings():  # the machine has its class weights; without these the calibration would undo them
-        warnings.filterwarnings("ignore", message="Since Pipeline does not appear to accept sample_weight")
+    with (
+        warnings.catch_warnings()
+    ):  # the machine has its class weights; without these the calibration would undo them
+        warnings.filterwarnings(
+            "ignore", message="Since Pipeline does not appear to accept sample_weight"
+        )
         return machine.fit(x, answers, sample_weight=compute_sample_weight("balanced", answers))
 
 
@@ -157,7 +193,13 @@ def calibration_folds(answers, groups, seed):
 
 def fit_xgboost(x, wanted, groups, balance, several, seed):
     """Gradient-boosted trees, 200 of depth 4 per class (Chen & Guestrin 2016, arXiv:1603.02754)."""
-    options = {"n_estimators": 200, "max_depth": 4, "learning_rate": 0.1, "subsample": 0.8, "colsample_bytree": 0.5}
+    options = {
+        "n_estimators": 200,
+        "max_depth": 4,
+        "learning_rate": 0.1,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+    }
     model = xgboost.XGBClassifier(**options, n_jobs=-1, random_state=seed)
     chances = losses.sampling_weights(torch.from_numpy(wanted)).numpy()
     weights = len(x) * chances if weighting(balance) else None
@@ -171,7 +213,8 @@ def fit_dnn(x, wanted, groups, balance, several, seed):
 
 MAKERS = dict(zip(NAMES, (fit_linear, fit_svm, fit_xgboost, fit_dnn), strict=True))
 
-# --- predicting --------------------------------------------------------------------------------------------
+# --- predicting
+# --------------------------------------------------------------------------------------------
 
 
 def predict(fitted, rows):
@@ -183,7 +226,9 @@ def predict(fitted, rows):
         found = fitted.model.predict_proba(x)
     else:
         found = from_decision(fitted.model, x, fitted.multilabel)
-    found = found.reshape(len(x), -1)[:, -len(fitted.known) :]  # of a single class among several labels, its own column
+    found = found.reshape(len(x), -1)[
+        :, -len(fitted.known) :
+    ]  # of a single class among several labels, its own column
     return pd.DataFrame(found, columns=fitted.known).reindex(columns=fitted.labels, fill_value=0.0)
 
 
@@ -192,14 +237,19 @@ def from_decision(model, x, multilabel):
     decision = model.decision_function(x)
     if multilabel:
         return expit(decision)
-    return softmax(np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, axis=1)
+    return softmax(
+        np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, axis=1
+    )
 
 
-# --- files -------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------
 
 
 def save(fitted, folder, turn):
-    """Write a fitted model (skops, safetensors, or XGBoost's own format: nothing is pickled) with its card."""
+    """Write a fitted model (skops, safetensors, or XGBoost's own format: nothing is pickled) with
+    its card.
+    """
     with artifacts.replacing(folder) as temporary:
         temporary.mkdir()
         if fitted.name == "xgboost":
@@ -208,8 +258,13 @@ def save(fitted, folder, turn):
             table_network.save(fitted.model, temporary / "model.safetensors")
         else:
             skops.io.dump(fitted.model, temporary / "model.skops")
-        card = {name: getattr(fitted, name) for name in ("name", "labels", "known", "columns", "multilabel")}
-        artifacts.write_json(temporary / "card.json", {**card, "folds": {**turn, "train": list(turn["train"])}})
+        card = {
+            name: getattr(fitted, name)
+            for name in ("name", "labels", "known", "columns", "multilabel")
+        }
+        artifacts.write_json(
+            temporary / "card.json", {**card, "folds": {**turn, "train": list(turn["train"])}}
+        )
 
 
 def load(folder):
@@ -227,13 +282,23 @@ def load(folder):
 
 
 def size(fitted):
-    """How many numbers a fitted model holds: weights, support vectors times features, or tree nodes."""
+    """How many numbers a fitted model holds: weights, support vectors times features, or tree
+    nodes.
+    """
     model = fitted.model
     if fitted.name == "xgboost":
         return len(model.get_booster().trees_to_dataframe())
     if fitted.name == "dnn":
         return sum(parameter.numel() for parameter in model.parameters())
     parts = model.estimators_ if isinstance(model, OneVsRestClassifier) else [model]
-    parts = [p.calibrated_classifiers_[0].estimator if isinstance(p, CalibratedClassifierCV) else p for p in parts]
+    parts = [
+        p.calibrated_classifiers_[0].estimator if isinstance(p, CalibratedClassifierCV) else p
+        for p in parts
+    ]
     last = [part[-1] for part in parts]
-    return int(sum(p.support_vectors_.size if isinstance(p, SVC) else p.coef_.size + p.intercept_.size for p in last))
+    return int(
+        sum(
+            p.support_vectors_.size if isinstance(p, SVC) else p.coef_.size + p.intercept_.size
+            for p in last
+        )
+    )

@@ -159,7 +159,8 @@ class Hearing:
         """What `write` writes: text by the end of the file's name."""
         windows, events = self.windows(), self.events()
         labels = [
-            f"{row.onset:.6f}\t{row.offset:.6f}\t{' '.join(str(row.label).split())}\n" for row in events.itertuples()
+            f"{row.onset:.6f}\t{row.offset:.6f}\t{' '.join(str(row.label).split())}\n"
+            for row in events.itertuples()
         ]
         return {
             "windows.csv": windows.to_csv(index=False, lineterminator="\n"),

@@ -15,7 +15,8 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 40, 128, 3e-3, 1e-2
 
 
 class TableNetwork(nn.Module):
-    """Two hidden layers on standardised features; missing ones are filled with the training side's median.
+    """Two hidden layers on standardised features; missing ones are filled with the training side's
+    median.
 
     Shape: features [B, n_features], NaN where missing -> logits [B, n_classes].
     """
@@ -39,32 +40,52 @@ class TableNetwork(nn.Module):
         filled = torch.where(known.isnan(), self.fill, known)
         self.mean.copy_(filled.mean(dim=0))
         deviation = filled.std(dim=0, unbiased=False)
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))  # a constant feature says nothing
+        self.deviation.copy_(
+            torch.where(deviation > 1e-6, deviation, 1.0)
+        )  # a constant feature says nothing
 
 
 def dense_block(n_in, n_out):
     """A dense layer, BatchNorm, ReLU, dropout."""
-    return nn.Sequential(nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(DROPOUT))
+    return nn.Sequential(
+        nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(DROPOUT)
+    )
 
 
 def fit(x, wanted, balance="none", multilabel=False, seed=0):
-    """Train a TableNetwork; the learning rate follows one cosine, the last epoch is used, nothing is chosen.
+    """Train a TableNetwork; the learning rate follows one cosine, the last epoch is used, nothing
+    is chosen.
 
-    Args: x float [n, n_features], NaN where missing; wanted float32 [n, C], target vectors; balance one of
-        train.balance; multilabel bool; seed int. Returns the network, ready to predict.
+    Args: x float [n, n_features], NaN where missing; wanted float32 [n, C], target vectors; balance
+        one of train.balance; multilabel bool; seed int. Returns the network, ready to predict.
     """
     x, wanted = torch.from_numpy(np.asarray(x, np.float32)), torch.from_numpy(wanted)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]), cpu_threads(1):  # so small a network only waits for more threads
+    with (
+        torch.random.fork_rng(devices=[]),
+        cpu_threads(1),
+    ):  # so small a network only waits for more threads
         torch.manual_seed(seed)  # initial weights and dropout draw from the global generator
         network = TableNetwork(x.shape[1], wanted.shape[1])
         network.fit_standardisation(x)
-        optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
         weights, chances = losses.class_weights(wanted, multilabel), losses.sampling_weights(wanted)
-        criterion = functools.partial(losses.loss, balance=balance, weights=weights, multilabel=multilabel)
+        criterion = functools.partial(
+            losses.loss, balance=balance, weights=weights, multilabel=multilabel
+        )
         for _ in range(EPOCHS):
-            epoch(network, x, wanted, criterion, optimiser, chances if balance == "sampling" else None, generator)
+            epoch(
+                network,
+                x,
+                wanted,
+                criterion,
+                optimiser,
+                chances if balance == "sampling" else None,
+                generator,
+            )
             schedule.step()
     return network.eval()
 

@@ -2,6 +2,6 @@
 
 Notebooks: 01, 02, 07 and 08.
 
-layouts (folders recognised), label_table and filenames (what tables and names say), sources (every file and its
-label), relabel (labels judged anew), folders (given, made or downloaded).
+layouts (folders recognised), label_table and filenames (what tables and names say), sources (every
+file and its label), relabel (labels judged anew), folders (given, made or downloaded).
 """

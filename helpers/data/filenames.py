@@ -1,4 +1,6 @@
-"""What file names tell: the source that a recording was cut from, its official fold, its label; and their parts."""
+"""What file names tell: the source that a recording was cut from, its official fold, its label; and
+their parts.
+"""
 
 import re
 from pathlib import PurePosixPath
@@ -7,7 +9,8 @@ import pandas as pd
 
 from helpers.base.errors import SourceError
 
-# File names of public sets. The group is whoever, or whatever, must stay on one side: a source, a speaker, a recordist.
+# File names of public sets. The group is whoever, or whatever, must stay on one side: a source, a
+# speaker, a recordist.
 NAME_GRAMMARS = {
     "ESC-50": r"(?P<fold>[1-5])-(?P<group>\d+)-[A-Z](?:-\d+)?",
     "UrbanSound8K": r"(?P<group>\d+)-\d+-\d+-\d+",
@@ -21,7 +24,8 @@ NAME_GRAMMARS = {
     "VCTK": r"(?P<group>[ps]\d{3})_\d{3}.*",
     "LibriSpeech": r"(?P<group>\d+)-\d+-\d{4}",
 }
-# What stands between signs is a part; a UUID, a date, or a number behind the word for who or what it counts is one.
+# What stands between signs is a part; a UUID, a date, or a number behind the word for who or what
+# it counts is one.
 WHO = (
     "speaker|spkr|spk|user|subject|subj|sub|participant|patient|person|actor|singer|author|recordist|animal|individual|"
     "device|phone|mic|recorder|logger|sensor|node|site|station|location|loc|place|house|home|room|session|sess|source"
@@ -31,17 +35,33 @@ DATE = r"(?:19|20)\d\d([-_.])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 PART = re.compile(rf"(?:{UUID}|{DATE}|{NAMED})(?![^\W_])|[^\W_]+")
 MAX_PARTS = 12  # that are looked at, from either end of a name
-SAME_SHAPE = 0.9  # share of the names that must change from letters to digits alike for a part to be cut there
-CODED = 0.25  # share of the values, and MIXED, most that look alike, where letters and digits are drawn at random
+# share of the names that must change from letters to digits alike for a part to be cut there
+SAME_SHAPE = 0.9
+# share of the values, and MIXED, most that look alike, where letters and digits are drawn at random
+CODED = 0.25
 MIXED = 0.6
-COUNTED = 0.05  # a counter uses more of the numbers up to its largest, a serial number or a date fewer
-RATES = {"8000", "11025", "16000", "22050", "24000", "32000", "44100", "48000", "96000"}  # Hz; no serial numbers
+COUNTED = (
+    0.05  # a counter uses more of the numbers up to its largest, a serial number or a date fewer
+)
+RATES = {
+    "8000",
+    "11025",
+    "16000",
+    "22050",
+    "24000",
+    "32000",
+    "44100",
+    "48000",
+    "96000",
+}  # Hz; no serial numbers
 
-FITTING = 0.9  # share of the names that a known grammar has to fit; the others count as sources of their own
+# share of the names that a known grammar has to fit; the others count as sources of their own
+FITTING = 0.9
 
 
 def grammar_of(names, pattern="auto"):
-    """The pattern that reads the group (and official fold) from file names: (title, regex) or (None, None).
+    """The pattern that reads the group (and official fold) from file names: (title, regex) or
+    (None, None).
 
     A known grammar is used only if nearly every name fits it.
 
@@ -61,20 +81,25 @@ def grammar_of(names, pattern="auto"):
 
 
 def facts(paths, pattern):
-    """What a pattern reads from file names: a table group, fold, label, a row per path; "" where it reads nothing.
+    """What a pattern reads from file names: a table group, fold, label, a row per path; "" where it
+    reads nothing.
 
     Args: paths iterable of str; pattern a regex with named groups, or None.
     """
     matches = [pattern.fullmatch(PurePosixPath(path).stem) if pattern else None for path in paths]
     found = [match.groupdict() if match else {} for match in matches]
-    return pd.DataFrame([{name: fact.get(name) or "" for name in ("group", "fold", "label")} for fact in found])
+    return pd.DataFrame(
+        [{name: fact.get(name) or "" for name in ("group", "fold", "label")} for fact in found]
+    )
 
 
 def check_fits(pattern, paths):
     """Refuse a pattern given by the user that fits none of the training recordings' names."""
     stems = [PurePosixPath(path).stem for path in paths]
     if stems and not any(re.fullmatch(pattern, stem) for stem in stems):
-        raise SourceError(f"data.name_pattern {pattern!r} fits none of the file names, such as {stems[0]!r}.")
+        raise SourceError(
+            f"data.name_pattern {pattern!r} fits none of the file names, such as {stems[0]!r}."
+        )
 
 
 def folds(texts):
@@ -82,14 +107,17 @@ def folds(texts):
     return pd.array([int(text) if text.isdecimal() else None for text in texts], dtype="Int64")
 
 
-# --- names as a whole --------------------------------------------------------------------------------------
+# --- names as a whole
+# --------------------------------------------------------------------------------------
 
 
 def parts(paths):
-    """What stands at each place of file names and folders: a table of texts, a row per path; "" where nothing does.
+    """What stands at each place of file names and folders: a table of texts, a row per path; ""
+    where nothing does.
 
-    Places count from both ends: "name part 1", "name part 1 from the end", "folder 1", … A part such as dog12, where
-    nearly all names change there from letters to digits alike, has pieces; "first 2 name parts" are joined.
+    Places count from both ends: "name part 1", "name part 1 from the end", "folder 1", … A part
+    such as dog12, where nearly all names change there from letters to digits alike, has pieces;
+    "first 2 name parts" are joined.
 
     >>> parts(["a/user-3_take2.wav", "b/user-4_take2.wav"])["name part 1"].tolist()
     ['user-3', 'user-4']
@@ -98,7 +126,9 @@ def parts(paths):
     names = [[match.group() for match in PART.finditer(path.stem)] for path in paths]
     folders = [list(path.parent.parts) for path in paths]
     first = _places(names, "name part {}")
-    columns = _with_pieces(first) | _with_pieces(_places(_reversed(names), "name part {} from the end"))
+    columns = _with_pieces(first) | _with_pieces(
+        _places(_reversed(names), "name part {} from the end")
+    )
     for number in range(2, len(first) + 1):
         heads = ["_".join(name[:number]) if len(name) >= number else "" for name in names]
         columns[f"first {number} name parts"] = pd.Series(heads, dtype=object)
@@ -114,25 +144,36 @@ def _places(rows, title):
     """Columns of the texts at the first place, the second, …, by title."""
     width = min(max(map(len, rows), default=0), MAX_PARTS)
     texts = [row[:width] + [""] * (width - len(row)) for row in rows]
-    return {title.format(place + 1): pd.Series([row[place] for row in texts], dtype=object) for place in range(width)}
+    return {
+        title.format(place + 1): pd.Series([row[place] for row in texts], dtype=object)
+        for place in range(width)
+    }
 
 
 def _with_pieces(columns):
-    """The columns, each followed by its runs of letters and of digits where nearly all values have the same ones."""
+    """The columns, each followed by its runs of letters and of digits where nearly all values have
+    the same ones.
+    """
     wider = {}
     for title, column in columns.items():
         wider[title] = column
         runs = column.map(lambda text: re.findall(r"\d+|\D+", text))
         shapes = runs.map(lambda texts: tuple(text.isdigit() for text in texts))
-        if shapes.value_counts(normalize=True).iloc[0] < SAME_SHAPE or len(shapes.mode().iloc[0]) < 2:
+        if (
+            shapes.value_counts(normalize=True).iloc[0] < SAME_SHAPE
+            or len(shapes.mode().iloc[0]) < 2
+        ):
             continue
         for piece in range(len(shapes.mode().iloc[0])):
-            wider[f"{title}, piece {piece + 1}"] = runs.map(lambda texts, n=piece: texts[n] if n < len(texts) else "")
+            wider[f"{title}, piece {piece + 1}"] = runs.map(
+                lambda texts, n=piece: texts[n] if n < len(texts) else ""
+            )
     return wider
 
 
 def kind(values):
-    """What texts look like: "code" (drawn at random), "serial" (or a date), "named", "number" (a counter) or "word".
+    """What texts look like: "code" (drawn at random), "serial" (or a date), "named", "number" (a
+    counter) or "word".
 
     >>> kind(["a3f9", "90cc", "7b1e", "c04d"]), kind(["20240512", "20240513"]), kind(["spk1", "spk2"])
     ('code', 'serial', 'named')

@@ -1,4 +1,6 @@
-"""Where the recordings lie: in the folder that is given, the demo, or a downloaded set; and the key of a test set."""
+"""Where the recordings lie: in the folder that is given, the demo, or a downloaded set; and the key
+of a test set.
+"""
 
 import importlib
 import os
@@ -19,7 +21,8 @@ DRIVE = "/content/drive"  # where Colab mounts Google Drive
 
 
 def locate(config):
-    """Folder of a config's recordings: the one it names, else the demo (made now) or a downloaded set.
+    """Folder of a config's recordings: the one it names, else the demo (made now) or a downloaded
+    set.
 
     Returns a resolved Path. Raises SourceError when a folder is needed and none is there.
     """
@@ -31,11 +34,19 @@ def locate(config):
         return root
     if config.data.source == "demo":
         root, key = demo_paths(config)
-        dataset.ensure(root, key, seed=config.seed, n_train=config.data.demo_train, n_test=config.data.demo_test)
+        dataset.ensure(
+            root,
+            key,
+            seed=config.seed,
+            n_train=config.data.demo_train,
+            n_test=config.data.demo_test,
+        )
         return root
     if config.data.source == "demo_multilabel":
         root, key = demo_paths(config)
-        return mixtures.ensure(root, key, config.seed, config.data.demo_train, config.data.demo_test)
+        return mixtures.ensure(
+            root, key, config.seed, config.data.demo_train, config.data.demo_test
+        )
     if config.data.source in ("esc10", "esc50"):
         return download_esc50(artifacts.home() / "data")
     raise SourceError(
@@ -44,7 +55,9 @@ def locate(config):
 
 
 def mount_drive(path):
-    """Mount Google Drive if a path lies on it and this is a Colab kernel where it is not mounted yet."""
+    """Mount Google Drive if a path lies on it and this is a Colab kernel where it is not mounted
+    yet.
+    """
     on_drive = str(path).startswith(f"{DRIVE}/")
     if on_drive and not Path(DRIVE).is_dir() and "google.colab" in sys.modules:
         importlib.import_module("google.colab.drive").mount(DRIVE)
@@ -59,10 +72,11 @@ def demo_paths(config):
 
 
 def hidden_labels(root, recordings, config):
-    """True labels of the test recordings where there is a key, by recording_id: an empty Series if there is none.
+    """True labels of the test recordings where there is a key, by recording_id: an empty Series if
+    there is none.
 
-    The demo keeps its key outside the data folder; a user's test set may lie in class folders. Only the last stage
-    reads them, after the submission is written.
+    The demo keeps its key outside the data folder; a user's test set may lie in class folders. Only
+    the last stage reads them, after the submission is written.
     """
     test = recordings[recordings["split"].eq("test")].set_index("recording_id")
     demo_root, key = demo_paths(config)
@@ -77,7 +91,8 @@ ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 
 
 def download_esc50(folder, url=ESC50_URL):
-    """The ESC-50 archive (about 600 MB), downloaded once and unpacked below `folder`; returns its root.
+    """The ESC-50 archive (about 600 MB), downloaded once and unpacked below `folder`; returns its
+    root.
 
     ESC-50: K. J. Piczak 2015, doi:10.1145/2733373.2806390; CC BY-NC. Its esc10 column marks ESC-10.
     Raises SourceError if the address cannot be reached or the archive is not what it should be.
@@ -110,9 +125,14 @@ def _download(url, path):
 def _unpack(archive, root):
     """Unpack the single top folder of a zip archive as `root`; sizes and names are checked first."""
     try:
-        with zipfile.ZipFile(archive) as zipped, tempfile.TemporaryDirectory(dir=root.parent) as temporary:
+        with (
+            zipfile.ZipFile(archive) as zipped,
+            tempfile.TemporaryDirectory(dir=root.parent) as temporary,
+        ):
             members = zipped.infolist()
-            if sum(member.file_size for member in members) > 4 << 30 or any(".." in m.filename for m in members):
+            if sum(member.file_size for member in members) > 4 << 30 or any(
+                ".." in m.filename for m in members
+            ):
                 raise SourceError("too large, or unsafe names")
             if len({PurePosixPath(member.filename).parts[0] for member in members}) != 1:
                 raise SourceError("it should hold one folder")

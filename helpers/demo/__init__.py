@@ -2,5 +2,6 @@
 
 Notebooks: None by itself; the recordings of the presets demo and demo_multilabel.
 
-synth (ten sounds), dataset (an untidy set of them, with planted defects), mixtures (scenes of several).
+synth (ten sounds), dataset (an untidy set of them, with planted defects), mixtures (scenes of
+several).
 """

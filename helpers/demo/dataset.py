@@ -1,7 +1,8 @@
 """Writes the demo data set: class folders of synthetic recordings, as untidy as a real collection.
 
-Rates, formats, levels and lengths vary, but never with the class. A source (one bell, one dog) is recorded in
-one to four takes, so a split that ignores sources leaks. A dozen defects are planted on top: see DEFECTS.
+Rates, formats, levels and lengths vary, but never with the class. A source (one bell, one dog) is
+recorded in one to four takes, so a split that ignores sources leaks. A dozen defects are planted on
+top: see DEFECTS.
 """
 
 import os
@@ -22,7 +23,8 @@ VERSION = 1  # raise it whenever the same settings give other files
 
 STUDIO_RATE = 32_000  # Hz; everything is made at this rate, then resampled to the recorder's
 
-# How many recordings each class gets, in proportion: four to one between the largest and the smallest.
+# How many recordings each class gets, in proportion: four to one between the largest and the
+# smallest.
 CLASS_WEIGHTS = {
     "dog_bark": 4.0,
     "rain": 3.6,
@@ -44,10 +46,19 @@ ENCODINGS = {
     "ogg": ("ogg", "OGG", "VORBIS", 0.15),
     "mp3": ("mp3", "MP3", "MPEG_LAYER_III", 0.15),
 }
-SAMPLE_RATES = {8000: 0.04, 11025: 0.04, 16000: 0.2, 22050: 0.2, 32000: 0.12, 44100: 0.24, 48000: 0.16}
+SAMPLE_RATES = {
+    8000: 0.04,
+    11025: 0.04,
+    16000: 0.2,
+    22050: 0.2,
+    32000: 0.12,
+    44100: 0.24,
+    48000: 0.16,
+}
 TAKES = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}
 
-# What is planted on top of the sound recordings. The marker file maps each planted path to its kind.
+# What is planted on top of the sound recordings. The marker file maps each planted path to its
+# kind.
 DEFECTS = {
     "empty": "a file of 0 bytes",
     "not_audio": "a text file named .wav",
@@ -72,7 +83,9 @@ DAMAGED_BYTES = {
     "empty": lambda data: b"",
     "not_audio": lambda data: b"Field notes: the recorder's battery died before this one.\n" * 8,
     "truncated": lambda data: data[: len(data) * 2 // 5],
-    "apple_double": lambda data: b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ".ljust(4096, b"\x00"),
+    "apple_double": lambda data: b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ".ljust(
+        4096, b"\x00"
+    ),
     "undecodable": lambda data: data[:30],
 }
 COPIES = ("exact_duplicate", "reencoded_duplicate", "two_labels")
@@ -96,10 +109,12 @@ class Recording:
 
 
 def make(root, key_path, seed=0, n_train=340, n_test=80):
-    """Write the data set and the hidden key of its test side; the same arguments give the same bytes.
+    """Write the data set and the hidden key of its test side; the same arguments give the same
+    bytes.
 
-    Args: root folder, made anew, or replaced if `make` made it; key_path CSV (filename, label), outside root;
-        n_train, n_test numbers of sound recordings, at least 10 each; the defects come on top.
+    Args: root folder, made anew, or replaced if `make` made it; key_path CSV (filename, label),
+        outside root; n_train, n_test numbers of sound recordings, at least 10 each; the defects
+        come on top.
     Returns the counts {"train", "test", "defects", "sources"} (files, defects included).
     Raises ValueError for impossible arguments, FileExistsError if root holds files of someone else.
     """
@@ -146,16 +161,26 @@ def plan(seed, n_train, n_test):
     """
     rng = np.random.default_rng(seed)
     sources = iter(rng.choice(16**6, size=n_train + n_test + len(DEFECTS), replace=False).tolist())
-    train, test = (_draw_side(side, n, seed, sources, rng) for side, n in (("train", n_train), ("test", n_test)))
-    planted = [(_draw_defect(kind, seed, sources, rng), kind) for kind in DEFECTS if kind not in COPIES]
+    train, test = (
+        _draw_side(side, n, seed, sources, rng)
+        for side, n in (("train", n_train), ("test", n_test))
+    )
+    planted = [
+        (_draw_defect(kind, seed, sources, rng), kind) for kind in DEFECTS if kind not in COPIES
+    ]
     copied = rng.choice(len(train), size=len(COPIES), replace=False)
-    copies = [_draw_copy(train[i], kind, next(sources), rng) for i, kind in zip(copied, COPIES, strict=True)]
+    copies = [
+        _draw_copy(train[i], kind, next(sources), rng)
+        for i, kind in zip(copied, COPIES, strict=True)
+    ]
     originals = {copy.path: train[i].path for copy, i in zip(copies, copied, strict=True)}
     return train, test, planted + list(zip(copies, COPIES, strict=True)), originals
 
 
 def class_counts(n_recordings):
-    """Share n_recordings (at least one per class) among the classes by CLASS_WEIGHTS: {label: count}."""
+    """Share n_recordings (at least one per class) among the classes by CLASS_WEIGHTS: {label:
+    count}.
+    """
     shares = np.array(list(CLASS_WEIGHTS.values())) / sum(CLASS_WEIGHTS.values())
     wanted = 1 + shares * (n_recordings - len(shares))
     counts = np.floor(wanted).astype(int)
@@ -164,18 +189,24 @@ def class_counts(n_recordings):
 
 
 def perform(recording):
-    """Make the sound of a planned recording: float array [samples, channels], peak as planned, ends faded."""
+    """Make the sound of a planned recording: float array [samples, channels], peak as planned, ends
+    faded.
+    """
     source_rng = np.random.default_rng([recording.seed, recording.source])
     physics, scene = synth.draw_source(recording.label, source_rng), synth.draw_scene(source_rng)
     take_rng = np.random.default_rng([recording.seed, recording.source, recording.take])
-    sound = synth.render(recording.label, physics, recording.duration_seconds, STUDIO_RATE, take_rng)
+    sound = synth.render(
+        recording.label, physics, recording.duration_seconds, STUDIO_RATE, take_rng
+    )
     sound = synth.place(sound, STUDIO_RATE, take_rng, scene, recording.snr_db)
     sound = soxr.resample(sound, STUDIO_RATE, recording.sample_rate)
     sound *= synth.fades(sound.size, recording.sample_rate)
     if recording.n_channels == 2:  # the nearer microphone hears it 0.1 ms earlier, and louder
         far = 0.7 * np.roll(sound, int(0.0001 * recording.sample_rate) + 1)
         sound = np.stack([sound, far], axis=1)
-    return (sound * (10 ** (recording.peak_dbfs / 20) / np.abs(sound).max())).reshape(len(sound), -1)
+    return (sound * (10 ** (recording.peak_dbfs / 20) / np.abs(sound).max())).reshape(
+        len(sound), -1
+    )
 
 
 def write(path, sound, sample_rate, encoding):
@@ -196,7 +227,9 @@ def _draw_side(side, n_recordings, seed, sources, rng):
 
 
 def _draw_class(side, label, n_recordings, seed, sources, rng):
-    """Draw takes of fresh sources until the class has its recordings, from five sources or more if it can."""
+    """Draw takes of fresh sources until the class has its recordings, from five sources or more if
+    it can.
+    """
     recordings = []
     while len(recordings) < n_recordings:
         first = _draw_recording(side, label, seed, next(sources), rng)
@@ -217,7 +250,11 @@ def _draw_take(first, side, take, rng):
     shortest, longest = _pick({(1.1, 2): 0.1, (2, 5): 0.8, (5, 11.8): 0.1}, rng)
     extension = ENCODINGS[first.encoding][0]
     extension = extension.upper() if rng.uniform() < 0.1 else extension
-    name = f"{rng.integers(16**8):08x}" if side == "test" else f"{first.label}/{first.source:06x}-{take}"
+    name = (
+        f"{rng.integers(16**8):08x}"
+        if side == "test"
+        else f"{first.label}/{first.source:06x}-{take}"
+    )
     # Lossy decoders overshoot the encoded peak, so those files keep more headroom.
     loudest = -4 if first.encoding in ("ogg", "mp3") else -1
     return replace(
@@ -248,7 +285,9 @@ def _draw_copy(original, kind, source, rng):
     if kind == "reencoded_duplicate":
         encoding = "wav_16" if original.encoding == "mp3" else "mp3"
     extension = ENCODINGS[encoding][0]
-    return replace(original, path=f"train/{label}/{source:06x}-1.{extension}", label=label, encoding=encoding)
+    return replace(
+        original, path=f"train/{label}/{source:06x}-1.{extension}", label=label, encoding=encoding
+    )
 
 
 def _write_all(folder, recordings, planted, originals):
@@ -257,7 +296,9 @@ def _write_all(folder, recordings, planted, originals):
     Parallel(n_jobs=-1, prefer="threads")(delayed(_write_one)(folder, *job) for job in jobs)
     for recording, kind in planted:
         if kind in COPIES:
-            _write_copy(folder / originals[recording.path], folder / recording.path, recording, kind)
+            _write_copy(
+                folder / originals[recording.path], folder / recording.path, recording, kind
+            )
 
 
 def _write_one(folder, recording, kind):
@@ -277,7 +318,9 @@ def _write_copy(original, path, recording, kind):
 
 
 def _fixed_serial(data):
-    """An Ogg stream with serial number 1 where libsndfile drew one, page checksums renewed (RFC 3533)."""
+    """An Ogg stream with serial number 1 where libsndfile drew one, page checksums renewed (RFC
+    3533).
+    """
     mirror = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
     pages, start = [], 0
     while start < len(data):
@@ -305,9 +348,13 @@ def _settings(root, key_path, seed, n_train, n_test):
 
 def _check(root, key_path, n_train, n_test):
     if min(n_train, n_test) < len(CLASS_WEIGHTS):
-        raise ValueError(f"n_train={n_train}, n_test={n_test}: each must be at least {len(CLASS_WEIGHTS)}")
+        raise ValueError(
+            f"n_train={n_train}, n_test={n_test}: each must be at least {len(CLASS_WEIGHTS)}"
+        )
     if key_path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"the key {key_path} lies inside {root} and gives the labels away; put it outside")
+        raise ValueError(
+            f"the key {key_path} lies inside {root} and gives the labels away; put it outside"
+        )
     marker = marker_path(key_path)
     place = _settings(root, key_path, 0, 0, 0)["root"]
     ours = marker.is_file() and artifacts.read_json(marker).get("root") == place

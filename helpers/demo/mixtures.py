@@ -1,8 +1,9 @@
-"""Writes the multi-label demo: scenes in which none to three of synth's sounds are heard at once, labels in a table.
+"""Writes the multi-label demo: scenes in which none to three of synth's sounds are heard at once,
+labels in a table.
 
-The layout is that of many tagging competitions: ``train.csv`` (fname, labels with commas), ``train/``, ``test/`` and a
-``sample_submission.csv`` with a column per class. A scene is recorded in one or two takes, so a split that ignores
-scenes leaks.
+The layout is that of many tagging competitions: ``train.csv`` (fname, labels with commas),
+``train/``, ``test/`` and a ``sample_submission.csv`` with a column per class. A scene is recorded
+in one or two takes, so a split that ignores scenes leaks.
 """
 
 from dataclasses import dataclass
@@ -35,17 +36,26 @@ class Scene:
 
 
 def ensure(root, key_path, seed=0, n_train=340, n_test=80):
-    """Write the data set and the hidden key of its test side, unless they are there with exactly these settings.
+    """Write the data set and the hidden key of its test side, unless they are there with exactly
+    these settings.
 
-    Args: root folder, replaced if it is there; key_path CSV (filename, label), outside root; n_train, n_test numbers of
-        recordings, a broken one on each side comes on top. Returns root. Raises ValueError for a key inside root.
+    Args: root folder, replaced if it is there; key_path CSV (filename, label), outside root;
+        n_train, n_test numbers of recordings, a broken one on each side comes on top. Returns root.
+        Raises ValueError for a key inside root.
     """
     root, key_path = Path(root), Path(key_path)
     settings = {"version": VERSION, "seed": seed, "n_train": n_train, "n_test": n_test}
     if key_path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"the key {key_path} lies inside {root} and gives the labels away; put it outside")
+        raise ValueError(
+            f"the key {key_path} lies inside {root} and gives the labels away; put it outside"
+        )
     marker = key_path.with_suffix(".json")
-    if root.is_dir() and key_path.is_file() and marker.is_file() and artifacts.read_json(marker) == settings:
+    if (
+        root.is_dir()
+        and key_path.is_file()
+        and marker.is_file()
+        and artifacts.read_json(marker) == settings
+    ):
         return root
     train, test = plan(seed, n_train, n_test)
     marker.unlink(missing_ok=True)  # from here on the folder is in doubt
@@ -58,15 +68,22 @@ def ensure(root, key_path, seed=0, n_train=340, n_test=80):
 
 
 def plan(seed, n_train, n_test):
-    """Draw what the files will hold, before any sound is made: (scenes to train on, scenes to test on)."""
+    """Draw what the files will hold, before any sound is made: (scenes to train on, scenes to test
+    on).
+    """
     rng, train, number = np.random.default_rng((seed, 41)), [], 0
     while len(train) < n_train:
         first = draw_scene(seed, number, rng)
         takes = min(int(rng.integers(1, 3)), n_train - len(train))
-        train += [draw_take(first, f"{number:06x}-{take}", take, rng) for take in range(1, takes + 1)]
+        train += [
+            draw_take(first, f"{number:06x}-{take}", take, rng) for take in range(1, takes + 1)
+        ]
         number += 1
     names = [f"{name:08x}" for name in rng.choice(16**8, n_test, replace=False)]
-    test = [draw_take(draw_scene(seed, number + i, rng), name, 1, rng) for i, name in enumerate(sorted(names))]
+    test = [
+        draw_take(draw_scene(seed, number + i, rng), name, 1, rng)
+        for i, name in enumerate(sorted(names))
+    ]
     return train, test
 
 
@@ -74,7 +91,9 @@ def draw_scene(seed, number, rng):
     """A scene: which classes are heard in it, and how it is recorded."""
     chances = np.sqrt(list(dataset.CLASS_WEIGHTS.values()))
     count = rng.choice(list(HOW_MANY), p=list(HOW_MANY.values()))
-    labels = rng.choice(list(dataset.CLASS_WEIGHTS), count, replace=False, p=chances / chances.sum())
+    labels = rng.choice(
+        list(dataset.CLASS_WEIGHTS), count, replace=False, p=chances / chances.sum()
+    )
     rate = rng.choice(list(dataset.SAMPLE_RATES), p=list(dataset.SAMPLE_RATES.values()))
     encoding = str(rng.choice(["wav_16", "flac", "ogg"]))
     return Scene("", tuple(sorted(map(str, labels))), (seed, number), 1, 0.0, int(rate), encoding)
@@ -83,25 +102,38 @@ def draw_scene(seed, number, rng):
 def draw_take(scene, stem, take, rng):
     """A take of a scene, of its own length."""
     name = f"{stem}.{dataset.ENCODINGS[scene.encoding][0]}"
-    return Scene(name, scene.labels, scene.seed, take, rng.uniform(2, 6), scene.sample_rate, scene.encoding)
+    return Scene(
+        name, scene.labels, scene.seed, take, rng.uniform(2, 6), scene.sample_rate, scene.encoding
+    )
 
 
 def perform(scene):
     """The sound of a scene's take, float [samples, 1] with its peak at -3 dBFS, at its sample rate."""
-    drawn, played = np.random.default_rng(scene.seed), np.random.default_rng((*scene.seed, scene.take))
+    drawn, played = (
+        np.random.default_rng(scene.seed),
+        np.random.default_rng((*scene.seed, scene.take)),
+    )
     sound = np.zeros(round(scene.duration_seconds * dataset.STUDIO_RATE))
     for label in scene.labels:
         source = synth.draw_source(label, drawn)
         seconds = scene.duration_seconds * played.uniform(0.5, 1)
         heard = synth.render(label, source, seconds, dataset.STUDIO_RATE, played)
-        heard = heard * synth.fades(heard.size, dataset.STUDIO_RATE) * 10 ** (played.uniform(*LEVEL_DB) / 20)
+        heard = (
+            heard
+            * synth.fades(heard.size, dataset.STUDIO_RATE)
+            * 10 ** (played.uniform(*LEVEL_DB) / 20)
+        )
         start = played.integers(0, sound.size - heard.size + 1)
         sound[start : start + heard.size] += heard
     around = synth.draw_scene(drawn)
     if scene.labels:
-        sound = synth.place(sound, dataset.STUDIO_RATE, played, around, snr_db=played.uniform(10, 25))
+        sound = synth.place(
+            sound, dataset.STUDIO_RATE, played, around, snr_db=played.uniform(10, 25)
+        )
     else:
-        sound = synth.noise(around["noise_kind"], scene.duration_seconds, dataset.STUDIO_RATE, played)
+        sound = synth.noise(
+            around["noise_kind"], scene.duration_seconds, dataset.STUDIO_RATE, played
+        )
     sound = soxr.resample(sound, dataset.STUDIO_RATE, scene.sample_rate)
     return (10 ** (-3 / 20) * sound / np.abs(sound).max())[:, None]
 
@@ -109,11 +141,21 @@ def perform(scene):
 def write_all(folder, train, test):
     """Write the recordings, the table of labels and the sample submission below `folder`."""
     for side, scenes in (("train", train), ("test", test)):
-        jobs = (delayed(dataset.write)(folder / side / s.name, perform(s), s.sample_rate, s.encoding) for s in scenes)
+        jobs = (
+            delayed(dataset.write)(folder / side / s.name, perform(s), s.sample_rate, s.encoding)
+            for s in scenes
+        )
         Parallel(n_jobs=-1, prefer="threads")(jobs)
         (folder / side / "ffffff-1.wav").write_bytes(BROKEN[side])
     rows = [f'{scene.name},"{",".join(scene.labels)}"\n' for scene in train]
-    artifacts.write_text(folder / "train.csv", "fname,labels\n" + "".join([*rows, "ffffff-1.wav,rain\n"]))
-    classes, names = sorted(dataset.CLASS_WEIGHTS), sorted([*(scene.name for scene in test), "ffffff-1.wav"])
+    artifacts.write_text(
+        folder / "train.csv", "fname,labels\n" + "".join([*rows, "ffffff-1.wav,rain\n"])
+    )
+    classes, names = (
+        sorted(dataset.CLASS_WEIGHTS),
+        sorted([*(scene.name for scene in test), "ffffff-1.wav"]),
+    )
     lines = [f"{name},{','.join(['0'] * len(classes))}\n" for name in names]
-    artifacts.write_text(folder / "sample_submission.csv", f"fname,{','.join(classes)}\n" + "".join(lines))
+    artifacts.write_text(
+        folder / "sample_submission.csv", f"fname,{','.join(classes)}\n" + "".join(lines)
+    )

@@ -1,7 +1,8 @@
 """Ten everyday sounds made from their physics, and the rooms, noises and microphones around them.
 
-Every class of the demo set has a neighbour with much the same average spectrum (engine and helicopter,
-rain and wind, clock_tick and footsteps, bird and siren): what tells them apart is how they move in time.
+Every class of the demo set has a neighbour with much the same average spectrum (engine and
+helicopter, rain and wind, clock_tick and footsteps, bird and siren): what tells them apart is how
+they move in time.
 """
 
 import numpy as np
@@ -10,18 +11,68 @@ from scipy.signal import fftconvolve
 
 # The physics of one source: each value is drawn log-uniformly between these two, once per source.
 RANGES = {
-    "siren": {"centre_hz": (800, 1500), "depth_octaves": (0.2, 0.6), "sweep_hz": (0.4, 4), "rolloff": (0.9, 1.6)},
-    "bird": {"centre_hz": (1600, 3200), "sweep_octaves": (0.25, 0.8), "chirp_hz": (2, 6), "rolloff": (1.7, 2.7)},
-    "bell": {"strike_hz": (500, 1400), "ring_seconds": (0.6, 1.6), "strikes_per_second": (0.7, 1.8)},
+    "siren": {
+        "centre_hz": (800, 1500),
+        "depth_octaves": (0.2, 0.6),
+        "sweep_hz": (0.4, 4),
+        "rolloff": (0.9, 1.6),
+    },
+    "bird": {
+        "centre_hz": (1600, 3200),
+        "sweep_octaves": (0.25, 0.8),
+        "chirp_hz": (2, 6),
+        "rolloff": (1.7, 2.7),
+    },
+    "bell": {
+        "strike_hz": (500, 1400),
+        "ring_seconds": (0.6, 1.6),
+        "strikes_per_second": (0.7, 1.8),
+    },
     "clock_tick": {"tick_hz": (2, 5.5), "case_hz": (900, 2400), "ring_seconds": (0.004, 0.012)},
-    "footsteps": {"step_hz": (1.4, 2.8), "floor_hz": (140, 480), "scuff_hz": (700, 1800), "scuff": (0.15, 0.5)},
-    "dog_bark": {"pitch_hz": (300, 580), "mouth_hz": (750, 1250), "barks_per_second": (1.4, 3), "breath": (0.1, 0.4)},
-    "rain": {"surface_hz": (1100, 3000), "drops_per_second": (70, 800), "patter": (0.5, 1.6), "slope_db": (1.5, 4)},
-    "wind": {"hollow_hz": (350, 1200), "gust_hz": (0.4, 1.6), "gust_db": (4, 8), "slope_db": (2.5, 5)},
-    "engine": {"firing_hz": (25, 65), "pipe_hz": (200, 550), "roughness": (0.25, 0.6), "wobble": (0.01, 0.04)},
-    "helicopter": {"blade_hz": (9, 18), "body_hz": (170, 580), "hiss": (0.15, 0.5), "sharpness": (3, 7)},
+    "footsteps": {
+        "step_hz": (1.4, 2.8),
+        "floor_hz": (140, 480),
+        "scuff_hz": (700, 1800),
+        "scuff": (0.15, 0.5),
+    },
+    "dog_bark": {
+        "pitch_hz": (300, 580),
+        "mouth_hz": (750, 1250),
+        "barks_per_second": (1.4, 3),
+        "breath": (0.1, 0.4),
+    },
+    "rain": {
+        "surface_hz": (1100, 3000),
+        "drops_per_second": (70, 800),
+        "patter": (0.5, 1.6),
+        "slope_db": (1.5, 4),
+    },
+    "wind": {
+        "hollow_hz": (350, 1200),
+        "gust_hz": (0.4, 1.6),
+        "gust_db": (4, 8),
+        "slope_db": (2.5, 5),
+    },
+    "engine": {
+        "firing_hz": (25, 65),
+        "pipe_hz": (200, 550),
+        "roughness": (0.25, 0.6),
+        "wobble": (0.01, 0.04),
+    },
+    "helicopter": {
+        "blade_hz": (9, 18),
+        "body_hz": (170, 580),
+        "hiss": (0.15, 0.5),
+        "sharpness": (3, 7),
+    },
 }
-NOISES = {"white": 0.1, "pink": 0.3, "brown": 0.1, "hum": 0.25, "babble": 0.25}  # and how often each is met
+NOISES = {
+    "white": 0.1,
+    "pink": 0.3,
+    "brown": 0.1,
+    "hum": 0.25,
+    "babble": 0.25,
+}  # and how often each is met
 
 
 def draw_source(label, rng):
@@ -56,28 +107,43 @@ def bird(duration_seconds, sample_rate, rng, *, centre_hz, sweep_octaves, chirp_
     n_samples = _seconds(duration_seconds, sample_rate).size
     envelope = _strike(starts, sung, np.sin(np.pi * position) ** 2, n_samples, sample_rate)
     bend = _strike(starts, np.ones_like(starts), position - 0.5, n_samples, sample_rate)
-    return envelope * _harmonics(centre_hz * 2 ** (sweep_octaves * 2 * bend), 4, rolloff, sample_rate)
+    return envelope * _harmonics(
+        centre_hz * 2 ** (sweep_octaves * 2 * bend), 4, rolloff, sample_rate
+    )
 
 
 def bell(duration_seconds, sample_rate, rng, *, strike_hz, ring_seconds, strikes_per_second):
-    """Struck bronze: inharmonic partials (hum, prime, tierce, quint ...), the high ones dying first."""
+    """Struck bronze: inharmonic partials (hum, prime, tierce, quint ...), the high ones dying
+    first.
+    """
     ratios = np.array([0.5, 1, 1.19, 1.5, 2, 2.51, 2.66, 3.01, 4.1])
     weights = np.array([0.5, 1, 0.8, 0.4, 1, 0.5, 0.5, 0.3, 0.3])
     time = _seconds(min(duration_seconds, 5 * ring_seconds), sample_rate)[:, None]
-    ring = weights * np.sin(2 * np.pi * strike_hz * ratios * time) * np.exp(-time * ratios**0.7 / ring_seconds)
+    ring = (
+        weights
+        * np.sin(2 * np.pi * strike_hz * ratios * time)
+        * np.exp(-time * ratios**0.7 / ring_seconds)
+    )
     starts = _beats(duration_seconds, strikes_per_second, 0.1, rng)
     n_samples = _seconds(duration_seconds, sample_rate).size
-    return _strike(starts, rng.uniform(0.6, 1, starts.size), ring.sum(axis=1), n_samples, sample_rate)
+    return _strike(
+        starts, rng.uniform(0.6, 1, starts.size), ring.sum(axis=1), n_samples, sample_rate
+    )
 
 
 def clock_tick(duration_seconds, sample_rate, rng, *, tick_hz, case_hz, ring_seconds):
     """An escapement: a dry click in a small case, dead regular, tick and tock in turn."""
     time = _seconds(0.15, sample_rate)
     modes = (1, 1.63, 2.71)
-    tick = sum(np.sin(2 * np.pi * case_hz * mode * time) * np.exp(-time * mode / ring_seconds) for mode in modes)
+    tick = sum(
+        np.sin(2 * np.pi * case_hz * mode * time) * np.exp(-time * mode / ring_seconds)
+        for mode in modes
+    )
     starts = _beats(duration_seconds, tick_hz, 0, rng)
     loudness = np.where(np.arange(starts.size) % 2, 0.75, 1.0)
-    return _strike(starts, loudness, tick, _seconds(duration_seconds, sample_rate).size, sample_rate)
+    return _strike(
+        starts, loudness, tick, _seconds(duration_seconds, sample_rate).size, sample_rate
+    )
 
 
 def footsteps(duration_seconds, sample_rate, rng, *, step_hz, floor_hz, scuff_hz, scuff):
@@ -112,8 +178,15 @@ def rain(duration_seconds, sample_rate, rng, *, surface_hz, drops_per_second, pa
     time = _seconds(0.02, sample_rate)
     ping = np.sin(2 * np.pi * surface_hz * time) * np.exp(-time / 0.003)
     loudness = rng.exponential(size=n_drops) ** 2
-    near = _strike(rng.uniform(0, duration_seconds, n_drops), loudness, ping, n_samples, sample_rate)
-    far = shape(rng.standard_normal(n_samples), sample_rate, slope_db=-slope_db, peaks=[(surface_hz, 1.5, 1)])
+    near = _strike(
+        rng.uniform(0, duration_seconds, n_drops), loudness, ping, n_samples, sample_rate
+    )
+    far = shape(
+        rng.standard_normal(n_samples),
+        sample_rate,
+        slope_db=-slope_db,
+        peaks=[(surface_hz, 1.5, 1)],
+    )
     return patter * near / near.std() + far / far.std()
 
 
@@ -128,25 +201,47 @@ def wind(duration_seconds, sample_rate, rng, *, hollow_hz, gust_hz, gust_db, slo
 
 
 def engine(duration_seconds, sample_rate, rng, *, firing_hz, pipe_hz, roughness, wobble):
-    """Cylinders firing into an exhaust pipe: a fast, rough pulse train whose speed wobbles a little."""
+    """Cylinders firing into an exhaust pipe: a fast, rough pulse train whose speed wobbles a
+    little.
+    """
     n_samples = _seconds(duration_seconds, sample_rate).size
     firing = firing_hz * (1 + wobble * _drift(n_samples, 2, sample_rate, rng))
     pulses = _pulses(firing, 6, sample_rate) * (1 + roughness * rng.standard_normal(n_samples))
-    return shape(pulses - pulses.mean(), sample_rate, slope_db=-3, peaks=[(pipe_hz, 1, 1), (2.7 * pipe_hz, 1, 0.4)])
+    return shape(
+        pulses - pulses.mean(),
+        sample_rate,
+        slope_db=-3,
+        peaks=[(pipe_hz, 1, 1), (2.7 * pipe_hz, 1, 0.4)],
+    )
 
 
 def helicopter(duration_seconds, sample_rate, rng, *, blade_hz, body_hz, hiss, sharpness):
     """Rotor blades slapping the air: noise in slow, separate thumps over a steady turbine hiss."""
     n_samples = _seconds(duration_seconds, sample_rate).size
-    slap = _pulses(blade_hz * (1 + 0.01 * _drift(n_samples, 1, sample_rate, rng)), sharpness, sample_rate)
-    chop = shape(slap * rng.standard_normal(n_samples), sample_rate, slope_db=-3, peaks=[(body_hz, 1, 1)])
+    slap = _pulses(
+        blade_hz * (1 + 0.01 * _drift(n_samples, 1, sample_rate, rng)), sharpness, sample_rate
+    )
+    chop = shape(
+        slap * rng.standard_normal(n_samples), sample_rate, slope_db=-3, peaks=[(body_hz, 1, 1)]
+    )
     turbine = shape(rng.standard_normal(n_samples), sample_rate, slope_db=-3)
     return chop / chop.std() + hiss * turbine / turbine.std()
 
 
 SOUNDS = {
     sound.__name__: sound
-    for sound in (siren, bird, bell, clock_tick, footsteps, dog_bark, rain, wind, engine, helicopter)
+    for sound in (
+        siren,
+        bird,
+        bell,
+        clock_tick,
+        footsteps,
+        dog_bark,
+        rain,
+        wind,
+        engine,
+        helicopter,
+    )
 }
 
 
@@ -167,7 +262,9 @@ def noise(kind, duration_seconds, sample_rate, rng):
 
 
 def draw_scene(rng):
-    """Draw what surrounds one source, for `place`: its room, its background noise and its microphone."""
+    """Draw what surrounds one source, for `place`: its room, its background noise and its
+    microphone.
+    """
     return {
         "room_seed": int(rng.integers(2**32)),
         "rt60_seconds": rng.uniform(0.2, 1.1),
@@ -181,23 +278,34 @@ def draw_scene(rng):
 
 
 def place(sound, sample_rate, rng, scene, snr_db):
-    """Put a sound [samples] into a scene from `draw_scene`, over background noise `snr_db` weaker than it.
+    """Put a sound [samples] into a scene from `draw_scene`, over background noise `snr_db` weaker
+    than it.
 
-    Both come and go at random, by `swell_db`, as things do when one moves about. The microphone tilts it all
-    by `tilt_db` per octave and scales what lies around `bump_hz` by 1 + bump. Returns float array [samples].
+    Both come and go at random, by `swell_db`, as things do when one moves about. The microphone
+    tilts it all by `tilt_db` per octave and scales what lies around `bump_hz` by 1 + bump. Returns
+    float array [samples].
     """
     room_rng = np.random.default_rng(scene["room_seed"])
-    heard = reverberate(sound, sample_rate, room_rng, rt60_seconds=scene["rt60_seconds"], wet=scene["wet"])
-    near, swell = (10 ** (scene["swell_db"] * _drift(sound.size, 1, sample_rate, rng) / 20) for _ in range(2))
+    heard = reverberate(
+        sound, sample_rate, room_rng, rt60_seconds=scene["rt60_seconds"], wet=scene["wet"]
+    )
+    near, swell = (
+        10 ** (scene["swell_db"] * _drift(sound.size, 1, sample_rate, rng) / 20) for _ in range(2)
+    )
     heard = np.sqrt(near) * heard
     background = swell * noise(scene["noise_kind"], sound.size / sample_rate, sample_rate, rng)
-    heard = heard + np.sqrt(np.mean(heard**2) / np.mean(background**2)) * 10 ** (-snr_db / 20) * background
+    heard = (
+        heard
+        + np.sqrt(np.mean(heard**2) / np.mean(background**2)) * 10 ** (-snr_db / 20) * background
+    )
     bump = (scene["bump_hz"], 0.7, scene["bump"])
     return shape(heard, sample_rate, slope_db=scene["tilt_db"], peaks=[bump], floor=1)
 
 
 def fades(n_samples, sample_rate, fade_seconds=0.01):
-    """A gain [samples] that rises from 0 at the start and sinks to 0 at the end, so that no file clicks."""
+    """A gain [samples] that rises from 0 at the start and sinks to 0 at the end, so that no file
+    clicks.
+    """
     ramp = np.sin(np.linspace(0, np.pi / 2, int(fade_seconds * sample_rate))) ** 2
     return np.concatenate([ramp, np.ones(n_samples - 2 * ramp.size), ramp[::-1]])
 
@@ -205,7 +313,8 @@ def fades(n_samples, sample_rate, fade_seconds=0.01):
 def reverberate(sound, sample_rate, rng, *, rt60_seconds, wet):
     """Put a sound [samples] into a room that takes `rt60_seconds` to fall by 60 dB.
 
-    The room is decaying noise drawn from rng (Moorer 1979, "About this reverberation business"); `wet` in
+    The room is decaying noise drawn from rng (Moorer 1979, "About this reverberation business");
+    `wet` in
     [0, 1] is its share.
     """
     time = _seconds(rt60_seconds, sample_rate)
@@ -224,7 +333,9 @@ def shape(sound, sample_rate, *, slope_db=0.0, peaks=(), floor=0.0):
     octaves = np.log2(np.maximum(rfftfreq(n_fft, 1 / sample_rate), 30.0))
     gain = 10 ** (slope_db * (octaves - np.log2(1000)) / 20)
     if len(peaks):
-        gain *= floor + sum(g * np.exp(-(((octaves - np.log2(hz)) / width) ** 2)) for hz, width, g in peaks)
+        gain *= floor + sum(
+            g * np.exp(-(((octaves - np.log2(hz)) / width) ** 2)) for hz, width, g in peaks
+        )
     return irfft(rfft(sound, n_fft) * gain, n_fft)[: sound.size]
 
 
@@ -233,8 +344,12 @@ def _seconds(duration_seconds, sample_rate):
 
 
 def _beats(duration_seconds, rate_hz, jitter, rng):
-    """Start times in seconds at about `rate_hz`, each gap off by `jitter` (a fraction); at least one."""
-    gaps = (1 + jitter * rng.standard_normal(int(duration_seconds * rate_hz * 2) + 2).clip(-2, 2)) / rate_hz
+    """Start times in seconds at about `rate_hz`, each gap off by `jitter` (a fraction); at least
+    one.
+    """
+    gaps = (
+        1 + jitter * rng.standard_normal(int(duration_seconds * rate_hz * 2) + 2).clip(-2, 2)
+    ) / rate_hz
     first = rng.uniform(0.05, 1) * min(1 / rate_hz, 0.5 * duration_seconds)
     starts = first + np.cumsum(gaps) - gaps[0]
     return starts[starts < duration_seconds - 0.05]
@@ -249,7 +364,9 @@ def _strike(starts, loudness, kernel, n_samples, sample_rate):
 
 
 def _harmonics(pitch_hz, n_harmonics, rolloff, sample_rate):
-    """Sines at the multiples k of a moving pitch [samples], amplitude k**-rolloff, none that would alias."""
+    """Sines at the multiples k of a moving pitch [samples], amplitude k**-rolloff, none that would
+    alias.
+    """
     phase = 2 * np.pi * np.cumsum(pitch_hz) / sample_rate
     previous, current, twice_cosine = np.zeros_like(phase), np.sin(phase), 2 * np.cos(phase)
     total = np.zeros_like(phase)

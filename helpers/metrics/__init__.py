@@ -2,6 +2,6 @@
 
 Notebooks: 05 to 08.
 
-scoring (metrics on arrays), intervals (how far a score may be off), decisions (answers, thresholds, calibration),
-evaluate (metrics by name, with intervals), suspects (labels in doubt).
+scoring (metrics on arrays), intervals (how far a score may be off), decisions (answers, thresholds,
+calibration), evaluate (metrics by name, with intervals), suspects (labels in doubt).
 """

@@ -1,8 +1,9 @@
-"""From probabilities to answers: clips to recordings, what is said of each, what is mistaken, how sure it was.
+"""From probabilities to answers: clips to recordings, what is said of each, what is mistaken, how
+sure it was.
 
-A table of predictions has a row per recording with label, predicted and one probability column per class, out of fold.
-With several labels per recording (`multilabel`) a class is said where its probability reaches its threshold, which the
-other folds have chosen.
+A table of predictions has a row per recording with label, predicted and one probability column per
+class, out of fold. With several labels per recording (`multilabel`) a class is said where its
+probability reaches its threshold, which the other folds have chosen.
 """
 
 import numpy as np
@@ -13,13 +14,14 @@ from helpers.metrics import scoring
 
 
 def aggregate(table, by, classes, how="mean", multilabel=False, weights=None):
-    """The probabilities of several rows as one: a table of the classes, indexed by what the rows have in common.
+    """The probabilities of several rows as one: a table of the classes, indexed by what the rows
+    have in common.
 
-    Args: table; by its column, such as recording_id; classes its columns of probabilities; how their mean, max, the
-        mean of the `top` (highest) third, at least one, or noisy_or: the chance that any row is right, were they
-        independent (Pearl 1988, chapter 4); multilabel: without it, whatever is no mean is scaled to sum to 1;
-        weights of the rows, a Series such as that of `weigh`; in noisy_or each is a power, in max and top a
-        factor; None: all 1.
+    Args: table; by its column, such as recording_id; classes its columns of probabilities; how
+        their mean, max, the mean of the `top` (highest) third, at least one, or noisy_or: the
+        chance that any row is right, were they independent (Pearl 1988, chapter 4); multilabel:
+        without it, whatever is no mean is scaled to sum to 1; weights of the rows, a Series such as
+        that of `weigh`; in noisy_or each is a power, in max and top a factor; None: all 1.
 
     >>> clips = pd.DataFrame({"recording_id": ["r", "r", "r"], "a": [0.5, 0.0, 0.4], "b": [0.5, 1.0, 0.6]})
     >>> {how: aggregate(clips, "recording_id", ["a"], how, True).loc["r", "a"].round(2).item()
@@ -28,7 +30,11 @@ def aggregate(table, by, classes, how="mean", multilabel=False, weights=None):
     """
     probabilities, key = table[list(classes)], table[by]
     join = {"mean": _mean, "max": _highest, "top": _highest_third, "noisy_or": _any_of}[how]
-    found = join(probabilities, key) if weights is None else _weighted(join, probabilities, key, weights)
+    found = (
+        join(probabilities, key)
+        if weights is None
+        else _weighted(join, probabilities, key, weights)
+    )
     if multilabel or how == "mean":
         return found
     total = found.sum(axis=1)
@@ -38,9 +44,10 @@ def aggregate(table, by, classes, how="mean", multilabel=False, weights=None):
 def weigh(seconds, key, overlapping=True):
     """How much each window counts in what is said of its recording: as much as it holds.
 
-    Args: seconds of sound in each window, a Series; key what windows of one recording have in common;
-        overlapping: windows lie half over each other, and each of several counts half where they are
-        counted (noisy_or).
+    Args: seconds of sound in each window, a Series; key what windows of one recording have in
+        common;
+        overlapping: windows lie half over each other, and each of several counts half where they
+        are counted (noisy_or).
     Returns a Series, 1 for the fullest window of a recording, or one half.
     """
     seconds = seconds.clip(lower=1e-3)
@@ -83,11 +90,14 @@ def _any_of(probabilities, key):
 def per_recording(clip_probabilities, clips, multilabel=False, how="mean"):
     """The clips' probabilities per recording, as `aggregate` joins them.
 
-    Args: clip_probabilities table with clip_id and a column per class; clips table with clip_id, recording_id,
-        label, group, fold. Returns a table: recording_id, fold, label, group, predicted, then the classes.
+    Args: clip_probabilities table with clip_id and a column per class; clips table with clip_id,
+        recording_id, label, group, fold. Returns a table: recording_id, fold, label, group,
+        predicted, then the classes.
     """
     classes = class_columns(clip_probabilities)
-    joined = clip_probabilities[["clip_id", *classes]].merge(clips[["clip_id", "recording_id"]], on="clip_id")
+    joined = clip_probabilities[["clip_id", *classes]].merge(
+        clips[["clip_id", "recording_id"]], on="clip_id"
+    )
     found = aggregate(joined, "recording_id", classes, how, multilabel)
     facts = clips.groupby("recording_id")[["fold", "label", "group"]].first().loc[found.index]
     if multilabel:  # clips may hold a part of their recording's labels each
@@ -98,28 +108,43 @@ def per_recording(clip_probabilities, clips, multilabel=False, how="mean"):
 def per_clip(clip_probabilities, clips, multilabel=False):
     """The same table with a row per clip: clip_id, fold, the classes, label, group, predicted."""
     joined = clip_probabilities.merge(clips[["clip_id", "label", "group"]], on="clip_id")
-    return joined.assign(predicted=_predicted(joined[class_columns(clip_probabilities)], joined, multilabel))
+    return joined.assign(
+        predicted=_predicted(joined[class_columns(clip_probabilities)], joined, multilabel)
+    )
 
 
 def _predicted(probabilities, facts, multilabel):
-    """What is said of each row: its most probable class, or the classes that reach the other folds' thresholds."""
+    """What is said of each row: its most probable class, or the classes that reach the other folds'
+    thresholds.
+    """
     if not multilabel:
         return probabilities.idxmax(axis=1).rename("predicted")
     parts = []
     for fold in facts["fold"].unique():
         others = facts["fold"].ne(fold)
-        parts.append(say(probabilities[~others], thresholds(probabilities[others], facts.loc[others, "label"])))
+        parts.append(
+            say(
+                probabilities[~others],
+                thresholds(probabilities[others], facts.loc[others, "label"]),
+            )
+        )
     return pd.concat(parts).loc[probabilities.index].rename("predicted")
 
 
 def thresholds(probabilities, labels):
-    """The threshold of each class with the best F1: a Series. Args: probabilities table [n, C]; labels [n]."""
+    """The threshold of each class with the best F1: a Series. Args: probabilities table [n, C];
+    labels [n].
+    """
     truth = targets.matrix(labels, list(probabilities)) > 0
-    return pd.Series(scoring.best_thresholds(truth, probabilities.to_numpy()), index=list(probabilities))
+    return pd.Series(
+        scoring.best_thresholds(truth, probabilities.to_numpy()), index=list(probabilities)
+    )
 
 
 def say(probabilities, thresholds=None):
-    """The answer for each row of a table of probabilities: the most probable class, or all that reach thresholds."""
+    """The answer for each row of a table of probabilities: the most probable class, or all that
+    reach thresholds.
+    """
     if thresholds is None:
         return probabilities.idxmax(axis=1)
     reached = probabilities.ge(thresholds[list(probabilities)]).to_numpy()
@@ -137,19 +162,27 @@ def group_confusions(predictions, labels):
     group = pd.factorize(predictions["group"])[0]
     index = {label: number for number, label in enumerate(labels)}
     counts = np.zeros((group.max() + 1, len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, (group, predictions["label"].map(index), predictions["predicted"].map(index)), 1)
+    np.add.at(
+        counts, (group, predictions["label"].map(index), predictions["predicted"].map(index)), 1
+    )
     return counts
 
 
 def group_counts(predictions, labels):
-    """How often each class was rightly said, is there, and was said, per group: three tables float [groups, class].
+    """How often each class was rightly said, is there, and was said, per group: three tables float
+    [groups, class].
 
     With many classes they are far smaller than the confusions of all groups.
     """
-    group, index = pd.factorize(predictions["group"])[0], {label: number for number, label in enumerate(labels)}
+    group, index = (
+        pd.factorize(predictions["group"])[0],
+        {label: number for number, label in enumerate(labels)},
+    )
     there, said = (predictions[column].map(index).to_numpy() for column in ("label", "predicted"))
     tables = np.zeros((3, group.max() + 1, len(labels)))
-    for table, column, counted in zip(tables, (there, there, said), (there == said, 1, 1), strict=True):
+    for table, column, counted in zip(
+        tables, (there, there, said), (there == said, 1, 1), strict=True
+    ):
         np.add.at(table, (group, column), counted)
     return tuple(tables)
 
@@ -157,8 +190,8 @@ def group_counts(predictions, labels):
 def confusion(predictions, multilabel=False):
     """Which class is taken for which: counts [true, predicted].
 
-    With several labels per recording a row is a class that is there: on the diagonal how often it was said, beside it
-    how often another class was said that is not there.
+    With several labels per recording a row is a class that is there: on the diagonal how often it
+    was said, beside it how often another class was said that is not there.
     """
     labels = class_columns(predictions)
     if not multilabel:
@@ -168,10 +201,11 @@ def confusion(predictions, multilabel=False):
 
 
 def calibration(predictions, bins=10, multilabel=False):
-    """How often the model is right at each confidence: table confidence, accuracy, recordings; and the ECE.
+    """How often the model is right at each confidence: table confidence, accuracy, recordings; and
+    the ECE.
 
-    Expected calibration error: Guo et al. 2017, arXiv:1706.04599. With several labels per recording every class of
-    every recording is an answer of its own. Returns (table, ece).
+    Expected calibration error: Guo et al. 2017, arXiv:1706.04599. With several labels per recording
+    every class of every recording is an answer of its own. Returns (table, ece).
     """
     classes = class_columns(predictions)
     confidence = predictions[classes].max(axis=1)
@@ -181,7 +215,9 @@ def calibration(predictions, bins=10, multilabel=False):
         right = pd.Series(targets.matrix(predictions["label"], classes).ravel() > 0)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     table = (
-        pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)}).groupby(bin_of).agg(["mean", "size"])
+        pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
+        .groupby(bin_of)
+        .agg(["mean", "size"])
     )
     table = pd.DataFrame(
         {
@@ -190,15 +226,18 @@ def calibration(predictions, bins=10, multilabel=False):
             "recordings": table["accuracy"]["size"],
         }
     )
-    ece = float((table["recordings"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(right))
+    ece = float(
+        (table["recordings"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(right)
+    )
     return table.reset_index(drop=True), ece
 
 
 def worst(predictions, count, multilabel=False):
-    """The most confident mistakes, the surest first: wrong rows with the `confidence` of the wrong answer.
+    """The most confident mistakes, the surest first: wrong rows with the `confidence` of the wrong
+    answer.
 
-    With several labels per recording that is the most probable class that is not there, or one minus the probability of
-    the class that is there and was least expected, whichever is larger.
+    With several labels per recording that is the most probable class that is not there, or one
+    minus the probability of the class that is there and was least expected, whichever is larger.
     """
     classes = class_columns(predictions)
     wrong = predictions[predictions["label"] != predictions["predicted"]].copy()

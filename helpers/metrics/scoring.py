@@ -1,6 +1,7 @@
 """Metrics as plain arithmetic: arrays in, one value or an array of bootstrap samples out.
 
-Rows are recordings; weights [samples, n] say how often each is drawn, so that all samples are scored at once.
+Rows are recordings; weights [samples, n] say how often each is drawn, so that all samples are
+scored at once.
 """
 
 import numpy as np
@@ -12,9 +13,10 @@ NORMAL = 1.96  # standard errors to either side that hold 95 % of the normal law
 def scores(hits, true, said):
     """Metrics of one label per row as a flat dict of arrays [...], from counts per class [..., C].
 
-    A class that is in neither truth nor prediction is left out of the means; macro recall is the mean over the
-    classes that are in the truth (scikit-learn's balanced accuracy). Args: hits how often a class was said where it
-    is there; true how often it is there; said how often it was said.
+    A class that is in neither truth nor prediction is left out of the means; macro recall is the
+    mean over the classes that are in the truth (scikit-learn's balanced accuracy). Args: hits how
+    often a class was said where it is there; true how often it is there; said how often it was
+    said.
 
     >>> scores(np.array([3, 4]), np.array([4, 4]), np.array([3, 5]))["accuracy"].item()
     0.875
@@ -34,21 +36,28 @@ def scores(hits, true, said):
 
 
 def extreme_recalls(hits, true, support):
-    """Recall over the classes with the fewest and with the most recordings (ties pooled): two arrays [...].
+    """Recall over the classes with the fewest and with the most recordings (ties pooled): two
+    arrays [...].
 
     Args: hits, true counts per class [..., C]; support [C] by which the classes are few and many.
     """
     few, many = support == support[support > 0].min(), support == support.max()
     found = {"minority_recall": few, "majority_recall": many}
-    with np.errstate(invalid="ignore"):  # a bootstrap sample without the class says nothing of it: NaN
-        return {name: hits[..., which].sum(-1) / true[..., which].sum(-1) for name, which in found.items()}
+    with np.errstate(
+        invalid="ignore"
+    ):  # a bootstrap sample without the class says nothing of it: NaN
+        return {
+            name: hits[..., which].sum(-1) / true[..., which].sum(-1)
+            for name, which in found.items()
+        }
 
 
 def auc(positive, score, weights):
-    """Area under the ROC curve for each row of weights [samples, n]: the chance that a positive outranks a negative.
+    """Area under the ROC curve for each row of weights [samples, n]: the chance that a positive
+    outranks a negative.
 
-    Args: positive bool [n]; score [n]. Ties count half (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010).
-    NaN where one side has no weight.
+    Args: positive bool [n]; score [n]. Ties count half (Fawcett 2006,
+    doi:10.1016/j.patrec.2005.10.010). NaN where one side has no weight.
     """
     hits, misses = _by_level(positive, score, weights)
     passed = np.cumsum(misses, axis=0)
@@ -58,9 +67,11 @@ def auc(positive, score, weights):
 
 
 def average_precision(positive, score, weights):
-    """Average precision for each row of weights [samples, n]: the mean precision at the rank of each positive.
+    """Average precision for each row of weights [samples, n]: the mean precision at the rank of
+    each positive.
 
-    Equal scores share a rank, as in scikit-learn's average_precision_score. NaN where no positive has weight.
+    Equal scores share a rank, as in scikit-learn's average_precision_score. NaN where no positive
+    has weight.
 
     >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]), np.ones((1, 3))).round(4).tolist()
     [0.8333]
@@ -73,11 +84,13 @@ def average_precision(positive, score, weights):
 
 
 def _by_level(positive, score, weights):
-    """Weights of the positives and of the others, summed at and between the L distinct scores of the positives.
+    """Weights of the positives and of the others, summed at and between the L distinct scores of
+    the positives.
 
-    Where else the others lie counts in no ranking, so only the positives' scores are sorted. Lowest first.
-    Returns (hits [L, samples] at each score; misses [2 L + 1, samples] below the first score, at it, between it and
-    the second, at that, …).
+    Where else the others lie counts in no ranking, so only the positives' scores are sorted. Lowest
+    first.
+    Returns (hits [L, samples] at each score; misses [2 L + 1, samples] below the first score, at
+    it, between it and the second, at that, …).
     """
     levels = np.unique(score[positive])
     place = np.searchsorted(levels, score, "left") + np.searchsorted(levels, score, "right")
@@ -94,9 +107,11 @@ def _summed(place, n_places, weights):
 
 
 def macro(metric, truth, scores, weights):
-    """Mean over the classes of a metric of one class, classes for which it is not defined left out: [samples].
+    """Mean over the classes of a metric of one class, classes for which it is not defined left out:
+    [samples].
 
-    Args: metric `auc` or `average_precision`; truth bool [n, C]; scores [n, C]; weights [samples, n].
+    Args: metric `auc` or `average_precision`; truth bool [n, C]; scores [n, C]; weights [samples,
+        n].
     """
     values = each_class(metric, truth, scores, weights)
     with np.errstate(invalid="ignore"):
@@ -105,14 +120,18 @@ def macro(metric, truth, scores, weights):
 
 def each_class(metric, truth, scores, weights):
     """A metric of one class, for each class: [samples, C]. Args as of `macro`."""
-    return np.stack([metric(truth[:, c], scores[:, c], weights) for c in range(truth.shape[1])], axis=1)
+    return np.stack(
+        [metric(truth[:, c], scores[:, c], weights) for c in range(truth.shape[1])], axis=1
+    )
 
 
 def lwlrap(truth, scores, weights):
-    """Label-weighted label-ranking average precision: over all labels of all recordings, the precision at their rank.
+    """Label-weighted label-ranking average precision: over all labels of all recordings, the
+    precision at their rank.
 
-    The metric of the Freesound Audio Tagging 2019 competition (Fonseca et al. 2019, arXiv:1906.02975): within each
-    recording the classes are ranked by score. Args: truth bool [n, C]; scores [n, C]; weights [samples, n].
+    The metric of the Freesound Audio Tagging 2019 competition (Fonseca et al. 2019,
+    arXiv:1906.02975): within each recording the classes are ranked by score. Args: truth bool [n,
+    C]; scores [n, C]; weights [samples, n].
 
     >>> truth, scores = np.array([[True, False, True], [False, True, False]]), np.array([[3, 2, 1], [3, 2, 1]])
     >>> lwlrap(truth, scores, np.ones((1, 2))).round(4).tolist()  # (1/1 + 2/3 + 1/2) / 3
@@ -125,7 +144,9 @@ def lwlrap(truth, scores, weights):
 
 
 def _ranked(truth, scores):
-    """Truth [n, C] in the order of falling scores, and at each place the last place with the same score: int [n, C]."""
+    """Truth [n, C] in the order of falling scores, and at each place the last place with the same
+    score: int [n, C].
+    """
     order = np.argsort(-scores, axis=1, kind="stable")
     there, ranked = (np.take_along_axis(table, order, axis=1) for table in (truth, scores))
     ends = np.pad(ranked[:, 1:] < ranked[:, :-1], ((0, 0), (0, 1)), constant_values=True)
@@ -134,11 +155,13 @@ def _ranked(truth, scores):
 
 
 def map_at_k(truth, scores, weights, k=3):
-    """Mean average precision of the k best classes of each row: with one label 1/rank, or 0 beyond rank k.
+    """Mean average precision of the k best classes of each row: with one label 1/rank, or 0 beyond
+    rank k.
 
-    With m labels the precisions at those found are averaged over min(m, k); rows without a label do not count. Equal
-    scores rank in the order of the classes, as a submission writes them. The metric of Freesound Audio Tagging 2018
-    (Fonseca et al. 2018, arXiv:1807.09902). Args: truth bool [n, C]; scores [n, C]; weights [samples, n]; k.
+    With m labels the precisions at those found are averaged over min(m, k); rows without a label do
+    not count. Equal scores rank in the order of the classes, as a submission writes them. The
+    metric of Freesound Audio Tagging 2018 (Fonseca et al. 2018, arXiv:1807.09902). Args: truth bool
+    [n, C]; scores [n, C]; weights [samples, n]; k.
 
     >>> truth, scores = np.array([[True, False, False], [False, False, True]]), np.array([[2, 3, 1], [2, 3, 1]])
     >>> [map_at_k(truth, scores, np.ones((1, 2)), k).round(4).item() for k in (2, 3)]  # (1/2 + 0) / 2; (1/2 + 1/3) / 2
@@ -146,29 +169,38 @@ def map_at_k(truth, scores, weights, k=3):
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     there, labels = np.take_along_axis(truth, best, axis=1), truth.sum(axis=1)
-    precision = np.where(there, np.cumsum(there, axis=1) / np.arange(1, best.shape[1] + 1), 0).sum(axis=1)
+    precision = np.where(there, np.cumsum(there, axis=1) / np.arange(1, best.shape[1] + 1), 0).sum(
+        axis=1
+    )
     with np.errstate(invalid="ignore"):
         return weights @ (precision / np.clip(labels, 1, k)) / (weights @ (labels > 0))
 
 
 def cmap(truth, scores, weights, pad=5):
-    """Padded class-mean average precision: `pad` rows are added in which every class is there, with score 1.
+    """Padded class-mean average precision: `pad` rows are added in which every class is there, with
+    score 1.
 
-    So a class that is never there counts too, and one with few recordings counts less. The metric of BirdCLEF 2023
-    (kaggle.com/competitions/birdclef-2023). Args: truth bool [n, C]; scores [n, C] in [0, 1]; weights [samples, n].
+    So a class that is never there counts too, and one with few recordings counts less. The metric
+    of BirdCLEF 2023 (kaggle.com/competitions/birdclef-2023). Args: truth bool [n, C]; scores [n, C]
+    in [0, 1]; weights [samples, n].
 
     >>> truth, scores = np.array([[True, False], [False, False]]), np.array([[0.2, 0.9], [0.6, 0.9]])
     >>> cmap(truth, scores, np.ones((1, 2)), pad=1).round(4).tolist()  # ((1/1 + 2/3) / 2 + 1/1) / 2
     [0.9167]
     """
-    truth, scores = (np.vstack([table, np.ones((pad, table.shape[1]), table.dtype)]) for table in (truth, scores))
-    return macro(average_precision, truth, scores, np.pad(weights, ((0, 0), (0, pad)), constant_values=1))
+    truth, scores = (
+        np.vstack([table, np.ones((pad, table.shape[1]), table.dtype)]) for table in (truth, scores)
+    )
+    return macro(
+        average_precision, truth, scores, np.pad(weights, ((0, 0), (0, pad)), constant_values=1)
+    )
 
 
 def row_f1(truth, said, weights):
     """Mean over the rows of the F1 of what was said: where nothing is there and nothing is said, 1.
 
-    The metric of Cornell Birdcall Identification 2020 and BirdCLEF 2021, where such a row is called nocall.
+    The metric of Cornell Birdcall Identification 2020 and BirdCLEF 2021, where such a row is called
+    nocall.
     Args: truth, said bool [n, C]; weights [samples, n].
 
     >>> truth, said = np.array([[True, True], [False, False], [False, False]]), np.eye(3, 2, dtype=bool)
@@ -181,7 +213,8 @@ def row_f1(truth, said, weights):
 
 
 def exact_match(truth, said, weights):
-    """Share of the rows of which exactly what is there was said; with one label per row, accuracy: [samples].
+    """Share of the rows of which exactly what is there was said; with one label per row, accuracy:
+    [samples].
 
     >>> exact_match(np.eye(2, dtype=bool), np.array([[True, False], [True, True]]), np.array([[1, 1], [3, 1]])).tolist()
     [0.5, 0.75]
@@ -202,8 +235,8 @@ def macro_f1(truth, said, weights):
 def tagging_scores(truth, said, scores, weights):
     """Metrics of several labels per recording as a flat dict of arrays [samples].
 
-    Args: truth, said bool [n, C], what is there and what was said; scores [n, C]; weights [samples, n]. A class that is
-    neither there nor said is left out of macro F1.
+    Args: truth, said bool [n, C], what is there and what was said; scores [n, C]; weights [samples,
+    n]. A class that is neither there nor said is left out of macro F1.
     """
     hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -221,7 +254,8 @@ def tagging_scores(truth, said, scores, weights):
 def best_thresholds(truth, scores):
     """The threshold of each class [C] with the best F1: halfway between two neighbouring scores.
 
-    0.5 for a class that never, or always, is there: nothing can be chosen. Args: truth bool [n, C]; scores [n, C].
+    0.5 for a class that never, or always, is there: nothing can be chosen. Args: truth bool [n, C];
+    scores [n, C].
 
     >>> best_thresholds(np.array([[True], [True], [False]]), np.array([[0.9], [0.4], [0.2]])).round(2).tolist()
     [0.3]
@@ -237,15 +271,20 @@ def _best_threshold(positive, score):
     f1 = 2 * hits / (np.arange(1, len(score) + 1) + positive.sum())
     last_of_ties = np.append(np.diff(ranked) < 0, True)
     best = int(np.argmax(np.where(last_of_ties, f1, -1)))
-    if ranked[best] <= 0:  # every score would reach it, also that of a model that never heard of the class
+    if (
+        ranked[best] <= 0
+    ):  # every score would reach it, also that of a model that never heard of the class
         return 0.5
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     middle = (ranked[best] + below) / 2
-    return float(middle if middle > below else ranked[best])  # between neighbouring numbers there is none
+    return float(
+        middle if middle > below else ranked[best]
+    )  # between neighbouring numbers there is none
 
 
 def wilson(value, n, reach=NORMAL):
-    """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low, high).
+    """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low,
+    high).
 
     Args: value; n; reach, how many standard errors it goes to either side.
 

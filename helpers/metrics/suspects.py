@@ -1,8 +1,8 @@
 """Recordings in the order of how doubtful their label is, from out-of-fold probabilities.
 
-Confident learning (Northcutt et al. 2021, arXiv:1911.00068): a model that never learned from a recording says how
-probable each class is; each probability is compared with what the model usually gives to recordings of that class. So
-a class that is hard for the model is not doubted as a whole.
+Confident learning (Northcutt et al. 2021, arXiv:1911.00068): a model that never learned from a
+recording says how probable each class is; each probability is compared with what the model usually
+gives to recordings of that class. So a class that is hard for the model is not doubted as a whole.
 """
 
 import numpy as np
@@ -19,13 +19,16 @@ MEASURED = (
     " 18; 95 were doubted in all."
 )
 DOUBTED = 0.5  # doubt from which on the models prefer another label than the given one
-LEAST = 1e-3  # probabilities below count as this one, so that no single model that is too sure decides alone
+# probabilities below count as this one, so that no single model that is too sure decides alone
+LEAST = 1e-3
 
 
 def rank(predictions_by_model, multilabel=False):
-    """Recordings, or with several labels pairs of recording and class, the most doubtful label first.
+    """Recordings, or with several labels pairs of recording and class, the most doubtful label
+    first.
 
-    Args: predictions_by_model {name: table of `decisions.per_recording`}, out of fold, of the same recordings.
+    Args: predictions_by_model {name: table of `decisions.per_recording`}, out of fold, of the same
+        recordings.
     Returns a table: recording_id, group (its source), label (the given one), suggested (the most
         probable other one; with several labels the given one with one class more or less), doubt in
         0..1 (a score to rank by, made of the models' mean log odds; from DOUBTED on they prefer the
@@ -36,7 +39,9 @@ def rank(predictions_by_model, multilabel=False):
     """
     facts, probabilities = _aligned(predictions_by_model)
     found = (_pairs if multilabel else _recordings)(facts, probabilities, list(probabilities[0]))
-    found = found.sort_values(["doubt", "recording_id"], ascending=[False, True], kind="stable", ignore_index=True)
+    found = found.sort_values(
+        ["doubt", "recording_id"], ascending=[False, True], kind="stable", ignore_index=True
+    )
     return found.assign(rank=np.arange(1, len(found) + 1))
 
 
@@ -71,9 +76,11 @@ def in_words(ranked: pd.DataFrame) -> str:
 
 
 def log_odds(probabilities, given):
-    """How much more probable each class is than the given one, as logarithms [n, C]; 0 for the given one.
+    """How much more probable each class is than the given one, as logarithms [n, C]; 0 for the
+    given one.
 
-    Every class is measured by the mean probability that its own recordings get, the threshold of confident learning.
+    Every class is measured by the mean probability that its own recordings get, the threshold of
+    confident learning.
     Args: probabilities [n, C]; given [n] index of the label.
     """
     floored = np.maximum(probabilities, LEAST)
@@ -90,7 +97,10 @@ def _recordings(facts, probabilities, classes):
     against = np.mean([log_odds(table.to_numpy(), given) for table in probabilities], axis=0)
     rows = np.arange(len(given))
     against[rows, given] = -np.inf
-    suggested, mean = against.argmax(axis=1), np.mean([table.to_numpy() for table in probabilities], axis=0)
+    suggested, mean = (
+        against.argmax(axis=1),
+        np.mean([table.to_numpy() for table in probabilities], axis=0),
+    )
     return facts.assign(
         suggested=np.array(classes, dtype=object)[suggested],
         doubt=expit(against[rows, suggested]),
@@ -109,7 +119,9 @@ def _pairs(facts, probabilities, classes):
         mean = np.mean(answers, axis=0)
         tables.append(
             facts.assign(
-                suggested=[targets.join({*targets.split(label)} ^ {name}) for label in facts["label"]],
+                suggested=[
+                    targets.join({*targets.split(label)} ^ {name}) for label in facts["label"]
+                ],
                 doubt=expit(against[rows, 1 - given]),
                 confidence_given=mean[rows, given],
                 confidence_suggested=mean[rows, 1 - given],
@@ -119,14 +131,23 @@ def _pairs(facts, probabilities, classes):
 
 
 def _aligned(predictions_by_model):
-    """The given labels (recording_id, label) and each model's probabilities, all with the same rows and columns."""
-    tables = {name: table.set_index("recording_id").sort_index() for name, table in predictions_by_model.items()}
+    """The given labels (recording_id, label) and each model's probabilities, all with the same rows
+    and columns.
+    """
+    tables = {
+        name: table.set_index("recording_id").sort_index()
+        for name, table in predictions_by_model.items()
+    }
     if not tables:
-        raise ValueError("No model has predicted anything: rank needs the predictions of one model at least.")
+        raise ValueError(
+            "No model has predicted anything: rank needs the predictions of one model at least."
+        )
     first, like = next(iter(tables.items()))
     classes = decisions.class_columns(like)
     for name, table in tables.items():
         same = table.index.equals(like.index) and table["label"].equals(like["label"])
         if not same or set(decisions.class_columns(table)) != set(classes):
-            raise ValueError(f"{name} and {first} have not predicted the same recordings, labels and classes.")
+            raise ValueError(
+                f"{name} and {first} have not predicted the same recordings, labels and classes."
+            )
     return like[["group", "label"]].reset_index(), [table[classes] for table in tables.values()]

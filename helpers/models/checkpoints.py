@@ -1,4 +1,6 @@
-"""What training leaves on disk: finished networks (weights and a card), and trainings under way, to go on from."""
+"""What training leaves on disk: finished networks (weights and a card), and trainings under way, to
+go on from.
+"""
 
 import hashlib
 import json
@@ -13,11 +15,14 @@ from helpers.base import artifacts
 from helpers.base.settings import Config
 from helpers.models import networks
 
-# --- finished networks -------------------------------------------------------------------------------------
+# --- finished networks
+# -------------------------------------------------------------------------------------
 
 
 def save(model, folder, labels, config, turn, **notes):
-    """Write a classifier as weights (safetensors) and a card (JSON): labels, config, folds, the weights' SHA-256."""
+    """Write a classifier as weights (safetensors) and a card (JSON): labels, config, folds, the
+    weights' SHA-256.
+    """
     with artifacts.replacing(folder) as temporary:
         temporary.mkdir()
         weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
@@ -32,7 +37,9 @@ def save(model, folder, labels, config, turn, **notes):
             "config": config.model_dump(
                 mode="json",
                 include={
-                    **dict.fromkeys(("preset", "seed", "audio", "clean", "features", "model", "train"), True),
+                    **dict.fromkeys(
+                        ("preset", "seed", "audio", "clean", "features", "model", "train"), True
+                    ),
                     "data": {"multilabel"},
                 },
             ),
@@ -41,7 +48,9 @@ def save(model, folder, labels, config, turn, **notes):
 
 
 def load(folder, config, device="cpu"):
-    """A saved classifier, ready to predict: (model, card). Raises DamagedFile, such as for weights not the card's."""
+    """A saved classifier, ready to predict: (model, card). Raises DamagedFile, such as for weights
+    not the card's.
+    """
     card, weights = read_card(folder), Path(folder) / "weights.safetensors"
     with artifacts.readable(weights):
         if artifacts.file_digest(weights) != card["sha256"]:
@@ -50,7 +59,9 @@ def load(folder, config, device="cpu"):
     try:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError):
-        raise artifacts.DamagedFile(weights, "holds the weights of another network than its card says") from None
+        raise artifacts.DamagedFile(
+            weights, "holds the weights of another network than its card says"
+        ) from None
     return model.to(device).eval(), card
 
 
@@ -59,15 +70,23 @@ def read_card(folder):
     path = Path(folder) / "card.json"
     card = artifacts.read_json(path)
     with artifacts.readable(path):
-        return {**card, "labels": list(card["labels"]), "sha256": card["sha256"], "config": Config(**card["config"])}
+        return {
+            **card,
+            "labels": list(card["labels"]),
+            "sha256": card["sha256"],
+            "config": Config(**card["config"]),
+        }
 
 
-# --- trainings under way -----------------------------------------------------------------------------------
+# --- trainings under way
+# -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training, in one file; `digest` says of what: another training's state is not taken up."""
+    """The state of a training, in one file; `digest` says of what: another training's state is not
+    taken up.
+    """
 
     path: Path
     digest: str
@@ -77,11 +96,20 @@ class Checkpoint:
         tensors = {}
         tree = _without_tensors(state, tensors)
         with artifacts.replacing(self.path) as temporary:
-            tree, tensors = json.dumps(tree), {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-            save_file(tensors, temporary, {"digest": self.digest, "tree": tree, "sha256": _checksum(tree, tensors)})
+            tree, tensors = (
+                json.dumps(tree),
+                {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            )
+            save_file(
+                tensors,
+                temporary,
+                {"digest": self.digest, "tree": tree, "sha256": _checksum(tree, tensors)},
+            )
 
     def read(self):
-        """The tree that was written, on the CPU; None where there is none, it is damaged, or of another training."""
+        """The tree that was written, on the CPU; None where there is none, it is damaged, or of
+        another training.
+        """
         if not Path(self.path).is_file():
             return None
         try:
@@ -93,7 +121,11 @@ class Checkpoint:
         except (SafetensorError, OSError):
             return None
         tree = notes.get("tree", "")
-        return _with_tensors(json.loads(tree), tensors) if notes.get("sha256") == _checksum(tree, tensors) else None
+        return (
+            _with_tensors(json.loads(tree), tensors)
+            if notes.get("sha256") == _checksum(tree, tensors)
+            else None
+        )
 
 
 def _checksum(tree, tensors):

@@ -16,7 +16,8 @@ from helpers.models.resnet import ResNet
 class Cnn(nn.Module):
     """Four convolution blocks, averaged over time and frequency, then one linear layer.
 
-    The first block looks at 5x5 with stride 2: on a CPU the full resolution costs more than the other blocks together.
+    The first block looks at 5x5 with stride 2: on a CPU the full resolution costs more than the
+    other blocks together.
 
     Shape: standardised log-mel [B, 1, mels, frames] -> logits [B, n_classes].
 
@@ -29,7 +30,9 @@ class Cnn(nn.Module):
         later = (conv_block(a, b) for a, b in itertools.pairwise(channels))
         self.blocks = nn.Sequential(conv_block(1, channels[0], kernel=5, stride=2), *later)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], n_classes))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], n_classes)
+        )
 
     def forward(self, x):
         return self.head(self.pool(self.blocks(x)))
@@ -41,14 +44,20 @@ class Cnn(nn.Module):
 
 def conv_block(channels_in, channels_out, kernel=3, stride=1):
     """Convolution, BatchNorm, ReLU, then half the size along both axes by the maximum, rounded up."""
-    convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
+    convolution = nn.Conv2d(
+        channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False
+    )
     return nn.Sequential(
-        convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)
+        convolution,
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2, ceil_mode=True),
     )
 
 
 class Recurrent(nn.Module):
-    """An LSTM or GRU that reads the spectrogram frame by frame in both directions; the mean of its outputs decides.
+    """An LSTM or GRU that reads the spectrogram frame by frame in both directions; the mean of its
+    outputs decides.
 
     Pairs of frames are averaged first, which halves the number of steps.
 
@@ -73,7 +82,8 @@ class Recurrent(nn.Module):
 
 
 class Cnn1d(nn.Module):
-    """One-dimensional convolutions on the raw waveform, long and coarse first, averaged over time, one linear layer.
+    """One-dimensional convolutions on the raw waveform, long and coarse first, averaged over time,
+    one linear layer.
 
     Shape: standardised waveform [B, 1, 1, N] -> logits [B, n_classes].
 
@@ -87,7 +97,9 @@ class Cnn1d(nn.Module):
         later = (conv_block_1d(a, b, kernel=9, stride=1) for a, b in itertools.pairwise(channels))
         self.blocks = nn.Sequential(first, *later)
         self.pool = nn.AdaptiveAvgPool1d(1)
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], n_classes))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], n_classes)
+        )
 
     def forward(self, x):
         return self.head(self.pool(self.blocks(x[:, 0])))
@@ -97,10 +109,17 @@ class Cnn1d(nn.Module):
 
 
 def conv_block_1d(channels_in, channels_out, kernel, stride):
-    """Convolution over time, BatchNorm, ReLU, then a quarter of the length by the maximum, rounded up."""
-    convolution = nn.Conv1d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False)
+    """Convolution over time, BatchNorm, ReLU, then a quarter of the length by the maximum, rounded
+    up.
+    """
+    convolution = nn.Conv1d(
+        channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False
+    )
     return nn.Sequential(
-        convolution, nn.BatchNorm1d(channels_out), nn.ReLU(inplace=True), nn.MaxPool1d(4, ceil_mode=True)
+        convolution,
+        nn.BatchNorm1d(channels_out),
+        nn.ReLU(inplace=True),
+        nn.MaxPool1d(4, ceil_mode=True),
     )
 
 
@@ -128,14 +147,19 @@ NETWORKS = {
     "lstm": lambda n_classes, config: Recurrent(
         nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout
     ),
-    "gru": lambda n_classes, config: Recurrent(nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout),
-    "cnn1d": lambda n_classes, config: Cnn1d(n_classes, config.model.channels, config.model.dropout),
+    "gru": lambda n_classes, config: Recurrent(
+        nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout
+    ),
+    "cnn1d": lambda n_classes, config: Cnn1d(
+        n_classes, config.model.channels, config.model.dropout
+    ),
 }
 ON_WAVEFORMS = {"cnn1d"}
 
 
 class AudioClassifier(nn.Module):
-    """Waveforms in, logits out: a front end, standardisation fitted on the training side, a network.
+    """Waveforms in, logits out: a front end, standardisation fitted on the training side, a
+    network.
 
     Where the front end makes images, finished images [B, H, W] are taken as well.
     Shape: waveforms [B, N] -> logits [B, n_classes].
@@ -143,16 +167,25 @@ class AudioClassifier(nn.Module):
 
     def __init__(self, front_end, network, n_bands, n_classes, multilabel=False):
         super().__init__()
-        self.front_end, self.network, self.n_classes, self.multilabel = front_end, network, n_classes, multilabel
+        self.front_end, self.network, self.n_classes, self.multilabel = (
+            front_end,
+            network,
+            n_classes,
+            multilabel,
+        )
         self.register_buffer("mean", torch.zeros(n_bands, 1))
         self.register_buffer("deviation", torch.ones(n_bands, 1))
 
     def bands(self, inputs):
-        """Output of the front end, [B, bands, frames], of waveforms [B, N]; images [B, H, W] are such output."""
+        """Output of the front end, [B, bands, frames], of waveforms [B, N]; images [B, H, W] are
+        such output.
+        """
         return inputs if inputs.ndim == 3 else self.front_end(inputs)
 
     def standardise(self, bands):
-        """Output of the front end as the network takes it: [B, bands, frames] -> [B, 1, bands, frames]."""
+        """Output of the front end as the network takes it: [B, bands, frames] -> [B, 1, bands,
+        frames].
+        """
         return ((bands - self.mean) / self.deviation)[:, None]
 
     def features(self, inputs):
@@ -163,7 +196,9 @@ class AudioClassifier(nn.Module):
         return self.network(self.features(inputs))
 
     def probabilities(self, inputs):
-        """Class probabilities [B, C]: they sum to 1, or, with several labels, each class has its own."""
+        """Class probabilities [B, C]: they sum to 1, or, with several labels, each class has its
+        own.
+        """
         logits = self(inputs)
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
@@ -181,22 +216,33 @@ class AudioClassifier(nn.Module):
 
 
 def build(config, n_classes, fresh=True):
-    """The classifier that a config describes, with random or, for a timm network, pretrained weights.
+    """The classifier that a config describes, with random or, for a timm network, pretrained
+    weights.
 
-    Args: config; n_classes; fresh False where saved weights will be loaded, so that none are fetched. Raises ValueError
-    for an unknown network.
+    Args: config; n_classes; fresh False where saved weights will be loaded, so that none are
+    fetched. Raises ValueError for an unknown network.
     """
     settings = config.model
     if settings.name.startswith(backbones.PREFIX):
-        weights = artifacts.home() / Path(settings.weights).expanduser() if fresh and settings.weights else None
-        network = backbones.build(settings.name, n_classes, settings.dropout, fresh and settings.pretrained, weights)
+        weights = (
+            artifacts.home() / Path(settings.weights).expanduser()
+            if fresh and settings.weights
+            else None
+        )
+        network = backbones.build(
+            settings.name, n_classes, settings.dropout, fresh and settings.pretrained, weights
+        )
     elif settings.name in NETWORKS:
         network = NETWORKS[settings.name](n_classes, config)
     else:
-        raise ValueError(f"model.name is {settings.name!r}; there are: {', '.join(NETWORKS)}, timm:<name>")
+        raise ValueError(
+            f"model.name is {settings.name!r}; there are: {', '.join(NETWORKS)}, timm:<name>"
+        )
     made, n_bands = front_end(config)
     classifier = AudioClassifier(made, network, n_bands, n_classes, config.data.multilabel)
-    return classifier.to(memory_format=torch.channels_last)  # a CPU trains 1.3 times as many clips per second this way
+    return classifier.to(
+        memory_format=torch.channels_last
+    )  # a CPU trains 1.3 times as many clips per second this way
 
 
 def front_end(config):

@@ -1,7 +1,8 @@
 """A residual network for spectrograms that knows which frequency it looks at.
 
-Pre-activation blocks (He et al. 2016, arXiv:1603.05027); a second input channel with the frequency coordinate (Liu et
-al. 2018, arXiv:1807.03247), because the same shape an octave higher is another sound; pooled over frequency, then time.
+Pre-activation blocks (He et al. 2016, arXiv:1603.05027); a second input channel with the frequency
+coordinate (Liu et al. 2018, arXiv:1807.03247), because the same shape an octave higher is another
+sound; pooled over frequency, then time.
 """
 
 import itertools
@@ -14,23 +15,32 @@ from torch import nn
 class ResNet(nn.Module):
     """A stem, residual blocks that halve the size of the picture, pooling, one linear layer.
 
-    Args: n_classes; channels of the stem, then of each block, which halves the size where it changes their number;
-        stem_stride 1 or 2; coordinate: whether the frequency is an input; pooling over time, "mean", "mean_max" or
-        "gem" (generalised mean, Radenovic et al. 2018, arXiv:1711.02512); dropout before the linear layer.
+    Args: n_classes; channels of the stem, then of each block, which halves the size where it
+        changes their number; stem_stride 1 or 2; coordinate: whether the frequency is an input;
+        pooling over time, "mean", "mean_max" or "gem" (generalised mean, Radenovic et al. 2018,
+        arXiv:1711.02512); dropout before the linear layer.
     Shape: standardised log-mel [B, 1, mels, frames] -> logits [B, n_classes].
 
     >>> ResNet(10, (8, 8, 16))(torch.zeros(2, 1, 64, 157)).shape
     torch.Size([2, 10])
     """
 
-    def __init__(self, n_classes, channels, stem_stride=2, coordinate=True, pooling="mean_max", dropout=0.2):
+    def __init__(
+        self, n_classes, channels, stem_stride=2, coordinate=True, pooling="mean_max", dropout=0.2
+    ):
         super().__init__()
         kernel = 3 if stem_stride == 1 else 5
         self.coordinate = coordinate
-        self.stem = nn.Conv2d(1 + coordinate, channels[0], kernel, stem_stride, kernel // 2, bias=False)
-        self.blocks = nn.Sequential(*(Block(a, b, 1 if a == b else 2) for a, b in itertools.pairwise(channels)))
+        self.stem = nn.Conv2d(
+            1 + coordinate, channels[0], kernel, stem_stride, kernel // 2, bias=False
+        )
+        self.blocks = nn.Sequential(
+            *(Block(a, b, 1 if a == b else 2) for a, b in itertools.pairwise(channels))
+        )
         self.norm, self.pool = nn.BatchNorm2d(channels[-1]), Pool(pooling)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-1] * self.pool.width, n_classes))
+        self.head = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(channels[-1] * self.pool.width, n_classes)
+        )
 
     def forward(self, x):
         if self.coordinate:
@@ -46,7 +56,9 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """BatchNorm, ReLU, convolution, twice, and the way around them: [B, C, H, W] -> [B, C', H / stride, W / stride]."""
+    """BatchNorm, ReLU, convolution, twice, and the way around them: [B, C, H, W] -> [B, C', H /
+    stride, W / stride].
+    """
 
     def __init__(self, channels_in, channels_out, stride=1):
         super().__init__()
@@ -61,11 +73,14 @@ class Block(nn.Module):
     def forward(self, x):
         ready = F.relu(self.norm_1(x))
         past = x if self.around is None else self.around(ready)
-        return past + self.convolution_2(F.relu(self.norm_2(self.convolution_1(ready)), inplace=True))
+        return past + self.convolution_2(
+            F.relu(self.norm_2(self.convolution_1(ready)), inplace=True)
+        )
 
 
 class Pool(nn.Module):
-    """The mean over frequency, then over time the mean, the mean and the maximum, or the generalised mean.
+    """The mean over frequency, then over time the mean, the mean and the maximum, or the
+    generalised mean.
 
     Shape: [B, C, H, W], not below 0 -> [B, C x width], width 2 for "mean_max", else 1.
     """

@@ -2,8 +2,9 @@
 
 Notebooks: All: each opens with `begin`.
 
-presets (YAML to a frozen Config), stages (what a notebook reads and writes), journal (run.json), cautions (what
-should worry a reader), ledger and ablation (what steps and ingredients are worth), report, pipeline, cli.
+presets (YAML to a frozen Config), stages (what a notebook reads and writes), journal (run.json),
+cautions (what should worry a reader), ledger and ablation (what steps and ingredients are worth),
+report, pipeline, cli.
 """
 
 from helpers.data import folders
@@ -13,9 +14,10 @@ from helpers.run import presets, stages
 def begin(name, preset=None, data=None, run=None, seed=None, fast=False, settings="", knobs=None):
     """Open a stage: the one door of every notebook.
 
-    Args: name of the stage, such as "02_clean"; run, the folder's name below outputs/; the others as `presets.load`.
-    Returns a `stages.Stage`: its `config`, the recordings' folder `data` where the stage reads it, and `read`, `write`,
-        `replacing`, `require` and `finish` for its files.
+    Args: name of the stage, such as "02_clean"; run, the folder's name below outputs/; the others
+        as `presets.load`.
+    Returns a `stages.Stage`: its `config`, the recordings' folder `data` where the stage reads it,
+        and `read`, `write`, `replacing`, `require` and `finish` for its files.
     Raises ConfigError, SourceError, or StageError naming the notebook to run first.
     """
     config = presets.load(preset, data, seed, fast, settings, knobs)

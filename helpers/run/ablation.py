@@ -1,9 +1,11 @@
 """The ablation: what each ingredient of the recipe is worth, paired and with an interval.
 
-``python -m helpers ablation --run esc10`` (or ``make ablation``) measures it on a run that has finished 04_features.
-Each ingredient is changed alone against the run's own recipe. No test fold takes part: in each round the networks learn
-from all folds but two and are scored on one of those, the validation fold (K. Piczak's protocol for ESC,
-https://github.com/karolpiczak/paper-2015-esc-convnet), so that a recipe may be chosen by these numbers.
+``python -m helpers ablation --run esc10`` (or ``make ablation``) measures it on a run that has
+finished 04_features. Each ingredient is changed alone against the run's own recipe. No test fold
+takes part: in each round the networks learn from all folds but two and are scored on one of those,
+the validation fold (K. Piczak's protocol for ESC,
+https://github.com/karolpiczak/paper-2015-esc-convnet), so that a recipe may be chosen by these
+numbers.
 """
 
 import hashlib
@@ -24,7 +26,8 @@ from helpers.splits import partition
 from helpers.training import train
 
 FILE = "ablation.csv"
-# What is tried: an ingredient, its setting, the value that is "off", the value tried where the run has it off.
+# What is tried: an ingredient, its setting, the value that is "off", the value tried where the run
+# has it off.
 INGREDIENTS = (
     ("residual network", "model.name", "cnn", "resnet"),
     ("frequency coordinate", "model.coordinate", False, True),
@@ -50,7 +53,8 @@ INGREDIENTS = (
 
 
 def trials(config, only=()):
-    """What is tried: a list of (ingredient, setting, value). What the run has is taken out, what it lacks is added.
+    """What is tried: a list of (ingredient, setting, value). What the run has is taken out, what it
+    lacks is added.
 
     Args: config; only names of settings, such as "train.mix"; none: all that the config allows.
     """
@@ -59,7 +63,11 @@ def trials(config, only=()):
         current = value_of(config, setting)
         wanted = off if current != off else on
         known = {(key, value) for _, key, value in found}
-        if (only and setting not in only) or (setting, wanted) in known or not allows(config, setting, wanted):
+        if (
+            (only and setting not in only)
+            or (setting, wanted) in known
+            or not allows(config, setting, wanted)
+        ):
             continue
         found.append((name, setting, wanted))
     return found
@@ -84,7 +92,9 @@ def allows(config, setting, value):
     """Whether the config's other settings allow a change, and it means anything for its network."""
     if setting in ("model.coordinate", "model.pooling") and config.model.name != "resnet":
         return False
-    if setting == "train.shift" and config.train.crop < 1:  # the part that is heard begins anywhere already
+    if (
+        setting == "train.shift" and config.train.crop < 1
+    ):  # the part that is heard begins anywhere already
         return False
     try:
         vary(config, setting, value)
@@ -105,20 +115,31 @@ def plan(rows):
 
 
 def measure(folder, config, seeds=1, only=()):
-    """Train the run's recipe and each changed one; yield the table of all changes measured so far, after each.
+    """Train the run's recipe and each changed one; yield the table of all changes measured so far,
+    after each.
 
-    Args: folder of the run; config; seeds per trial; only see `trials`. What was trained before with the same settings
-    is taken from the run's ablation/, so a measurement that was stopped goes on.
+    Args: folder of the run; config; seeds per trial; only see `trials`. What was trained before
+    with the same settings is taken from the run's ablation/, so a measurement that was stopped goes
+    on.
     """
-    rows, packed = artifacts.read_table(folder / "waveforms.csv"), np.load(folder / "waveforms.npy", mmap_mode="r")
+    rows, packed = (
+        artifacts.read_table(folder / "waveforms.csv"),
+        np.load(folder / "waveforms.npy", mmap_mode="r"),
+    )
     tried = trials(config, only)
     reference, _ = predictions(folder, packed, rows, config, seeds)
     found = []
     for name, setting, value in tried:
         toggled, seconds = predictions(folder, packed, rows, vary(config, setting, value), seeds)
         change = evaluate.paired_change(reference, toggled, config)
-        on = any((name, setting, value) == (word, key, off) for word, key, off, _ in INGREDIENTS)  # and is taken out
-        words = {"step": name, "setting": in_words(value_of(config, setting)), "tried": in_words(value)}
+        on = any(
+            (name, setting, value) == (word, key, off) for word, key, off, _ in INGREDIENTS
+        )  # and is taken out
+        words = {
+            "step": name,
+            "setting": in_words(value_of(config, setting)),
+            "tried": in_words(value),
+        }
         low, high = change["change_low"], change["change_high"]
         says = "no difference" if low <= 0 <= high else ledger.verdict(on, low, high)
         metric = evaluate.HEADLINE[config.data.multilabel][0]
@@ -127,7 +148,9 @@ def measure(folder, config, seeds=1, only=()):
 
 
 def read(folder, config, rows):
-    """A run's ablation, or None: where there is none, or the recipe or the clips have changed since it was measured."""
+    """A run's ablation, or None: where there is none, or the recipe or the clips have changed since
+    it was measured.
+    """
     path = folder / FILE
     table = artifacts.read_table(path) if path.is_file() else None
     return table if table is not None and table["recipe"].eq(key_of(config, rows)).all() else None
@@ -145,7 +168,8 @@ def in_words(value):
 
 
 def predictions(folder, packed, rows, config, seeds):
-    """Predictions per recording of the validation folds, a table for each seed, and the seconds it took.
+    """Predictions per recording of the validation folds, a table for each seed, and the seconds it
+    took.
 
     They are kept below the run's ablation/, so that nothing is trained twice.
     """
@@ -160,13 +184,17 @@ def predictions(folder, packed, rows, config, seeds):
         seconds += artifacts.read_json(place / "seconds.json")
         clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
         table = artifacts.read_table(place / "out_of_fold.csv")
-        found.append(decisions.per_recording(table, clips, config.data.multilabel, config.model.aggregate))
+        found.append(
+            decisions.per_recording(table, clips, config.data.multilabel, config.model.aggregate)
+        )
     return found, seconds
 
 
 def key_of(config, rows):
     """A name for what is trained: equal names mean equal networks."""
-    wanted = config.model_dump(mode="json", include={"audio", "clean", "features", "model", "train", "seed"})
+    wanted = config.model_dump(
+        mode="json", include={"audio", "clean", "features", "model", "train", "seed"}
+    )
     clips = rows[["clip_id", "label", "fold"]].to_csv(index=False)
     known = json.dumps(wanted, sort_keys=True) + clips + code.module_digest("fit")
     return hashlib.sha256(known.encode()).hexdigest()[:16]
@@ -175,17 +203,20 @@ def key_of(config, rows):
 def _train(place, packed, rows, config):
     with tempfile.TemporaryDirectory() as scratch:
         clips = filled(packed, rows, config.audio, Path(scratch) / "waveforms.npy")
-        table, _ = train.cross_validate(clips, rows, config, scratch, checkpoint_folder=place, plan=plan(rows))
+        table, _ = train.cross_validate(
+            clips, rows, config, scratch, checkpoint_folder=place, plan=plan(rows)
+        )
     artifacts.write_table(place / "out_of_fold.csv", table)
     for path in place.glob("*.safetensors"):
         path.unlink()
 
 
 def filled(packed, rows, settings, path):
-    """The packed clips, short ones filled as `settings.short_clips` says, whatever they were filled with before.
+    """The packed clips, short ones filled as `settings.short_clips` says, whatever they were filled
+    with before.
 
-    Args: packed int16 [clips, samples]; rows of waveforms.csv; settings the config's Audio section; path of the array
-        to write. Returns the array.
+    Args: packed int16 [clips, samples]; rows of waveforms.csv; settings the config's Audio section;
+        path of the array to write. Returns the array.
     """
     size = packed.shape[1]
     made = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=packed.shape)

@@ -1,6 +1,7 @@
 """What should worry whoever reads a run's scores, in sentences made from the run's own numbers.
 
-A rule looks at the facts of a run and says what is wrong and what to do, or nothing. A good run has no caution.
+A rule looks at the facts of a run and says what is wrong and what to do, or nothing. A good run has
+no caution.
 """
 
 from dataclasses import dataclass, replace
@@ -44,12 +45,18 @@ class Facts:
     @property
     def row(self) -> dict:
         """The submitted model's row of the leaderboard; empty where there is none."""
-        rows = self.board[self.board["model"].eq(self.model)] if "difference_high" in self.board else []
+        rows = (
+            self.board[self.board["model"].eq(self.model)]
+            if "difference_high" in self.board
+            else []
+        )
         return rows.iloc[0].to_dict() if len(rows) else {}
 
     def score(self, name: str) -> dict:
         """A metric of the submitted model with its interval; empty where there is none."""
-        return {part: self.row[name + end] for part, end in ENDS.items()} if name in self.row else {}
+        return (
+            {part: self.row[name + end] for part, end in ENDS.items()} if name in self.row else {}
+        )
 
 
 ENDS = {"value": "", "low": "_low", "high": "_high"}
@@ -58,7 +65,8 @@ ENDS = {"value": "", "low": "_low", "high": "_high"}
 def of(folder: Path, submitted: bool = True) -> list[Caution]:
     """The cautions of a run, red ones first, from the files that its folder holds so far.
 
-    Args: folder of the run; submitted whether 08 has been run since, or its check is of an earlier time.
+    Args: folder of the run; submitted whether 08 has been run since, or its check is of an earlier
+        time.
     """
     facts = read(Path(folder))
     facts = facts if submitted else replace(facts, check={})
@@ -69,23 +77,31 @@ def of(folder: Path, submitted: bool = True) -> list[Caution]:
 def read(folder: Path) -> Facts:
     """The facts of a run, from its folder."""
     found = {
-        name: artifacts.read_json(folder / f"{name}.json") if (folder / f"{name}.json").is_file() else {}
+        name: artifacts.read_json(folder / f"{name}.json")
+        if (folder / f"{name}.json").is_file()
+        else {}
         for name in ("run", "metrics", "history", "shortcuts", "submission_check")
     }
     board = folder / "leaderboard.csv"
     table = artifacts.read_table(board) if board.is_file() else pd.DataFrame(columns=["model"])
     config, history = Config(**found["run"].get("config", {})), list(found["history"])
-    return Facts(config, found["metrics"], table, history, found["shortcuts"], found["submission_check"])
+    return Facts(
+        config, found["metrics"], table, history, found["shortcuts"], found["submission_check"]
+    )
 
 
-# --- the rules ---------------------------------------------------------------------------------------------
+# --- the rules
+# ---------------------------------------------------------------------------------------------
 
 
 def behind_the_best(facts: Facts) -> str:
     """Another model is better than the submitted one, by more than chance."""
     if not facts.row or facts.row["difference_high"] >= 0:
         return ""
-    best, metric = facts.board["model"].iloc[0], evaluate.in_words(evaluate.headline(facts.config)[0])
+    best, metric = (
+        facts.board["model"].iloc[0],
+        evaluate.in_words(evaluate.headline(facts.config)[0]),
+    )
     behind = evaluate.points(**facts.score("difference"))
     return (
         f"The submitted model, {facts.model}, is clearly below {best}: {behind} points of {metric}, on the same "
@@ -97,7 +113,9 @@ def no_better_than_chance(facts: Facts) -> str:
     """The submitted model may know nothing."""
     several = facts.config.data.multilabel
     metric = evaluate.HEADLINE[several][0]
-    chance = facts.metrics.get("chance_average_precision" if several else "majority_class_accuracy", 0)
+    chance = facts.metrics.get(
+        "chance_average_precision" if several else "majority_class_accuracy", 0
+    )
     score = facts.score(metric)
     if not score or score["low"] > chance:
         return ""
@@ -114,11 +132,11 @@ def test_set_differs(facts: Facts) -> str:
     test, own = facts.check.get("hidden_test", {}).get(metric), facts.score(metric)
     if not test or not own or facts.check.get("model") != facts.model:
         return ""
-    both = f"{evaluate.in_words(metric)} {evaluate.percent(test)}, out of fold {evaluate.percent(own)}"
+    both = (
+        f"{evaluate.in_words(metric)} {evaluate.percent(test)}, out of fold {evaluate.percent(own)}"
+    )
     if test["high"] < own["low"]:
-        return (
-            f"The test key gives clearly less than the folds ({both}): the test set is another world, or a fold leaks."
-        )
+        return f"The test key gives clearly less than the folds ({both}): the test set is another world, or a fold leaks."
     if test["low"] > own["high"]:
         return f"The test key gives clearly more than the folds ({both}): does training hold what is tested?"
     return ""
@@ -126,10 +144,14 @@ def test_set_differs(facts: Facts) -> str:
 
 def shortcuts_flagged(facts: Facts) -> str:
     """The class, or the side, can be told without listening."""
-    audits = [audit for audit in facts.shortcuts.values() if audit and audit["verdict"] == "suspicious"]
+    audits = [
+        audit for audit in facts.shortcuts.values() if audit and audit["verdict"] == "suspicious"
+    ]
     told = []
     for audit in audits:
-        columns = [entry["column"] for entry in (*audit["columns"], *audit["kinds"]) if entry["flagged"]]
+        columns = [
+            entry["column"] for entry in (*audit["columns"], *audit["kinds"]) if entry["flagged"]
+        ]
         told.append(f"{audit['asks']} by {_some(columns)}")
     if not told:
         return ""
@@ -139,7 +161,11 @@ def shortcuts_flagged(facts: Facts) -> str:
 def never_said(facts: Facts) -> str:
     """The network never gives some class as its answer."""
     names = facts.metrics.get("never_predicted", [])
-    return f"The CNN never says {_some(names)}: listen to them, and look at the confusion matrix." if names else ""
+    return (
+        f"The CNN never says {_some(names)}: listen to them, and look at the confusion matrix."
+        if names
+        else ""
+    )
 
 
 def loss_falling(facts: Facts) -> str:

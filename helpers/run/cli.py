@@ -1,4 +1,6 @@
-"""The one command line, ``python -m helpers <command>``: a run, its parts, and what is done with it afterwards."""
+"""The one command line, ``python -m helpers <command>``: a run, its parts, and what is done with it
+afterwards.
+"""
 
 import argparse
 import sys
@@ -24,7 +26,8 @@ STOPPED = 130  # by hand, as shells say it
 def main(arguments=None):
     """Do a command; an error that says what to do is shown as it is, without where it came from.
 
-    Returns the exit status: 0 done, 1 not ready or failed, 2 what was given cannot be used, 130 stopped by hand.
+    Returns the exit status: 0 done, 1 not ready or failed, 2 what was given cannot be used, 130
+        stopped by hand.
     """
     options = vars(parser().parse_args(arguments))
     command, stopped = options.pop("command"), options.pop("stopped")
@@ -40,7 +43,9 @@ def main(arguments=None):
 
 def parser():
     """What may be asked for, and how."""
-    whole = argparse.ArgumentParser(prog="python -m helpers", description="Earshot: from recordings to a submission.")
+    whole = argparse.ArgumentParser(
+        prog="python -m helpers", description="Earshot: from recordings to a submission."
+    )
     commands = whole.add_subparsers(metavar="command", required=True)
 
     def add(name, command, says, stopped="The next call goes on where this one was."):
@@ -55,18 +60,32 @@ def parser():
         "The next call starts again at the stage that was running.",
     )
     _add_settings(part)
-    part.add_argument("--until", choices=[stage.name for stage in stages.STAGES], help="the last stage to run")
+    part.add_argument(
+        "--until", choices=[stage.name for stage in stages.STAGES], help="the last stage to run"
+    )
     part.add_argument("--force", action="store_true", help="run every stage, changed or not")
 
-    part = add("train", train_network, "Train a run's network; what was stopped goes on where it was.")
+    part = add(
+        "train", train_network, "Train a run's network; what was stopped goes on where it was."
+    )
     _add_settings(part)
-    part.add_argument("--config", help="a whole configuration as JSON, instead of the other settings")
+    part.add_argument(
+        "--config", help="a whole configuration as JSON, instead of the other settings"
+    )
 
     part = add("predict", predict, "What a trained run hears in recordings, and when.")
     part.add_argument("files", nargs="+", help="recordings: wav, flac, ogg, mp3, m4a, …")
     _add_run(part)
-    part.add_argument("--top", type=int, default=3, help="classes shown per file (default: 3); of several labels all")
-    part.add_argument("--out", help="folder for <stem>.windows.csv, .events.csv and .labels.txt (Audacity) of each")
+    part.add_argument(
+        "--top",
+        type=int,
+        default=3,
+        help="classes shown per file (default: 3); of several labels all",
+    )
+    part.add_argument(
+        "--out",
+        help="folder for <stem>.windows.csv, .events.csv and .labels.txt (Audacity) of each",
+    )
 
     part = add("verify", verify, "Prove from a run's files alone that nothing crosses its folds.")
     _add_run(part)
@@ -74,35 +93,65 @@ def parser():
     part = add("report", write_report, "Make a run's report.html again from its files.")
     _add_run(part)
 
-    part = add("ablate", ablate, "Measure what each cleaning step does to a run's score.", "Nothing was written.")
+    part = add(
+        "ablate",
+        ablate,
+        "Measure what each cleaning step does to a run's score.",
+        "Nothing was written.",
+    )
     _add_settings(part)
 
-    part = add("ablation", ablate_recipe, "Measure what each ingredient of a run's recipe is worth, a training each.")
+    part = add(
+        "ablation",
+        ablate_recipe,
+        "Measure what each ingredient of a run's recipe is worth, a training each.",
+    )
     _add_settings(part)
-    part.add_argument("--seeds", type=int, default=1, help="trainings per row, of which the mean counts (default: 1)")
+    part.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="trainings per row, of which the mean counts (default: 1)",
+    )
     part.add_argument("--only", default="", help='only these settings: "train.mix,train.ema"')
 
-    part = add("check", check_submission, "Check any submission against the sample and the test files.")
+    part = add(
+        "check", check_submission, "Check any submission against the sample and the test files."
+    )
     part.add_argument("file", help="the submission, a CSV")
-    part.add_argument("--preset", help="as of make run-all; with --data it is recognised where possible")
+    part.add_argument(
+        "--preset", help="as of make run-all; with --data it is recognised where possible"
+    )
     part.add_argument("--data", help="folder of recordings, with the sample submission")
-    part.add_argument("--set", dest="settings", default="", help='single settings: "submit.shape=label"')
+    part.add_argument(
+        "--set", dest="settings", default="", help='single settings: "submit.shape=label"'
+    )
     return whole
 
 
 def _add_settings(part):
     """The options by which a command names a run and its settings."""
-    known = f"{', '.join(presets.presets())}, or a YAML file (default: demo; folder if --data is given)"
+    known = (
+        f"{', '.join(presets.presets())}, or a YAML file (default: demo; folder if --data is given)"
+    )
     part.add_argument("--preset", help=known)
     part.add_argument("--data", help="folder of recordings, one sub-folder per class")
     part.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
     part.add_argument("--seed", type=int, help="overrides the preset's seed")
-    part.add_argument("--fast", action="store_true", help="a smoke run: everything far too small, seconds for minutes")
-    part.add_argument("--set", dest="settings", default="", help='single settings: "train.epochs=20"')
+    part.add_argument(
+        "--fast",
+        action="store_true",
+        help="a smoke run: everything far too small, seconds for minutes",
+    )
+    part.add_argument(
+        "--set", dest="settings", default="", help='single settings: "train.epochs=20"'
+    )
 
 
 def _add_run(part):
-    part.add_argument("--run", default="demo", help="name of the run below outputs/ (default: demo)")
+    part.add_argument(
+        "--run", default="demo", help="name of the run below outputs/ (default: demo)"
+    )
 
 
 def train_network(run, config=None, **settings):
@@ -140,14 +189,18 @@ def predict(files, run, top, out):
         return _answer(bundle, *file, top, out)
 
     with work.cpu_threads(1):
-        for line, usable in work.in_threads(answer, list(zip(files, hearing.stems(files), strict=True))):
+        for line, usable in work.in_threads(
+            answer, list(zip(files, hearing.stems(files), strict=True))
+        ):
             print(line, file=sys.stdout if usable else sys.stderr, flush=True)
             failed |= not usable
     return failed
 
 
 def _answer(bundle, path, stem, top, out):
-    """What is said of a file, and whether it could be used; its windows and events are written where asked."""
+    """What is said of a file, and whether it could be used; its windows and events are written
+    where asked.
+    """
     try:
         heard = bundle.hear(path)
         if out:
@@ -155,7 +208,11 @@ def _answer(bundle, path, stem, top, out):
     except (AudioIssue, OSError) as error:
         return f"{path}: {error}", False
     overall = heard.overall
-    best = overall[overall >= bundle.thresholds[overall.index]] if bundle.multilabel else overall.head(top)
+    best = (
+        overall[overall >= bundle.thresholds[overall.index]]
+        if bundle.multilabel
+        else overall.head(top)
+    )
     labels = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
     written = f" -> {Path(out) / stem}.*" if out else ""
     return f"{path}: {labels or 'none of the classes'}{written}", True
@@ -170,7 +227,9 @@ def verify(run):
               sep="\n  ", file=sys.stderr)  # fmt: skip
         return 1
     stated = artifacts.read_json(folder / "split_certificate.json")
-    print(f"{folder.name}: 0 of {stated['n_groups']} groups cross {len(stated['folds'])} folds ({stated['how_folds']})")
+    print(
+        f"{folder.name}: 0 of {stated['n_groups']} groups cross {len(stated['folds'])} folds ({stated['how_folds']})"
+    )
 
 
 def write_report(run):
@@ -183,7 +242,9 @@ def ablate(run, **settings):
     config = presets.load(**settings)
     print(ledger.shown(ledger.write(config, run)).to_string(index=False))
     print("\nA step stays on only if it helps; an interval that holds 0 shows no difference.")
-    print("One or two intervals in twenty miss 0 by chance: confirm a change on a run with another seed.")
+    print(
+        "One or two intervals in twenty miss 0 by chance: confirm a change on a run with another seed."
+    )
     folder = journal.run_folder(config, run)
     print(f"{folder / ledger.FILE}; `make report RUN={folder.name}` puts it into the report.")
 

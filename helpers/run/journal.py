@@ -1,4 +1,6 @@
-"""The run's journal, run.json: what each stage did, with what, on which machine; kept twice, mended from its copy."""
+"""The run's journal, run.json: what each stage did, with what, on which machine; kept twice, mended
+from its copy.
+"""
 
 import contextlib
 import importlib.metadata
@@ -38,15 +40,19 @@ def _read_record(path):
         return {}
     run = artifacts.read_json(path)
     records = run.get("stages") if isinstance(run, dict) else None
-    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
+    if not isinstance(records, dict) or not all(
+        isinstance(record, dict) for record in records.values()
+    ):
         raise artifacts.DamagedFile(path, "is damaged (it is no record of a run)")
     return run
 
 
 def mend_run(folder):
-    """Put a run.json that is damaged or missing right from its copy. Returns what was done in words, "" if nothing.
+    """Put a run.json that is damaged or missing right from its copy. Returns what was done in
+    words, "" if nothing.
 
-    Where the copy is damaged or missing too, the record begins anew: all stages run again, training from checkpoints.
+    Where the copy is damaged or missing too, the record begins anew: all stages run again, training
+    from checkpoints.
     """
     path, copy = Path(folder) / "run.json", Path(folder) / COPY
     try:
@@ -64,7 +70,8 @@ def mend_run(folder):
 
 
 def check_outputs(folder):
-    """Raise DamagedFile, naming the file, unless the results of all finished stages are what was written.
+    """Raise DamagedFile, naming the file, unless the results of all finished stages are what was
+    written.
 
     Of folders only the figures are looked at: clips and models are many and large.
     """
@@ -79,7 +86,9 @@ def check_outputs(folder):
 
 
 def add_attempt(folder, name, ended):
-    """Count the time of an attempt at a stage that did not finish. Args: ended in seconds, as of time.time."""
+    """Count the time of an attempt at a stage that did not finish. Args: ended in seconds, as of
+    time.time.
+    """
     run = read_run(folder)
     record = run.get("stages", {}).get(name, {})
     if record.get("status") == "running" and "begun" in record:
@@ -106,15 +115,22 @@ def note(folder, config, name, record, counts=None):
 
 
 def library_versions():
-    """Version of each library that results depend on; None for one that is not installed (av may be missing)."""
-    return {name: next((d.version for d in importlib.metadata.distributions(name=name)), None) for name in LIBRARIES}
+    """Version of each library that results depend on; None for one that is not installed (av may be
+    missing).
+    """
+    return {
+        name: next((d.version for d in importlib.metadata.distributions(name=name)), None)
+        for name in LIBRARIES
+    }
 
 
 def git_commit():
     """Commit of the repository, with a mark where files were changed since; None outside git."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

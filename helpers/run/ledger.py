@@ -1,8 +1,10 @@
-"""The cleaning ledger: what each cleaning step does to the score, so that a step stays on only if it helps.
+"""The cleaning ledger: what each cleaning step does to the score, so that a step stays on only if
+it helps.
 
-``python -m helpers ablate --run demo`` (or ``make ablate``) measures it on a run that has finished 02_clean. Each step
-is toggled alone against the run's own settings. Recordings, groups, folds and seeds stay the same, only the sound
-differs, so the change is measured recording by recording. Test recordings and augmented copies take no part.
+``python -m helpers ablate --run demo`` (or ``make ablate``) measures it on a run that has finished
+02_clean. Each step is toggled alone against the run's own settings. Recordings, groups, folds and
+seeds stay the same, only the sound differs, so the change is measured recording by recording. Test
+recordings and augmented copies take no part.
 """
 
 import contextlib
@@ -21,7 +23,9 @@ from helpers.data import folders
 from helpers.metrics import decisions, evaluate
 from helpers.run import journal, stages
 
-STEPS = {  # the step's setting in the section clean, and its values: off first, then what is tried where it is off
+# the step's setting in the section clean, and its values: off first, then what is tried where it is
+# off
+STEPS = {
     "high-pass": ("high_pass_hz", (None, 50.0, 100.0)),
     "trim": ("trim_db", (None, 50.0)),
     "denoise": ("denoise", (False, True)),
@@ -34,9 +38,11 @@ SEEDS = 5  # one seed of a small network is noise; the scores are means over so 
 
 
 def trials(config):
-    """What is tried: a list of (step, name of its setting, value). What is on is tried off, what is off is tried on.
+    """What is tried: a list of (step, name of its setting, value). What is on is tried off, what is
+    off is tried on.
 
-    What the config's other settings forbid is left out: labels that hold from a second on allow no trimming.
+    What the config's other settings forbid is left out: labels that hold from a second on allow no
+    trimming.
     """
     return [
         (step, name, value)
@@ -55,7 +61,9 @@ def _fits(config, name, value):
 
 
 def vary(config, name, value):
-    """The config with one setting of the section clean changed. Raises ValueError where others forbid it."""
+    """The config with one setting of the section clean changed. Raises ValueError where others
+    forbid it.
+    """
     rules = config.clean.model_copy(update={name: value})
     return type(config).model_validate({**config.model_dump(), "clean": rules})
 
@@ -63,11 +71,12 @@ def vary(config, name, value):
 def measure(used, clips, root, config):
     """Toggle each cleaning step alone and measure what that does to the score.
 
-    Args: used the training recordings that 02_clean used, as in recordings.csv; clips their rows of clips.csv; root
-        data folder; config.
-    Returns a table, a row per trial: step, setting (the run's), tried, metric, reference and toggled (the scores, means
-    over the seeds), change (toggled minus reference) with its 95 % interval change_low and change_high, seeds_sd (the
-    change's deviation between seeds), verdict, seconds.
+    Args: used the training recordings that 02_clean used, as in recordings.csv; clips their rows of
+        clips.csv; root data folder; config.
+    Returns a table, a row per trial: step, setting (the run's), tried, metric, reference and
+    toggled (the scores, means over the seeds), change (toggled minus reference) with its 95 %
+    interval change_low and change_high, seeds_sd (the change's deviation between seeds), verdict,
+    seconds.
     """
     tried = trials(config)
     variants = [config, *(vary(config, name, value) for _, name, value in tried)]
@@ -81,7 +90,12 @@ def measure(used, clips, root, config):
         current = getattr(config.clean, name)
         change = evaluate.paired_change(found[0], toggled, config)
         said = verdict(current != STEPS[step][1][0], change["change_low"], change["change_high"])
-        words = {"step": step, "setting": in_words(name, current), "tried": in_words(name, value), "metric": metric}
+        words = {
+            "step": step,
+            "setting": in_words(name, current),
+            "tried": in_words(name, value),
+            "metric": metric,
+        }
         rows.append({**words, **change, "verdict": said, "seconds": cost})
     return pd.DataFrame(rows)
 
@@ -97,17 +111,24 @@ def in_words(name, value):
     return f"{value:g} {UNITS[name]}"
 
 
-# --- one variant -------------------------------------------------------------------------------------------
+# --- one variant
+# -------------------------------------------------------------------------------------------
 
 
 def feature_table(used, clips, root, config):
-    """The feature table of the recordings, cleaned as the config says; groups and folds are those of `clips`.
+    """The feature table of the recordings, cleaned as the config says; groups and folds are those
+    of `clips`.
 
     Nothing is written: each recording goes from its file to its clips' features at once.
     """
-    with warnings.catch_warnings(), ThreadPoolExecutor(joblib.cpu_count()) as pool:  # which ends before it is left
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(joblib.cpu_count()) as pool,
+    ):  # which ends before it is left
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
-        with contextlib.closing(pool.map(lambda row: describe(row, root, config), used.itertuples())) as described:
+        with contextlib.closing(
+            pool.map(lambda row: describe(row, root, config), used.itertuples())
+        ) as described:
             described = work.progress(described, "clean and describe", len(used))
             table = pd.DataFrame([row for rows in described for row in rows]).round(6)
     facts = ["recording_id", "group", "fold"]
@@ -117,7 +138,8 @@ def feature_table(used, clips, root, config):
 
 
 def describe(row, root, config):
-    """The clips of a recording as rows of the feature table: cleaned and cut as 02 does, described as 04 does.
+    """The clips of a recording as rows of the feature table: cleaned and cut as 02 does, described
+    as 04 does.
 
     Args: row of recordings.csv; root data folder; config. Returns a list of dicts.
     """
@@ -126,7 +148,11 @@ def describe(row, root, config):
     for number, (start_seconds, valid_seconds, clip) in enumerate(cut):
         heard = clip[: max(1, round(valid_seconds * config.audio.sample_rate))]
         heard = features.unpack(recording.to_steps(heard))  # as a clip is stored
-        identity = {"clip_id": f"{row.recording_id}-{number:03d}", "parent_id": "", "recording_id": row.recording_id}
+        identity = {
+            "clip_id": f"{row.recording_id}-{number:03d}",
+            "parent_id": "",
+            "recording_id": row.recording_id,
+        }
         place = {"label": row.label, "split": row.split, "start_seconds": start_seconds}
         rows.append({**identity, **place, **features.describe(heard, config)})
     return rows
@@ -136,18 +162,23 @@ def predictions(table, config):
     """Out-of-fold predictions per recording of the quick model, a table for each of SEEDS seeds."""
     found = []
     for seed in range(config.seed, config.seed + SEEDS):
-        out_of_fold, _ = classic.cross_validate(MODEL, table, config.model_copy(update={"seed": seed}))
+        out_of_fold, _ = classic.cross_validate(
+            MODEL, table, config.model_copy(update={"seed": seed})
+        )
         found.append(decisions.per_recording(out_of_fold, table, config.data.multilabel))
     return found
 
 
-# --- in words ----------------------------------------------------------------------------------------------
+# --- in words
+# ----------------------------------------------------------------------------------------------
 
 
 def verdict(on, low, high):
-    """What the interval of the change that toggling brings says of a step: it stays, or comes, on only if it helps.
+    """What the interval of the change that toggling brings says of a step: it stays, or comes, on
+    only if it helps.
 
-    Args: on whether the run has the step on; low, high of the change. An interval that holds 0 is no difference.
+    Args: on whether the run has the step on; low, high of the change. An interval that holds 0 is
+        no difference.
 
     >>> verdict(True, -0.05, -0.01), verdict(False, -0.01, 0.02)
     ('keep: it helps', 'no difference: leave it off')
@@ -159,18 +190,23 @@ def verdict(on, low, high):
     return "turn on: it helps" if low > 0 else "leave off: it costs"
 
 
-# --- a run -------------------------------------------------------------------------------------------------
+# --- a run
+# -------------------------------------------------------------------------------------------------
 
 
 def write(config, run=None):
-    """Measure the ledger of a run and write it, whole or not at all, to <run folder>/cleaning_ledger.csv.
+    """Measure the ledger of a run and write it, whole or not at all, to <run
+    folder>/cleaning_ledger.csv.
 
-    Args: config; run name or None (the preset's). Returns the table of `measure`. Raises StageError, naming the
-    notebook to run first, unless 02_clean is done with these settings and recordings; SourceError.
+    Args: config; run name or None (the preset's). Returns the table of `measure`. Raises
+    StageError, naming the notebook to run first, unless 02_clean is done with these settings and
+    recordings; SourceError.
     """
     folder = journal.run_folder(config, run)
     root = _cleaned_root(config, folder)
-    recordings, clips = (artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv"))
+    recordings, clips = (
+        artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
+    )
     clips = clips[clips["split"].eq("train")]
     used = recordings[recordings["recording_id"].isin(clips["recording_id"])]
     table = measure(used, clips, root, config)
@@ -181,7 +217,11 @@ def write(config, run=None):
 def _cleaned_root(config, folder):
     """The data folder of a run whose 02_clean is done and up to date."""
     done = journal.read_run(folder).get("stages", {})
-    first = [stage.name for stage in stages.STAGES[:2] if done.get(stage.name, {}).get("status") != "done"]
+    first = [
+        stage.name
+        for stage in stages.STAGES[:2]
+        if done.get(stage.name, {}).get("status") != "done"
+    ]
     again = "with the same preset, data, run and settings (or `make run-all`)"
     if first:
         raise errors.StageError(
@@ -190,7 +230,9 @@ def _cleaned_root(config, folder):
         )
     root = folders.locate(config)
     if reason := stages.why_stale(stages.spec("02_clean"), config, folder, root):
-        raise errors.StageError(f"02_clean is out of date in {folder} ({reason}). Run 02_clean.ipynb first, {again}.")
+        raise errors.StageError(
+            f"02_clean is out of date in {folder} ({reason}). Run 02_clean.ipynb first, {again}."
+        )
     return root
 
 
@@ -200,10 +242,16 @@ def _clips_digest(folder):
 
 
 def read(folder):
-    """A run's ledger, or None: where there is none, or where the clips have changed since it was measured."""
+    """A run's ledger, or None: where there is none, or where the clips have changed since it was
+    measured.
+    """
     path = Path(folder) / FILE
     table = artifacts.read_table(path) if path.is_file() else None
-    return table if table is not None and table["clips_sha256"].eq(_clips_digest(folder)).all() else None
+    return (
+        table
+        if table is not None and table["clips_sha256"].eq(_clips_digest(folder)).all()
+        else None
+    )
 
 
 def shown(table):
@@ -216,7 +264,9 @@ def shown(table):
         {
             "step": table["step"],
             "setting": table["setting"],
-            evaluate.in_words(table["metric"].iloc[0]): [f"{100 * value:.1f} %" for value in table["reference"]],
+            evaluate.in_words(table["metric"].iloc[0]): [
+                f"{100 * value:.1f} %" for value in table["reference"]
+            ],
             "tried": table["tried"],
             "change in points": [evaluate.points(*change) for change in changes],
             "between seeds": [f"±{100 * value:.1f}" for value in table["seeds_sd"]],

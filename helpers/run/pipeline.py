@@ -1,7 +1,8 @@
 """Runs the notebooks in order with papermill in one process; resumes; summarises.
 
-``python -m helpers run-all --preset demo`` (or ``make run-all``). A stage is skipped when its inputs, settings, code
-and outputs are what they were when it last finished, judged by their digests.
+``python -m helpers run-all --preset demo`` (or ``make run-all``). A stage is skipped when its
+inputs, settings, code and outputs are what they were when it last finished, judged by their
+digests.
 """
 
 import ast
@@ -45,8 +46,12 @@ class LiveLine:
     started: float = field(default_factory=time.monotonic)
 
     def write(self, text):
-        if self.stream.isatty() and (latest := [part for part in re.split(r"[\r\n]", text) if part.strip()]):
-            self.stream.write(f"\r\033[K{self.label}  {latest[-1].strip()[: 100 - len(self.label)]}")
+        if self.stream.isatty() and (
+            latest := [part for part in re.split(r"[\r\n]", text) if part.strip()]
+        ):
+            self.stream.write(
+                f"\r\033[K{self.label}  {latest[-1].strip()[: 100 - len(self.label)]}"
+            )
             self.stream.flush()
 
     def flush(self):
@@ -57,15 +62,21 @@ class LiveLine:
         self.stream.flush()
 
 
-def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False, until=None):
+def run_all(
+    preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False, until=None
+):
     """Run every stage that is not up to date, then write the report.
 
     Args: as of `config.load`; run its name; force runs what is up to date, too; until the name of
         the last stage to run, None: all, and the report.
-    Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError or PipelineError.
+    Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError
+        or PipelineError.
     """
     started = time.monotonic()
-    preset, data = _absolute(preset), data and str(Path(data).expanduser().resolve())  # kernels work elsewhere
+    preset, data = (
+        _absolute(preset),
+        data and str(Path(data).expanduser().resolve()),
+    )  # kernels work elsewhere
     settled = presets.load(preset, data, seed, fast, settings)
     folder = journal.run_folder(settled, run)
     print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
@@ -81,9 +92,15 @@ def run_all(preset=None, data=None, run=None, seed=None, fast=False, settings=""
         parameters |= {"fast": fast, "settings": settings}
         last = stages.STAGES.index(stages.spec(until)) if until else len(stages.STAGES)
         wanted = stages.STAGES[: last + 1]
-        ran = [stage.name for stage in wanted if run_stage(stage, settled, folder, root, parameters, force)]
+        ran = [
+            stage.name
+            for stage in wanted
+            if run_stage(stage, settled, folder, root, parameters, force)
+        ]
         if until:
-            print(f"Stopped after {until}, as asked for. Executed notebooks: {_short(folder / 'notebooks')}")
+            print(
+                f"Stopped after {until}, as asked for. Executed notebooks: {_short(folder / 'notebooks')}"
+            )
             return folder, ran
         if not (folder / "report.html").is_file():
             report.build(folder)
@@ -115,9 +132,14 @@ def run_stage(stage, settled, folder, root, parameters, force=False):
 
 
 def execute(stage, executed, parameters, line):
-    """Execute a stage's notebook. Its copy is put in place if it succeeds, else beside it as .failed.ipynb."""
+    """Execute a stage's notebook. Its copy is put in place if it succeeds, else beside it as
+    .failed.ipynb.
+    """
     source = artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb"
-    parameters = {**dict.fromkeys(parameter_names(source)), **parameters}  # a notebook's own knobs are for hands only
+    parameters = {
+        **dict.fromkeys(parameter_names(source)),
+        **parameters,
+    }  # a notebook's own knobs are for hands only
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -146,7 +168,12 @@ def parameter_names(path):
     """Names assigned in a notebook's cell tagged `parameters`."""
     cells = nbformat.read(path, as_version=4).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    return [node.targets[0].id for source in tagged for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return [
+        node.targets[0].id
+        for source in tagged
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+    ]
 
 
 def tidy(source, target):
@@ -160,12 +187,18 @@ def tidy(source, target):
             if output.output_type == "stream":
                 output.text = last_shown(output.text).replace(f"{artifacts.REPOSITORY}/", "")
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.output_type != "stream" or output.text.strip()
+            ]
     notebook.cells = present(notebook.cells)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
-    nbformat.sign.NotebookNotary().sign(notebook)  # made here, so Jupyter may show its players without asking
+    nbformat.sign.NotebookNotary().sign(
+        notebook
+    )  # made here, so Jupyter may show its players without asking
 
 
 def present(cells: list) -> list:
@@ -186,14 +219,17 @@ def _is_absent(cell):
 
 
 def last_shown(text):
-    """What a terminal would still show of a stream: progress bars gone, each line as last overwritten.
+    """What a terminal would still show of a stream: progress bars gone, each line as last
+    overwritten.
 
     >>> last_shown("train:  50%|#####     | 1/2\\rtrain: 100%|##########| 2/2\\r          \\rdone\\n")
     'done\\n'
     >>> last_shown("\\x1b[A")  # what a bar below another one leaves behind
     ''
     """
-    lines = [line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")]
+    lines = [
+        line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")
+    ]
     kept = [line for line in lines if not re.search(r"\d+%\|.*\|", line)]
     if len(kept) < len(lines) or "\x1b[A" in text:  # bars below each other leave empty lines behind
         kept = [line for line in kept[:-1] if line.strip()] + kept[-1:]
@@ -202,8 +238,9 @@ def last_shown(text):
 
 @contextlib.contextmanager
 def quiet_kernel(folder):
-    """Tell the kernels that nobody watches, whose they are and where outputs go; keep Jupyter's own warnings off the
-    terminal."""
+    """Tell the kernels that nobody watches, whose they are and where outputs go; keep Jupyter's own
+    warnings off the terminal.
+    """
     before = dict(os.environ)
     os.environ |= {
         "EARSHOT_HEADLESS": "1",
@@ -227,7 +264,9 @@ def _check_finished(stage, settled, folder, executed):
     notebook = nbformat.read(executed, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     skipped = [cell for cell in cells if cell.execution_count is None]
-    wrong = [cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)]
+    wrong = [
+        cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)
+    ]
     missing = [name for name in stage.outputs(settled) if not (folder / name).exists()]
     status = journal.read_run(folder).get("stages", {}).get(stage.name, {}).get("status")
     if skipped or wrong or missing or status != "done":
@@ -251,13 +290,17 @@ def _explain(stage, error, failed):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold the run folder for this process; a second run on it is refused. The lock dies with its process."""
+    """Hold the run folder for this process; a second run on it is refused. The lock dies with its
+    process.
+    """
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise errors.PipelineError(f"{_short(folder)} is in use by another run ({file.read().strip()}).") from None
+            raise errors.PipelineError(
+                f"{_short(folder)} is in use by another run ({file.read().strip()})."
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
@@ -265,23 +308,34 @@ def locked(folder):
 
 
 def clear_leftovers(folder):
-    """Clear away what a killed runner left behind in a run that is locked now: its processes, a damaged record, its
-    temporary files."""
+    """Clear away what a killed runner left behind in a run that is locked now: its processes, a
+    damaged record, its temporary files.
+    """
     _end_processes(str(folder))
     if problem := journal.mend_run(folder):
         print(problem, flush=True)
     places = (folder, *folder.glob("*/"), *folder.glob("*/*/"), artifacts.home() / "data")
     for path in list(artifacts.leftovers(*places)):
-        if path.suffix == ".ipynb":  # the notebook that was under way; it was saved, as checkpoints are, now and then
+        if (
+            path.suffix == ".ipynb"
+        ):  # the notebook that was under way; it was saved, as checkpoints are, now and then
             saved = (path, *folder.glob("checkpoints/*.safetensors"))
-            journal.add_attempt(folder, path.name[1:].partition(".")[0], max(file.stat().st_mtime for file in saved))
+            journal.add_attempt(
+                folder, path.name[1:].partition(".")[0], max(file.stat().st_mtime for file in saved)
+            )
         artifacts.remove(path)
 
 
 def _end_processes(mark):
-    """End kernels, and what they started, that carry a run's mark: their runner is gone, for it held the lock."""
+    """End kernels, and what they started, that carry a run's mark: their runner is gone, for it
+    held the lock.
+    """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    left = [process for process in psutil.process_iter() if process.pid not in ours and _mark_of(process) == mark]
+    left = [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in ours and _mark_of(process) == mark
+    ]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -291,7 +345,9 @@ def _end_processes(mark):
 
 
 def _mark_of(process):
-    """The run that a process was started for; None for all that are not the runner's, or may not be asked."""
+    """The run that a process was started for; None for all that are not the runner's, or may not be
+    asked.
+    """
     try:
         return process.environ().get(MARK)
     except (psutil.Error, OSError):
@@ -317,7 +373,9 @@ def summary(folder, ran, seconds):
     ]
     if check.get("hidden_test"):
         lines.append(f"  hidden test {_scores(check['hidden_test'], headline)}")
-    times = " · ".join(f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items()))
+    times = " · ".join(
+        f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items())
+    )
     lines += [
         f"  submission  {_short(folder / 'submission.csv')} ({counted(check['rows'], 'row', 'rows')}, {check['kind']})",
         f"  report      {_short(folder / 'report.html')}",
@@ -332,7 +390,9 @@ def summary(folder, ran, seconds):
 
 
 def _scores(metrics, headline):
-    return " · ".join(f"{evaluate.in_words(name)} {evaluate.percent(metrics[name])}" for name in headline)
+    return " · ".join(
+        f"{evaluate.in_words(name)} {evaluate.percent(metrics[name])}" for name in headline
+    )
 
 
 def _clock(seconds):

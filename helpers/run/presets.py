@@ -1,7 +1,8 @@
 """A preset becomes a validated, frozen Config.
 
-A preset is a YAML file in ``presets/``. It names only what differs from the defaults in ``settings``; an unknown
-key, a wrong type or an impossible value is refused with the key, what it got and what it may be.
+A preset is a YAML file in ``presets/``. It names only what differs from the defaults in
+``settings``; an unknown key, a wrong type or an impossible value is refused with the key, what it
+got and what it may be.
 """
 
 import math
@@ -36,7 +37,8 @@ def settle(values, root, sample_rate):
     FRAMES frames; epochs are those of `epochs`. Where nothing can be measured the keys are left
     out: the defaults hold.
 
-    Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None; sample_rate in Hz.
+    Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None;
+        sample_rate in Hz.
     Returns {key: number} for the keys that were AUTO.
     """
     wanted = [key for key, value in values.items() if value == AUTO]
@@ -82,12 +84,18 @@ def epochs(clips, frames=FRAMES):
 
 
 def durations(paths):
-    """Seconds of up to LOOKED_AT recordings, evenly spaced in the list; what soundfile cannot read is left out."""
+    """Seconds of up to LOOKED_AT recordings, evenly spaced in the list; what soundfile cannot read
+    is left out.
+    """
     found = []
     for path in paths[:: -(-len(paths) // LOOKED_AT) or 1]:
         try:
             found.append(soundfile.info(path).duration)
-        except (soundfile.LibsndfileError, OSError, UnicodeEncodeError):  # the last: a name that is not UTF-8
+        except (
+            soundfile.LibsndfileError,
+            OSError,
+            UnicodeEncodeError,
+        ):  # the last: a name that is not UTF-8
             continue
     return found
 
@@ -100,16 +108,25 @@ PRESETS = REPOSITORY / "presets"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as it is, but a key that stands twice in a section is refused: one of its values would be lost."""
+    """YAML as it is, but a key that stands twice in a section is refused: one of its values would
+    be lost.
+    """
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
         if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice[0]} stands twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
-AS_TEXT = {"data.label_separator", "submit.separator", "submit.id", "submit.column"}  # marks that YAML would take apart
+AS_TEXT = {
+    "data.label_separator",
+    "submit.separator",
+    "submit.id",
+    "submit.column",
+}  # marks that YAML would take apart
 # What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
 FAST = {
     "data": {"max_per_class": 8, "demo_train": 60, "demo_test": 12},
@@ -123,13 +140,14 @@ FAST = {
 def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None):
     """Read a preset, apply what the caller changed, validate.
 
-    Where neither preset nor settings say where the labels stand, they are read from the table that names the
-    recordings of the data folder, if there is one (`layouts.by_table`).
+    Where neither preset nor settings say where the labels stand, they are read from the table that
+    names the recordings of the data folder, if there is one (`layouts.by_table`).
 
-    Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is recognised as, by
-        `layouts.recognise`, else ``folder``; without data ``demo``); data folder of recordings or None; seed int or
-        None (the preset's); fast bool; settings as text, ``"train.epochs=20 clean.denoise=true"``; knobs
-        ``{"train.epochs": 20}``, a notebook's own parameters, where None leaves what the preset has.
+    Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is
+        recognised as, by `layouts.recognise`, else ``folder``; without data ``demo``); data folder
+        of recordings or None; seed int or None (the preset's); fast bool; settings as text,
+        ``"train.epochs=20 clean.denoise=true"``; knobs ``{"train.epochs": 20}``, a notebook's own
+        parameters, where None leaves what the preset has.
     Returns a frozen Config. Raises ConfigError naming the key, what it got and what it may be.
 
     >>> load("demo", settings="train.epochs=3").train.epochs
@@ -162,7 +180,9 @@ def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None)
 
 
 def _begin(preset, data):
-    """The preset that is named, else the one that a data folder is recognised as, `folder` or `demo`."""
+    """The preset that is named, else the one that a data folder is recognised as, `folder` or
+    `demo`.
+    """
     if preset or not data:
         return _read_preset(preset or "demo")
     marks = {name: tuple(_read_preset(name).get("layout", ())) for name in presets()}
@@ -171,7 +191,8 @@ def _begin(preset, data):
 
 
 def _read_by_table(tree):
-    """Where nothing is said of where the labels stand, let the table say it that names the recordings.
+    """Where nothing is said of where the labels stand, let the table say it that names the
+    recordings.
 
     So a folder is read the same way whether its preset was named or not. Keys that are set stay.
     """
@@ -199,7 +220,9 @@ def _refuse_odd_bytes(name):
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise errors.ConfigError(f"The name of the data folder is not valid UTF-8: {name!a}. Rename it.") from None
+        raise errors.ConfigError(
+            f"The name of the data folder is not valid UTF-8: {name!a}. Rename it."
+        ) from None
 
 
 def _settle(tree):
@@ -233,7 +256,9 @@ def _read_preset(preset):
             f"There is no preset {str(preset)!r}. Presets: {', '.join(presets())}; or a path to a .yaml file."
         )
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # a safe loader: it makes plain values
+        tree = (
+            yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+        )  # a safe loader: it makes plain values
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise errors.ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -248,7 +273,9 @@ def _merge(base, change):
         below = merged.get(key) or {}
         if not isinstance(value, dict):
             merged[key] = value
-        elif isinstance(below, dict):  # what should be a section and is none is left for the validation to refuse
+        elif isinstance(
+            below, dict
+        ):  # what should be a section and is none is left for the validation to refuse
             merged[key] = _merge(below, value)
     return merged
 
@@ -258,7 +285,9 @@ def _parse_settings(settings):
     for word in (settings or "").split():
         key, equals, value = word.partition("=")
         if not equals:
-            raise errors.ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
+            raise errors.ConfigError(
+                f"Settings are written key=value with no spaces inside; got {word!r}"
+            )
         try:
             pairs[key] = value if key in AS_TEXT else yaml.safe_load(value)
         except yaml.YAMLError:
@@ -272,7 +301,9 @@ def _set(tree, dotted_key, value):
     for section in sections:
         below = tree.get(section) or {}
         if not isinstance(below, dict):
-            raise errors.ConfigError(f"{dotted_key}: {section} is a setting, not a section with settings of its own")
+            raise errors.ConfigError(
+                f"{dotted_key}: {section} is a setting, not a section with settings of its own"
+            )
         tree[section] = dict(below)
         tree = tree[section]
     tree[key] = value
@@ -285,7 +316,9 @@ def _explain(error, preset):
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such key. {_legal_keys(problem['loc'])}")
         elif problem["type"] == "string_pattern_mismatch":
-            names = problem["ctx"]["pattern"].strip("^$()").replace(BACKBONE, "timm:<name>").split("|")
+            names = (
+                problem["ctx"]["pattern"].strip("^$()").replace(BACKBONE, "timm:<name>").split("|")
+            )
             lines.append(f"  {key}: got {problem['input']!r}. There are: {', '.join(names)}")
         elif key:
             lines.append(f"  {key}: got {problem['input']!r}. {problem['msg']}")

@@ -1,8 +1,9 @@
 """Stages: what each notebook reads and writes, and whether it must run again.
 
-A stage is one notebook. It begins with ``begin``, which looks for its inputs and takes their digests, and
-ends with ``Stage.finish``, which looks for its outputs and notes them in ``run.json``. Whether a stage must
-run again is decided from these digests alone (``why_stale``), never from time stamps or from a file's existence.
+A stage is one notebook. It begins with ``begin``, which looks for its inputs and takes their
+digests, and ends with ``Stage.finish``, which looks for its outputs and notes them in ``run.json``.
+Whether a stage must run again is decided from these digests alone (``why_stale``), never from time
+stamps or from a file's existence.
 """
 
 import hashlib
@@ -19,24 +20,29 @@ from helpers.base.errors import StageError
 from helpers.data import relabel
 from helpers.run import journal
 
-# --- a run's network, from the notebook or the command line -------------------------------------------------
+# --- a run's network, from the notebook or the command line
+# -------------------------------------------------
 
 
 def ready_folder(config, name=None):
     """The folder of a run that 04_features is done for. Raises StageError."""
     folder = journal.run_folder(config, name)
     if not (folder / "waveforms.npy").is_file():
-        raise errors.StageError(f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first.")
+        raise errors.StageError(
+            f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first."
+        )
     return folder
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A notebook's contract: files below the run folder ("data": the recordings) and config sections.
+    """A notebook's contract: files below the run folder ("data": the recordings) and config
+    sections.
 
     Of relabel.csv, which 07 writes and a person edits, only the edits count.
 
-    "models/{compare}" stands for a folder per model compared, "models/{submit}" for those that the submission needs.
+    "models/{compare}" stands for a folder per model compared, "models/{submit}" for those that the
+    submission needs.
     """
 
     name: str
@@ -55,16 +61,33 @@ class StageSpec:
 
 def _expand(names, config):
     models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
-    return [path for name in names for path in ([f"models/{m}" for m in models[name]] if name in models else [name])]
+    return [
+        path
+        for name in names
+        for path in ([f"models/{m}" for m in models[name]] if name in models else [name])
+    ]
 
 
 STAGES = (
-    StageSpec("01_explore", "Explore the recordings", ("data", "relabel.csv"), ("recordings.csv",), ("data", "audio")),
+    StageSpec(
+        "01_explore",
+        "Explore the recordings",
+        ("data", "relabel.csv"),
+        ("recordings.csv",),
+        ("data", "audio"),
+    ),
     StageSpec(
         "02_clean",
         "Clean, cut and split",
         ("data", "recordings.csv"),
-        ("clips", "clips.csv", "quarantine.csv", "duplicates.csv", "split_certificate.json", "shortcuts.json"),
+        (
+            "clips",
+            "clips.csv",
+            "quarantine.csv",
+            "duplicates.csv",
+            "split_certificate.json",
+            "shortcuts.json",
+        ),
         ("data", "audio", "clean", "split"),
     ),
     StageSpec(
@@ -79,7 +102,14 @@ STAGES = (
         "04_features",
         "Waveforms, features, images",
         ("clips", "clips.csv", "augmented", "augmented.csv"),
-        ("waveforms.npy", "waveforms.csv", "features.csv", "spectrograms", "spectrograms.zip", "validation.json"),
+        (
+            "waveforms.npy",
+            "waveforms.csv",
+            "features.csv",
+            "spectrograms",
+            "spectrograms.zip",
+            "validation.json",
+        ),
         ("data", "audio", "features"),
     ),
     StageSpec(
@@ -110,8 +140,21 @@ STAGES = (
         "08_submit",
         "Predict and submit",
         (
-            *("data", "recordings.csv", "waveforms.npy", "waveforms.csv", "features.csv", "models/cnn"),
-            *("models/{submit}", "history.json", "shortcuts.json", "leaderboard.csv", "metrics.json"),
+            *(
+                "data",
+                "recordings.csv",
+                "waveforms.npy",
+                "waveforms.csv",
+                "features.csv",
+                "models/cnn",
+            ),
+            *(
+                "models/{submit}",
+                "history.json",
+                "shortcuts.json",
+                "leaderboard.csv",
+                "metrics.json",
+            ),
         ),
         ("submission.csv", "submission_check.json"),
         ("data", "audio", "features", "model", "compare", "evaluate", "submit"),
@@ -140,7 +183,9 @@ class Stage:
         return self.folder / name
 
     def read(self, name):
-        """A file of the run folder: a table (.csv), a JSON value (.json), or an array, memory-mapped (.npy)."""
+        """A file of the run folder: a table (.csv), a JSON value (.json), or an array,
+        memory-mapped (.npy).
+        """
         path = self.folder / name
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r")
@@ -148,10 +193,14 @@ class Stage:
 
     def write(self, name, value):
         """Write a table (.csv) or a JSON value (.json) of the run folder, atomically."""
-        (artifacts.write_json if name.endswith(".json") else artifacts.write_table)(self.folder / name, value)
+        (artifacts.write_json if name.endswith(".json") else artifacts.write_table)(
+            self.folder / name, value
+        )
 
     def replacing(self, name):
-        """A file or folder of the run folder to write anew, in a `with` block: it appears when it is complete."""
+        """A file or folder of the run folder to write anew, in a `with` block: it appears when it
+        is complete.
+        """
         return artifacts.replacing(self.folder / name)
 
     @staticmethod
@@ -160,10 +209,16 @@ class Stage:
         artifacts.require(condition, message)
 
     def finish(self, **counts):
-        """Check that every promised output is there, seal the models, note all in run.json, return a short account."""
-        missing = [name for name in self.spec.outputs(self.config) if not (self.folder / name).exists()]
+        """Check that every promised output is there, seal the models, note all in run.json, return
+        a short account.
+        """
+        missing = [
+            name for name in self.spec.outputs(self.config) if not (self.folder / name).exists()
+        ]
         if missing:
-            raise StageError(f"{self.spec.name} promised {', '.join(missing)}, which it did not write.")
+            raise StageError(
+                f"{self.spec.name} promised {', '.join(missing)}, which it did not write."
+            )
         for name in self.spec.outputs(self.config):
             if name.startswith("models/"):
                 artifacts.seal(self.folder / name)
@@ -176,31 +231,49 @@ class Stage:
             "key": self.key,
             "settings": settings,
         }
-        record["outputs"] = {name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)}
+        record["outputs"] = {
+            name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)
+        }
         journal.note(self.folder, self.config, self.spec.name, record, counts)
-        return pd.DataFrame([{"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"], **counts}])
+        return pd.DataFrame(
+            [{"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"], **counts}]
+        )
 
 
 def begin(name, config, run=None, data=None):
     """Begin a stage: check its inputs, take the digests that decide whether it must run again.
 
-    Args: name of the stage, such as "02_clean"; config; run name or None; data folder of the recordings.
+    Args: name of the stage, such as "02_clean"; config; run name or None; data folder of the
+        recordings.
     Returns a Stage. Raises StageError naming the notebook to run first when an input is not there.
     """
     stage, folder = spec(name), journal.run_folder(config, run)
     _require_inputs(stage, config, folder)
     key = stage_key(stage, config, folder, data)
     before = journal.read_run(folder).get("stages", {}).get(name, {})
-    spent = before.get("seconds", 0) if before.get("status") == "running" and before.get("key") == key else 0
-    journal.note(folder, config, name, {"status": "running", "key": key, "begun": time.time(), "seconds": spent})
+    spent = (
+        before.get("seconds", 0)
+        if before.get("status") == "running" and before.get("key") == key
+        else 0
+    )
+    journal.note(
+        folder,
+        config,
+        name,
+        {"status": "running", "key": key, "begun": time.time(), "seconds": spent},
+    )
     return Stage(stage, config, folder, Path(data) if data else None, key, spent)
 
 
 def _require_inputs(stage, config, folder):
-    """Raise StageError, naming the notebook to run first, unless all inputs are there, made with these settings."""
+    """Raise StageError, naming the notebook to run first, unless all inputs are there, made with
+    these settings.
+    """
     done = journal.read_run(folder).get("stages", {})
     earlier = STAGES[: STAGES.index(stage)]
-    unfinished = [other.name for other in earlier if done.get(other.name, {}).get("status") != "done"]
+    unfinished = [
+        other.name for other in earlier if done.get(other.name, {}).get("status") != "done"
+    ]
     for name in stage.inputs(config):
         producer = next((other for other in earlier if name in other.outputs(config)), None)
         if producer and (producer.name in unfinished or not (folder / name).exists()):
@@ -210,11 +283,15 @@ def _require_inputs(stage, config, folder):
                 f"Run {first}.ipynb first, with the same preset, data and run (or `make run-all`)."
             )
     for other in earlier:
-        _require_same_settings(stage, config, other.name, done.get(other.name, {}).get("settings", {}))
+        _require_same_settings(
+            stage, config, other.name, done.get(other.name, {}).get("settings", {})
+        )
 
 
 def _require_same_settings(stage, config, name, settings):
-    """What an earlier notebook was run with must hold here too, or what is trained would not be what is deployed."""
+    """What an earlier notebook was run with must hold here too, or what is trained would not be
+    what is deployed.
+    """
     here = config.model_dump(mode="json")
     for section, recorded in settings.items():
         for key, value in recorded.items():
@@ -256,7 +333,11 @@ def why_stale(stage, config, folder, data):
     if record["status"] != "done":
         return "did not finish"
     key = stage_key(stage, config, folder, data)
-    for part, what in (("config", "its settings"), ("code", "its code"), ("libraries", "library versions")):
+    for part, what in (
+        ("config", "its settings"),
+        ("code", "its code"),
+        ("libraries", "library versions"),
+    ):
         if key[part] != record["key"][part]:
             return f"{what} changed"
     for name, content in key["inputs"].items():

@@ -2,6 +2,7 @@
 
 Notebooks: 02.
 
-rules (what is set aside), duplicates (the same sound again), partition (groups, folds, rounds), name_groups (groups
-that names propose), certificate (no group crosses), metadata and audit (shortcuts).
+rules (what is set aside), duplicates (the same sound again), partition (groups, folds, rounds),
+name_groups (groups that names propose), certificate (no group crosses), metadata and audit
+(shortcuts).
 """

@@ -1,13 +1,15 @@
 """The shortcut audit: what the facts about the files give away, without a sound being heard.
 
-A small forest is asked for the class, or for the side (train or test), with nothing but metadata: first one column at a
-time, so that a leak has a name, then the columns of a kind, then all. Its answers are out of fold, no group crosses,
-and the score is the area under the ROC curve (AUC): 0.5 is chance.
+A small forest is asked for the class, or for the side (train or test), with nothing but metadata:
+first one column at a time, so that a leak has a name, then the columns of a kind, then all. Its
+answers are out of fold, no group crosses, and the score is the area under the ROC curve (AUC): 0.5
+is chance.
 
-A column is flagged where its AUC, over all classes or for one of them, has its 95 % interval above the limit of its
-kind and is too far above chance for luck, all columns and classes being asked in vain (Bonferroni). Formats and names
-have nothing to do with the sound. Level, silence and length have: classes do differ in them, so such a fact is flagged
-only where it nearly decides the class, and all of them together never are.
+A column is flagged where its AUC, over all classes or for one of them, has its 95 % interval above
+the limit of its kind and is too far above chance for luck, all columns and classes being asked in
+vain (Bonferroni). Formats and names have nothing to do with the sound. Level, silence and length
+have: classes do differ in them, so such a fact is flagged only where it nearly decides the class,
+and all of them together never are.
 """
 
 from dataclasses import dataclass
@@ -25,28 +27,61 @@ from helpers.splits import metadata
 
 CHANCE = 0.5
 FALSE_ALARMS = 0.05  # share of the audits of innocent data that may flag anything
-# AUC that may not be passed: of the mean over the classes, and of one class against the rest. How often a source was
+# AUC that may not be passed: of the mean over the classes, and of one class against the rest. How
+# often a source was
 # cut, which names count, differs by class as well: the limit of names is higher.
-CLASS_LIMITS = {"format": (0.65, 0.65), "name": (0.8, 0.8), "sound": (0.9, 0.95), "all sound facts": (1.0, 1.0)}
-SIDE_LIMITS = {"format": (0.6, 0.6), "sound": (0.6, 0.6)}  # any fact that tells test from train is a shift
+CLASS_LIMITS = {
+    "format": (0.65, 0.65),
+    "name": (0.8, 0.8),
+    "sound": (0.9, 0.95),
+    "all sound facts": (1.0, 1.0),
+}
+SIDE_LIMITS = {
+    "format": (0.6, 0.6),
+    "sound": (0.6, 0.6),
+}  # any fact that tells test from train is a shift
 TREES, ROWS_PER_TREE = 30, 1500  # of the forest
 
 # Each column's kind, and what to do where it is flagged.
 COLUMNS = {
-    "sample_rate": ("format", "bring all recordings to the lowest rate; what a low rate has cut off stays cut off"),
+    "sample_rate": (
+        "format",
+        "bring all recordings to the lowest rate; what a low rate has cut off stays cut off",
+    ),
     "channels": ("format", "mix all recordings down to one channel"),
-    "codec": ("format", "encode all recordings alike: lossy codecs leave traces that a network hears"),
-    "bit_depth": ("format", "store all recordings with the smallest depth: rounding leaves a noise of its own"),
-    "cut_off_hz": ("format", "lower audio.sample_rate or features.f_max to what every recording holds"),
+    "codec": (
+        "format",
+        "encode all recordings alike: lossy codecs leave traces that a network hears",
+    ),
+    "bit_depth": (
+        "format",
+        "store all recordings with the smallest depth: rounding leaves a noise of its own",
+    ),
+    "cut_off_hz": (
+        "format",
+        "lower audio.sample_rate or features.f_max to what every recording holds",
+    ),
     "dc_offset": ("format", "take the offset out: clean.high_pass_hz"),
     "exact_duration": ("format", "cut all recordings with the same tool to the same lengths"),
-    "duration_seconds": ("sound", "cut shorter clips, so that no padding shows how long a recording was"),
-    "bandwidth_hz": ("sound", "lower audio.sample_rate or features.f_max to what every recording holds"),
+    "duration_seconds": (
+        "sound",
+        "cut shorter clips, so that no padding shows how long a recording was",
+    ),
+    "bandwidth_hz": (
+        "sound",
+        "lower audio.sample_rate or features.f_max to what every recording holds",
+    ),
     "peak": ("sound", "bring all recordings to one peak: clean.normalise"),
     "rms_db": ("sound", "bring all recordings to one level: clean.normalise, train.gain_db"),
     "clipped_fraction": ("sound", "leave out what is clipped, or see that every class is"),
-    "silence_fraction": ("sound", "trim the edges, clean.trim_db, and fill short clips: audio.short_clips=loop"),
-    "leading_silence_seconds": ("sound", "trim the edges, clean.trim_db, and shift the clips: train.shift"),
+    "silence_fraction": (
+        "sound",
+        "trim the edges, clean.trim_db, and fill short clips: audio.short_clips=loop",
+    ),
+    "leading_silence_seconds": (
+        "sound",
+        "trim the edges, clean.trim_db, and shift the clips: train.shift",
+    ),
     "noise_floor_db": ("sound", "mix in noise: gaussian_noise in augment.transforms"),
 }
 OF_A_NAME = (
@@ -72,38 +107,58 @@ class Exam:
 
 
 def shortcuts(recordings, folds, seed=0, multilabel=False, n_samples=1000):
-    """How well metadata alone tells the class of the training recordings, and which column gives it away.
+    """How well metadata alone tells the class of the training recordings, and which column gives it
+    away.
 
-    Args: recordings table of audio.survey; folds table with recording_id, group, fold, such as clips.csv (rows without
-        a fold are not asked); seed; multilabel several labels per recording; n_samples of the bootstrap.
-    Returns a dict ready for JSON: asks, says (sentences); score {value, low, high} of all columns together; chance;
-        verdict "ok" or "suspicious"; kinds and columns (flagged first, then by AUC), lists of {"column", "kind", "auc",
-        "low", "high", "flagged", "says"} with, of the class told best, "class", "class_auc", "class_low", "class_high";
-        class_in_names, the places of names that tell the class itself, which are not asked.
+    Args: recordings table of audio.survey; folds table with recording_id, group, fold, such as
+        clips.csv (rows without a fold are not asked); seed; multilabel several labels per
+        recording; n_samples of the bootstrap.
+    Returns a dict ready for JSON: asks, says (sentences); score {value, low, high} of all columns
+        together; chance; verdict "ok" or "suspicious"; kinds and columns (flagged first, then by
+        AUC), lists of {"column", "kind", "auc", "low", "high", "flagged", "says"} with, of the
+        class told best, "class", "class_auc", "class_low", "class_high"; class_in_names, the places
+        of names that tell the class itself, which are not asked.
     Raises ValueError where there are fewer than two classes or two folds.
     """
     rows = _joined(recordings, folds, "inner").dropna(subset="fold").assign(split="train")
     truth = targets.matrix(rows["label"], labels := targets.classes(rows, multilabel)) > 0
     asked = ~truth.all(axis=0)  # of what every recording has there is nothing to tell
     if not asked.any() or rows["fold"].nunique() < 2:
-        raise ValueError(f"got {len(labels)} classes in {rows['fold'].nunique()} folds; the audit needs two of each")
+        raise ValueError(
+            f"got {len(labels)} classes in {rows['fold'].nunique()} folds; the audit needs two of each"
+        )
     strata = targets.rarest(rows["label"]) if multilabel else rows["label"]
     names = np.array(labels)[asked].tolist()
-    exam = _exam("the class", rows, truth[:, asked], names, strata, rows["fold"], CLASS_LIMITS, seed, n_samples)
-    names, places = (read(rows["path"], rows["label"]) for read in (metadata.name_facts, metadata.class_in_names))
+    exam = _exam(
+        "the class",
+        rows,
+        truth[:, asked],
+        names,
+        strata,
+        rows["fold"],
+        CLASS_LIMITS,
+        seed,
+        n_samples,
+    )
+    names, places = (
+        read(rows["path"], rows["label"]) for read in (metadata.name_facts, metadata.class_in_names)
+    )
     found = _audit(pd.concat([metadata.file_facts(rows), names], axis=1), exam)
     harmless = f" The class stands in the file names ({', '.join(places)}), which is harmless: no model sees a name."
     return found | {"class_in_names": places, "says": found["says"] + harmless * bool(places)}
 
 
 def adversarial(recordings, folds, seed=0, n_samples=1000, n_folds=5):
-    """How well metadata alone tells test recordings from training recordings (adversarial validation).
+    """How well metadata alone tells test recordings from training recordings (adversarial
+    validation).
 
-    Names are not asked: the sides are nearly always numbered apart, and no model hears a name. Labels are not looked
-    at, so a test side with other classes, or other shares of them, may differ in its sounds for that reason.
+    Names are not asked: the sides are nearly always numbered apart, and no model hears a name.
+    Labels are not looked at, so a test side with other classes, or other shares of them, may differ
+    in its sounds for that reason.
 
-    Args: recordings table of audio.survey; folds table with recording_id and group (training recordings that it lacks
-        are left out, a test recording that it lacks is a group of its own); n_folds dealt anew over both sides.
+    Args: recordings table of audio.survey; folds table with recording_id and group (training
+        recordings that it lacks are left out, a test recording that it lacks is a group of its
+        own); n_folds dealt anew over both sides.
     Returns as `shortcuts`, without classes; None where one of the sides has fewer than two groups.
     """
     rows = _joined(recordings[recordings["status"].isin(["ok", "used"])], folds, "left")
@@ -113,10 +168,15 @@ def adversarial(recordings, folds, seed=0, n_samples=1000, n_folds=5):
     n_folds = min(n_folds, rows.loc[test, "group"].nunique(), rows.loc[~test, "group"].nunique())
     if n_folds < 2:
         return None
-    fold, splitter = np.zeros(len(rows)), StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    fold, splitter = (
+        np.zeros(len(rows)),
+        StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed),
+    )
     for number, (_, members) in enumerate(splitter.split(rows, test, rows["group"])):
         fold[members] = number
-    exam = _exam("test from train", rows, test[:, None], ["test"], test, fold, SIDE_LIMITS, seed, n_samples)
+    exam = _exam(
+        "test from train", rows, test[:, None], ["test"], test, fold, SIDE_LIMITS, seed, n_samples
+    )
     return _audit(metadata.file_facts(rows), exam)
 
 
@@ -129,43 +189,66 @@ def _joined(recordings, folds, how):
 def _exam(asks, rows, truth, names, strata, fold, limits, seed, n_samples):
     group, present = pd.factorize(rows["group"])
     draws = intervals.bootstrap_weights(len(present), n_samples, seed).astype(np.float32)
-    return Exam(asks, truth, names, np.asarray(strata), np.asarray(fold, dtype=float), group, draws, limits, seed)
+    return Exam(
+        asks,
+        truth,
+        names,
+        np.asarray(strata),
+        np.asarray(fold, dtype=float),
+        group,
+        draws,
+        limits,
+        seed,
+    )
 
 
-# --- the questions -----------------------------------------------------------------------------------------
+# --- the questions
+# -----------------------------------------------------------------------------------------
 
 
 def out_of_fold(values, exam):
-    """The forest's answers [n, C] to values [n, columns]: each fold by what the others taught, above their mean."""
+    """The forest's answers [n, C] to values [n, columns]: each fold by what the others taught,
+    above their mean.
+    """
     answers = np.zeros(exam.truth.shape)
     for fold in np.unique(exam.fold) if values.shape[1] else ():
         inside = exam.fold != fold
         weights = compute_sample_weight("balanced", exam.strata[inside])
         n_rows = min(int(inside.sum()), ROWS_PER_TREE)
-        forest = RandomForestRegressor(TREES, min_samples_leaf=3, max_samples=n_rows, random_state=exam.seed)
+        forest = RandomForestRegressor(
+            TREES, min_samples_leaf=3, max_samples=n_rows, random_state=exam.seed
+        )
         taught = exam.truth[inside].astype(float)
-        forest.fit(values[inside], taught[:, 0] if taught.shape[1] == 1 else taught, sample_weight=weights)
-        # Where a class is rare among the others it is frequent here: without this, folds would rank each other.
+        forest.fit(
+            values[inside], taught[:, 0] if taught.shape[1] == 1 else taught, sample_weight=weights
+        )
+        # Where a class is rare among the others it is frequent here: without this, folds would rank
+        # each other.
         usual = np.average(taught, axis=0, weights=weights)
         answers[~inside] = forest.predict(values[~inside]).reshape(-1, len(usual)) - usual
     return answers
 
 
 def auc_influence(positive, score, fold=None):
-    """Area under the ROC curve within the folds, and how far each row moves it: (float, [n] that sums to 0).
+    """Area under the ROC curve within the folds, and how far each row moves it: (float, [n] that
+    sums to 0).
 
-    Only rows of one fold are ranked against each other. Each fold has its own forest, and where a class is frequent in
-    a fold it was rare in what that forest learned from: across folds, answers of pure noise rank below chance.
+    Only rows of one fold are ranked against each other. Each fold has its own forest, and where a
+    class is frequent in a fold it was rare in what that forest learned from: across folds, answers
+    of pure noise rank below chance.
 
-    To first order a bootstrap sample's area is the area plus each row's influence as often as it is drawn, so all
-    classes of thousands of recordings cost one product of matrices (DeLong et al. 1988, doi:10.2307/2531595; with
-    groups Obuchowski 1997, doi:10.2307/2533958). Args: positive bool [n]; score [n]; fold [n] or None for one. Where
-    no fold has both sides the area is 0.5: nothing is told.
+    To first order a bootstrap sample's area is the area plus each row's influence as often as it is
+    drawn, so all classes of thousands of recordings cost one product of matrices (DeLong et al.
+    1988, doi:10.2307/2531595; with groups Obuchowski 1997, doi:10.2307/2533958). Args: positive
+    bool [n]; score [n]; fold [n] or None for one. Where no fold has both sides the area is 0.5:
+    nothing is told.
     """
     fold = np.zeros(len(score)) if fold is None else fold
     rows = pd.DataFrame({"score": score, "fold": fold, "positive": positive})
     own_side = rows.groupby(["fold", "positive"])["score"]
-    outranked = rows.groupby("fold")["score"].rank() - own_side.rank()  # of the other side, ties half
+    outranked = (
+        rows.groupby("fold")["score"].rank() - own_side.rank()
+    )  # of the other side, ties half
     others = rows.groupby("fold")["score"].transform("size") - own_side.transform("size")
     won = outranked.where(rows["positive"], others - outranked)
     pairs = others[positive].sum()
@@ -174,17 +257,30 @@ def auc_influence(positive, score, fold=None):
 
 
 def _ask(facts, exam):
-    """The areas of the mean over the classes and of each class: table [1 + C] of value, low, high and sigmas."""
+    """The areas of the mean over the classes and of each class: table [1 + C] of value, low, high
+    and sigmas.
+    """
     answers = out_of_fold(facts.to_numpy(), exam)
-    told = [auc_influence(*columns, exam.fold) for columns in zip(exam.truth.T, answers.T, strict=True)]
+    told = [
+        auc_influence(*columns, exam.fold) for columns in zip(exam.truth.T, answers.T, strict=True)
+    ]
     areas, influences = zip(*told, strict=True)
-    value, rows = np.append(np.mean(areas), areas), np.column_stack([np.mean(influences, axis=0), *influences])
+    value, rows = (
+        np.append(np.mean(areas), areas),
+        np.column_stack([np.mean(influences, axis=0), *influences]),
+    )
     by_group = pd.DataFrame(rows.astype(np.float32)).groupby(exam.group).sum().to_numpy()
     samples = np.clip(value + exam.draws @ by_group, 0, 1)
-    yes, no = (pd.DataFrame(t).groupby(exam.group).any().sum().to_numpy() for t in (exam.truth, ~exam.truth))
-    luck = (yes + no + 1) / (12 * yes * no)  # variance of the area if nothing is told (Mann & Whitney 1947)
+    yes, no = (
+        pd.DataFrame(t).groupby(exam.group).any().sum().to_numpy()
+        for t in (exam.truth, ~exam.truth)
+    )
+    luck = (yes + no + 1) / (
+        12 * yes * no
+    )  # variance of the area if nothing is told (Mann & Whitney 1947)
     luck = np.append(luck.mean() / max(len(luck) - 1, 1), luck)
-    # All recordings are asked by forests that have learned nearly the same, and share their luck: the interval is at
+    # All recordings are asked by forests that have learned nearly the same, and share their luck:
+    # the interval is at
     # least as wide as that of a coin thrown 1 / (4 luck) times, which has as much luck.
     low, high = intervals.bounds(value, samples, _sizes(exam), most=0.25 / luck)
     sigmas = (value - CHANCE) / np.sqrt(np.maximum(luck, samples.var(axis=0)))
@@ -192,7 +288,9 @@ def _ask(facts, exam):
 
 
 def _sizes(exam):
-    """Recordings of each group: all, and of each class the smaller of its two sides: [groups, 1 + C]."""
+    """Recordings of each group: all, and of each class the smaller of its two sides: [groups, 1 +
+    C].
+    """
     rarer = np.where(exam.truth.mean(axis=0) > 0.5, ~exam.truth, exam.truth)
     counted = np.column_stack([np.ones(len(rarer)), rarer])
     return pd.DataFrame(counted).groupby(exam.group).sum().to_numpy()
@@ -200,11 +298,18 @@ def _sizes(exam):
 
 def _audit(facts, exam):
     kinds = {name: COLUMNS[name][0] if name in COLUMNS else "name" for name in facts}
-    by_kind = {kind: [name for name in facts if kinds[name] == kind] for kind in ("format", "name", "sound")}
-    luckiest = norm.isf(FALSE_ALARMS / max(facts.shape[1] * (len(exam.names) + 1), 1))  # standard errors
+    by_kind = {
+        kind: [name for name in facts if kinds[name] == kind]
+        for kind in ("format", "name", "sound")
+    }
+    luckiest = norm.isf(
+        FALSE_ALARMS / max(facts.shape[1] * (len(exam.names) + 1), 1)
+    )  # standard errors
     columns = [_judged(facts[[name]], name, kinds[name], exam, luckiest) for name in facts]
     together = [
-        _judged(facts[names], f"all {kind} facts", kind, exam, luckiest) for kind, names in by_kind.items() if names
+        _judged(facts[names], f"all {kind} facts", kind, exam, luckiest)
+        for kind, names in by_kind.items()
+        if names
     ]
     score = _ask(facts, exam).loc[0, ["value", "low", "high"]].to_dict()
     return {
@@ -225,7 +330,13 @@ def _judged(facts, column, kind, exam, luckiest):
     alarms = found["low"].gt(limits) & found["sigmas"].gt(luckiest)
     best = found[1:]["value"].where(alarms[1:] | ~alarms[1:].any()).idxmax()
     whole, part = found.loc[0].to_dict(), found.loc[best].to_dict()
-    entry = {"column": column, "kind": kind, "auc": whole["value"], "low": whole["low"], "high": whole["high"]}
+    entry = {
+        "column": column,
+        "kind": kind,
+        "auc": whole["value"],
+        "low": whole["low"],
+        "high": whole["high"],
+    }
     entry["flagged"] = bool(alarms.any())
     if len(exam.names) > 1:
         entry |= {"class": exam.names[best - 1], "class_auc": part["value"]}
@@ -235,7 +346,8 @@ def _judged(facts, column, kind, exam, luckiest):
     return entry | {"says": _sentence(entry, told, area, limits[int(one_class)])}
 
 
-# --- in words ----------------------------------------------------------------------------------------------
+# --- in words
+# ----------------------------------------------------------------------------------------------
 
 
 def auc_in_words(area):
@@ -259,8 +371,12 @@ def _sentence(entry, told, area, limit):
 
 
 def _overall(score, columns, together, asks):
-    flagged = [entry for entry in columns if entry["flagged"]] or [entry for entry in together if entry["flagged"]]
-    verdict = f"It is given away by {', '.join(entry['column'] for entry in flagged)}." if flagged else ""
+    flagged = [entry for entry in columns if entry["flagged"]] or [
+        entry for entry in together if entry["flagged"]
+    ]
+    verdict = (
+        f"It is given away by {', '.join(entry['column'] for entry in flagged)}." if flagged else ""
+    )
     kinds = ", ".join(f"{entry['kind']} {entry['auc']:.2f}" for entry in together)
     words = f"Metadata alone tells {asks} with {auc_in_words(score)}, 0.5 being chance; by kind: {kinds or 'none'}."
     return f"{words} {verdict or 'No fact is suspicious.'}"

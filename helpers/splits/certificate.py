@@ -1,4 +1,5 @@
-"""The split certificate: that no group crosses the folds, how each was formed; and its proof from the files alone.
+"""The split certificate: that no group crosses the folds, how each was formed; and its proof from
+the files alone.
 
 ``python -m helpers verify --run demo`` (or ``make verify RUN=demo``) proves it again at any time.
 """
@@ -12,10 +13,12 @@ from helpers.splits import name_groups, partition
 
 
 def state(clips, how, how_groups, formed=None, proposals=None):
-    """What split_certificate.json says: that no group crosses the folds, and which lie in train and test.
+    """What split_certificate.json says: that no group crosses the folds, and which lie in train and
+    test.
 
-    Args: clips table with group, fold, split, label, recording_id; how the folds and the groups came about, in words;
-        formed table of `ties`, or None; proposals of `name_groups`, or None. Raises SplitError if a group crosses.
+    Args: clips table with group, fold, split, label, recording_id; how the folds and the groups
+        came about, in words; formed table of `ties`, or None; proposals of `name_groups`, or None.
+        Raises SplitError if a group crosses.
     """
     train = clips[clips["split"].eq("train")]
     partition.refuse_crossings(train, "the folds")
@@ -29,7 +32,9 @@ def state(clips, how, how_groups, formed=None, proposals=None):
         "name_groups": [] if proposals is None else _evidence(proposals),
         "n_groups": int(sizes.size),
         "largest_group_recordings": int(sizes.max()),
-        "groups": {group: sorted(part["recording_id"].unique()) for group, part in train.groupby("group")},
+        "groups": {
+            group: sorted(part["recording_id"].unique()) for group, part in train.groupby("group")
+        },
         "formed_by": {} if formed is None else _formed_by(clips, formed),
         "groups_also_in_test": sorted(shared),
     }
@@ -51,15 +56,25 @@ def _formed_by(clips, formed):
 def how_grouped(recordings, pairs=None, proposals=None):
     """In words, how the groups were formed: said in the certificate and in the report.
 
-    Args: recordings with source and together, as they were found; pairs of `duplicates.find`, or None; proposals of
-        `name_groups.propose`, or None.
+    Args: recordings with source and together, as they were found; pairs of `duplicates.find`, or
+        None; proposals of `name_groups.propose`, or None.
     """
     proposed = "" if proposals is None else name_groups.used(proposals)
     named = bool(recordings["source"].ne("").any()) and not proposed
-    keys = {tie.partition("=")[0] for row in recordings.get("together", []) for tie in targets.split(row)}
-    said = [f"recordings with the same {proposed} ({name_groups.in_words(proposals.iloc[0])})"] if proposed else []
+    keys = {
+        tie.partition("=")[0]
+        for row in recordings.get("together", [])
+        for tie in targets.split(row)
+    }
+    said = (
+        [f"recordings with the same {proposed} ({name_groups.in_words(proposals.iloc[0])})"]
+        if proposed
+        else []
+    )
     said += ["recordings of one source (told by the file name)"] * named
-    said += [f"recordings with the same {' or '.join(sorted(keys))} (told by the table)"] * bool(keys)
+    said += [f"recordings with the same {' or '.join(sorted(keys))} (told by the table)"] * bool(
+        keys
+    )
     said += ["recordings with the same samples"]
     said += ["recordings of the same sound"] * (pairs is not None)
     if proposed or named or keys:
@@ -76,24 +91,36 @@ def _fold_counts(part):
         "recordings": int(part["recording_id"].nunique()),
         "clips": len(part),
         "groups": int(part["group"].nunique()),
-        "labels": {label: int(n) for label, n in part.groupby("label")["recording_id"].nunique().items()},
+        "labels": {
+            label: int(n) for label, n in part.groupby("label")["recording_id"].nunique().items()
+        },
     }
 
 
 def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "features.csv")):
-    """Everything in a run's files that contradicts its certificate, in words; an empty list where it holds.
+    """Everything in a run's files that contradicts its certificate, in words; an empty list where
+    it holds.
 
-    The ties are gathered anew from recordings.csv and duplicates.csv, and followed through clips, augmented copies and
-    packed waveforms, as far as these files are there. Raises StageError where the run has no certificate yet.
+    The ties are gathered anew from recordings.csv and duplicates.csv, and followed through clips,
+    augmented copies and packed waveforms, as far as these files are there. Raises StageError where
+    the run has no certificate yet.
     """
     folder = Path(folder)
     if not (folder / "split_certificate.json").is_file():
-        raise errors.StageError(f"{folder} has no split_certificate.json yet: run 02_clean.ipynb, or `make run-all`.")
+        raise errors.StageError(
+            f"{folder} has no split_certificate.json yet: run 02_clean.ipynb, or `make run-all`."
+        )
     for name in ("recordings.csv", "duplicates.csv", "clips.csv"):
-        artifacts.require((folder / name).is_file(), f"{folder} has no {name}: run 02_clean.ipynb again.")
+        artifacts.require(
+            (folder / name).is_file(), f"{folder} has no {name}: run 02_clean.ipynb again."
+        )
     stated = artifacts.read_json(folder / "split_certificate.json")
-    clips, recordings = (artifacts.read_table(folder / name) for name in ("clips.csv", "recordings.csv"))
-    train = clips[clips["split"].eq("train")].drop_duplicates("recording_id").set_index("recording_id")
+    clips, recordings = (
+        artifacts.read_table(folder / name) for name in ("clips.csv", "recordings.csv")
+    )
+    train = (
+        clips[clips["split"].eq("train")].drop_duplicates("recording_id").set_index("recording_id")
+    )
     recordings = recordings[recordings["recording_id"].isin(clips["recording_id"])]
     proposals = pd.DataFrame(stated.get("name_groups", []), columns=list(name_groups.COLUMNS))
     recordings = name_groups.unite(recordings, name_groups.used(proposals))
@@ -115,11 +142,17 @@ def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "featur
         for group in numbers
         if numbers[group] != actual.get(group)
     ]
-    found += [f"group {group} is not in the certificate" for group in actual.keys() - numbers.keys()]
+    found += [
+        f"group {group} is not in the certificate" for group in actual.keys() - numbers.keys()
+    ]
     if not found:
         anew = state(clips, stated["how_folds"], stated["how_groups"], formed, proposals)
-        found += [f"the certificate states another {key}" for key in anew if anew[key] != stated.get(key)]
-    return found + ([f"the certificate states {stated['crossings']} crossings"] if stated["crossings"] else [])
+        found += [
+            f"the certificate states another {key}" for key in anew if anew[key] != stated.get(key)
+        ]
+    return found + (
+        [f"the certificate states {stated['crossings']} crossings"] if stated["crossings"] else []
+    )
 
 
 def _crossings(table, clips, train, name):
@@ -127,7 +160,10 @@ def _crossings(table, clips, train, name):
     table = table[table["split"].eq("train")] if "split" in table else table
     known = train.reindex(table["recording_id"])
     elsewhere = table["fold"].fillna(0).to_numpy() != known["fold"].fillna(-1).to_numpy()
-    found = [f"{name}: {clip} is not in the fold of its recording" for clip in table.loc[elsewhere, "clip_id"]]
+    found = [
+        f"{name}: {clip} is not in the fold of its recording"
+        for clip in table.loc[elsewhere, "clip_id"]
+    ]
     crossing = table.groupby("group")["fold"].nunique()
     found += [f"{name}: group {group} crosses the folds" for group in crossing.index[crossing > 1]]
     if "parent_id" not in table:
@@ -135,7 +171,9 @@ def _crossings(table, clips, train, name):
     copies = table[table["parent_id"].ne("")]
     orphans = copies[~copies["parent_id"].isin(clips.loc[clips["split"].eq("train"), "clip_id"])]
     found += [f"{name}: {clip} is a copy of no training clip" for clip in orphans["clip_id"]]
-    parent_fold = clips.set_index("clip_id")["fold"].reindex(copies["parent_id"]).fillna(-1).to_numpy()
+    parent_fold = (
+        clips.set_index("clip_id")["fold"].reindex(copies["parent_id"]).fillna(-1).to_numpy()
+    )
     found += [
         f"{name}: {clip} is not in its parent's fold"
         for clip in copies.loc[copies["fold"].fillna(0).to_numpy() != parent_fold, "clip_id"]

@@ -1,12 +1,15 @@
-"""Near-duplicates: the same samples under another name, re-encoded, resampled, louder, shifted or cut out.
+"""Near-duplicates: the same samples under another name, re-encoded, resampled, louder, shifted or
+cut out.
 
-A recording is whitened: every spot of its spectrogram is brought to one level, but for what lies far below the second
-around it. Triples of spectral peaks are its landmarks (after Wang 2003, "An industrial-strength audio search
-algorithm"). Where landmarks of two recordings agree on an offset, the whitened waveforms are laid over each other, and
-the samples decide. Landmarks rather than embeddings: they say at which offset two recordings agree, a cut leaves the
-others as they were, and sorting finds equal ones, so nothing is compared with everything; embeddings of rain lie close
-to any rain. Found are stretches of a second, or of half of what one recording sounds, from about 0.25 s. A tone or a
-dead regular clock proves nothing: it is as like itself elsewhere. What is played faster or slower is another sound.
+A recording is whitened: every spot of its spectrogram is brought to one level, but for what lies
+far below the second around it. Triples of spectral peaks are its landmarks (after Wang 2003, "An
+industrial-strength audio search algorithm"). Where landmarks of two recordings agree on an offset,
+the whitened waveforms are laid over each other, and the samples decide. Landmarks rather than
+embeddings: they say at which offset two recordings agree, a cut leaves the others as they were, and
+sorting finds equal ones, so nothing is compared with everything; embeddings of rain lie close to
+any rain. Found are stretches of a second, or of half of what one recording sounds, from about 0.25
+s. A tone or a dead regular clock proves nothing: it is as like itself elsewhere. What is played
+faster or slower is another sound.
 """
 
 import functools
@@ -27,15 +30,25 @@ from helpers.base.errors import AudioIssue
 RATE = 8000  # Hz; all recordings are compared at this rate
 BAND_HZ = (100, 3400)  # below lies mains hum, above it what telephone codecs drop
 WINDOW, HOP = 512, 128  # samples
-BLOCK = 4096 * HOP  # samples whitened at a time: 65 s, so that a long recording needs no more memory
+BLOCK = (
+    4096 * HOP
+)  # samples whitened at a time: 65 s, so that a long recording needs no more memory
 LEVEL_SIZE = (9, 9)  # bins and frames over which a level is taken: 140 Hz, 0.2 s
-FLOOR_DB, FLOOR_FRAMES = -25.0, 63  # from the mean of a second: what is weaker fades, as codecs and noise replace it
+FLOOR_DB, FLOOR_FRAMES = (
+    -25.0,
+    63,
+)  # from the mean of a second: what is weaker fades, as codecs and noise replace it
 QUIET = 2e-7  # power of a bin: noise at -90 dBFS, the least that is heard
 STEPS = 480  # of int8 to the unit: the loudest whitened sounds come near 127
 PEAK_SIZE = (15, 7)  # bins and frames in which a peak is the largest
-PARTNERS, MAX_BINS, MAX_FRAMES = 4, 60, 63  # a landmark: a peak and two of the next four, no farther off than this
+PARTNERS, MAX_BINS, MAX_FRAMES = (
+    4,
+    60,
+    63,
+)  # a landmark: a peak and two of the next four, no farther off than this
 
-# These bounds keep the search linear: a landmark that is everywhere (a tone's) is compared with its neighbours only.
+# These bounds keep the search linear: a landmark that is everywhere (a tone's) is compared with its
+# neighbours only.
 REPEATS = 4  # equal landmarks of one recording that count
 NEIGHBOURS = 16  # equal landmarks of the next recordings that one is compared with
 COUNTED = 250_000  # landmarks whose votes are counted at a time
@@ -44,13 +57,20 @@ OFFSETS, PLACES = 3, 32  # offsets that are tried per pair, and per recording
 
 REACH = 3 * HOP  # samples by which an offset of landmarks may be wrong
 FRAME = RATE // 16  # samples over which agreement is taken
-# Measured: whitened ESC-10 recordings of one class correlate by 0.1 at most (999 of 1000 pairs, any offset), re-encoded
-# copies by 0.95, copies under noise at 30 dB by 0.65 and more. `doubt` is 0.04 for most copies, 0.38 for the worst (but
-# 8-bit copies of very quiet recordings go beyond), and 0.43 or more for 1200 pairs of takes of one synthetic source.
+# Measured: whitened ESC-10 recordings of one class correlate by 0.1 at most (999 of 1000 pairs, any
+# offset), re-encoded
+# copies by 0.95, copies under noise at 30 dB by 0.65 and more. `doubt` is 0.04 for most copies,
+# 0.38 for the worst (but
+# 8-bit copies of very quiet recordings go beyond), and 0.43 or more for 1200 pairs of takes of one
+# synthetic source.
 LIKENESS = 0.5  # least correlation of the shared stretch
 PROOF = 0.4  # most that `doubt` may be
-LOOP = 0.97  # a stretch that is more like another, a second away or more, was copied there: a loop, not a tone
-MIN_SECONDS, MIN_SHARE = 1.0, 0.5  # a shared stretch lasts so long, or holds so much of what one recording sounds
+# a stretch that is more like another, a second away or more, was copied there: a loop, not a tone
+LOOP = 0.97
+MIN_SECONDS, MIN_SHARE = (
+    1.0,
+    0.5,
+)  # a shared stretch lasts so long, or holds so much of what one recording sounds
 MIN_SOUNDING = 0.15  # seconds of it that are not silence: a click is like any click
 COLUMNS = {"recording_id": "str", "other_id": "str"}
 COLUMNS |= dict.fromkeys(("offset_seconds", "overlap_seconds", "correlation"), "float64")
@@ -58,7 +78,9 @@ COLUMNS |= dict.fromkeys(("offset_seconds", "overlap_seconds", "correlation"), "
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A recording to compare: whitened int8 [samples] at RATE, its loudness (power) [samples / HOP], its landmarks."""
+    """A recording to compare: whitened int8 [samples] at RATE, its loudness (power) [samples /
+    HOP], its landmarks.
+    """
 
     whitened: np.ndarray
     loudness: np.ndarray
@@ -68,7 +90,9 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Match:
-    """Where the other recording starts in the first, how long both agree, and the correlation there (absolute)."""
+    """Where the other recording starts in the first, how long both agree, and the correlation there
+    (absolute).
+    """
 
     offset_seconds: float
     overlap_seconds: float
@@ -78,19 +102,29 @@ class Match:
 def find(root, recordings, max_seconds=float("inf")):
     """Pairs of recordings that hold the same sound.
 
-    Recordings with equal samples are each paired with the first of them, which alone is compared with others; of many
-    near-duplicates of one sound, each is paired with some. A second of sound takes 10 kB of memory and 8 kB on disk.
+    Recordings with equal samples are each paired with the first of them, which alone is compared
+    with others; of many near-duplicates of one sound, each is paired with some. A second of sound
+    takes 10 kB of memory and 8 kB on disk.
 
-    Args: root data folder; recordings table of audio.survey; max_seconds longest recording that is decoded.
-    Returns a table of COLUMNS, each pair once, in the order of the recordings. What cannot be decoded has no pair.
+    Args: root data folder; recordings table of audio.survey; max_seconds longest recording that is
+        decoded.
+    Returns a table of COLUMNS, each pair once, in the order of the recordings. What cannot be
+        decoded has no pair.
     """
     usable = recordings[recordings["status"].isin(["ok", "used"])].reset_index(drop=True)
-    samples = usable["pcm_sha256"].where(usable["pcm_sha256"].fillna("").ne(""), usable["recording_id"])
+    samples = usable["pcm_sha256"].where(
+        usable["pcm_sha256"].fillna("").ne(""), usable["recording_id"]
+    )
     first = usable.groupby(samples).cumcount().eq(0)
     leader = samples.map(dict(zip(samples[first], usable.index[first], strict=True)))
-    rows = [(leader[row], row, 0.0, usable.at[row, "duration_seconds"], 1.0) for row in usable.index[~first]]
+    rows = [
+        (leader[row], row, 0.0, usable.at[row, "duration_seconds"], 1.0)
+        for row in usable.index[~first]
+    ]
     place = usable.index[first].tolist()
-    for one, other, match in _matches([Path(root) / path for path in usable.loc[first, "path"]], max_seconds):
+    for one, other, match in _matches(
+        [Path(root) / path for path in usable.loc[first, "path"]], max_seconds
+    ):
         rows.append((place[one], place[other], *(round(number, 4) for number in astuple(match))))
     names = usable["recording_id"].tolist()
     rows = [(names[one], names[other], *numbers) for one, other, *numbers in sorted(rows)]
@@ -98,13 +132,19 @@ def find(root, recordings, max_seconds=float("inf")):
 
 
 def _matches(paths, max_seconds):
-    """The confirmed pairs among files: a list of (one, other, Match) by position. Each file is decoded once."""
-    listened = work.in_threads(functools.partial(_listen, max_seconds=max_seconds), paths, "fingerprints")
+    """The confirmed pairs among files: a list of (one, other, Match) by position. Each file is
+    decoded once.
+    """
+    listened = work.in_threads(
+        functools.partial(_listen, max_seconds=max_seconds), paths, "fingerprints"
+    )
     prints, start = [], 0
     with TemporaryFile() as file:
         for heard in listened:
             file.write(heard.whitened.tobytes())
-            prints.append(replace(heard, whitened=slice(start, start := start + len(heard.whitened))))
+            prints.append(
+                replace(heard, whitened=slice(start, start := start + len(heard.whitened)))
+            )
         file.flush()
         sounds = np.memmap(file, np.int8, mode="r") if start else np.zeros(0, np.int8)
         prints = [replace(heard, whitened=sounds[heard.whitened]) for heard in prints]
@@ -113,7 +153,9 @@ def _matches(paths, max_seconds):
         def examine(pair):
             return (*pair, compare(*(prints[place] for place in pair), pairs[pair]))
 
-        return [found for found in work.in_threads(examine, list(pairs), "near-duplicates") if found[-1]]
+        return [
+            found for found in work.in_threads(examine, list(pairs), "near-duplicates") if found[-1]
+        ]
 
 
 def _listen(path, max_seconds):
@@ -124,13 +166,16 @@ def _listen(path, max_seconds):
 
 
 def compare(one, other, places=None):
-    """The longest Match of two Fingerprints, or None; places (offset, anchor) are those of `candidates`, if known."""
+    """The longest Match of two Fingerprints, or None; places (offset, anchor) are those of
+    `candidates`, if known.
+    """
     places = candidates([one, other]).get((0, 1), []) if places is None else places
     found = [match for place in places if (match := align(one, other, *place))]
     return max(found, key=lambda match: match.overlap_seconds, default=None)
 
 
-# --- fingerprints ------------------------------------------------------------------------------------------
+# --- fingerprints
+# ------------------------------------------------------------------------------------------
 
 
 def fingerprint(waveform, sample_rate):
@@ -138,7 +183,9 @@ def fingerprint(waveform, sample_rate):
     waveform = np.asarray(waveform, np.float32)
     waveform = recording.resample(waveform, sample_rate, RATE) if len(waveform) else waveform
     starts = range(0, max(len(waveform), 1), BLOCK)
-    whitened, loudness, keys, frames = zip(*(_whiten(waveform[start : start + BLOCK]) for start in starts), strict=True)
+    whitened, loudness, keys, frames = zip(
+        *(_whiten(waveform[start : start + BLOCK]) for start in starts), strict=True
+    )
     frames = [part + start // HOP for part, start in zip(frames, starts, strict=True)]
     return Fingerprint(*(np.concatenate(parts) for parts in (whitened, loudness, keys, frames)))
 
@@ -153,11 +200,17 @@ def _whiten(block):
     level = np.maximum(uniform_filter(power, LEVEL_SIZE), 0) + np.maximum(floor, 0) + QUIET
     whitened = transform.istft(spectrum / np.sqrt(level), k1=max(len(block), WINDOW))[: len(block)]
     loudness = power.sum(axis=0, dtype=np.float32)[-transform.p_min :][: len(block) // HOP + 1]
-    return np.clip(np.round(STEPS * whitened), -127, 127).astype(np.int8), loudness, *_landmarks(power / level)
+    return (
+        np.clip(np.round(STEPS * whitened), -127, 127).astype(np.int8),
+        loudness,
+        *_landmarks(power / level),
+    )
 
 
 def _landmarks(relative):
-    """Keys (bin of a peak, ways to two later ones) and frames of the landmarks of a spectrogram [bins, frames]."""
+    """Keys (bin of a peak, ways to two later ones) and frames of the landmarks of a spectrogram
+    [bins, frames].
+    """
     peaks = (relative == maximum_filter(relative, PEAK_SIZE)) & (relative > 1)
     frames, bins = (index.astype(np.int32) for index in np.nonzero(peaks.T))
     later = np.searchsorted(frames, frames, side="right")  # the first peak of a later frame
@@ -169,19 +222,22 @@ def _landmarks(relative):
             higher, after = bins[there] - bins[here], frames[there] - frames[here]
             near &= (np.abs(higher) <= MAX_BINS) & (after <= MAX_FRAMES)
             key = (key * (2 * MAX_BINS + 1) + higher + MAX_BINS) * (MAX_FRAMES + 1) + after
-        keys.append(key[near].astype(np.uint32))  # what lies above 32 bits is dropped: equal ones stay equal
+        keys.append(
+            key[near].astype(np.uint32)
+        )  # what lies above 32 bits is dropped: equal ones stay equal
         starts.append(frames[here][near])
     return np.concatenate(keys), np.concatenate(starts)
 
 
-# --- search ------------------------------------------------------------------------------------------------
+# --- search
+# ------------------------------------------------------------------------------------------------
 
 
 def candidates(prints):
     """Pairs of Fingerprints whose landmarks agree on an offset.
 
-    Returns {(one, other): [(offset, anchor), ...]} in samples: where the other starts in the one, and a place in the
-    one at which they agree; the best supported offset first.
+    Returns {(one, other): [(offset, anchor), ...]} in samples: where the other starts in the one,
+    and a place in the one at which they agree; the best supported offset first.
     """
     sizes = [len(heard.keys) for heard in prints]
     ends, owners = np.cumsum(sizes), np.repeat(np.arange(len(prints), dtype=np.int32), sizes)
@@ -202,7 +258,9 @@ def candidates(prints):
 
 
 def _elect(keys, owners, frames, first, last, n_recordings):
-    """The best offsets between each of the recordings first to last - 1 and later ones, most votes first."""
+    """The best offsets between each of the recordings first to last - 1 and later ones, most votes
+    first.
+    """
     asked = np.flatnonzero((owners >= first) & (owners < last))
     ballots, anchors = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     for step in range(1, NEIGHBOURS + 1):
@@ -211,7 +269,9 @@ def _elect(keys, owners, frames, first, last, n_recordings):
         pair = (owners[at] - first).astype(np.int64) * n_recordings + owners[at + step]
         ballots.append((pair << 24) + frames[at] - frames[at + step] + (1 << 23))
         anchors.append(frames[at])
-    ballots, index, votes = np.unique(np.concatenate(ballots), return_index=True, return_counts=True)
+    ballots, index, votes = np.unique(
+        np.concatenate(ballots), return_index=True, return_counts=True
+    )
     adjacent = np.diff(ballots, append=0) == 1
     before, after = np.roll(votes * adjacent, 1), np.roll(votes, -1) * adjacent
     best = (votes + before + after >= VOTES) & (votes >= before) & (votes > after)
@@ -223,14 +283,15 @@ def _elect(keys, owners, frames, first, last, n_recordings):
     return table.groupby(["one", "other"]).head(OFFSETS).groupby("one").head(PLACES)
 
 
-# --- proof -------------------------------------------------------------------------------------------------
+# --- proof
+# -------------------------------------------------------------------------------------------------
 
 
 def align(one, other, offset, anchor):
     """The Match of two Fingerprints at about an offset, or None.
 
-    Args: offset where the other starts in the one, anchor a place in the one where they agree, both in samples, the
-        offset off by REACH at most.
+    Args: offset where the other starts in the one, anchor a place in the one where they agree, both
+        in samples, the offset off by REACH at most.
     """
     offset, polarity = _exact_offset(one.whitened, other.whitened, offset, anchor)
     if not polarity:
@@ -241,7 +302,8 @@ def align(one, other, offset, anchor):
     first, last, likeness, sounding = _shared(one.whitened[start:end].astype(np.float32), there)
     in_one, in_other = (slice(first + begin, last + begin) for begin in (start, start - whole))
     share = max(
-        heard.loudness[place.start // HOP : place.stop // HOP + 1].sum() / max(heard.loudness.sum(), QUIET)
+        heard.loudness[place.start // HOP : place.stop // HOP + 1].sum()
+        / max(heard.loudness.sum(), QUIET)
         for heard, place in ((one, in_one), (other, in_other))
     )
     long_enough = (last - first) / RATE >= MIN_SECONDS or share >= MIN_SHARE
@@ -252,18 +314,31 @@ def align(one, other, offset, anchor):
 
 
 def doubt(likeness, one, other, in_one, in_other):
-    """What a stretch shared by two whitened sounds (slices of them) leaves unexplained, against the best other place.
+    """What a stretch shared by two whitened sounds (slices of them) leaves unexplained, against the
+    best other place.
 
-    Near 0 where only this place fits, 1 where others fit as well: a tone's, or those of two takes of a clock.
+    Near 0 where only this place fits, 1 where others fit as well: a tone's, or those of two takes
+    of a clock.
     """
-    sides = ((one[in_one], one, in_one), (one[in_one], other, in_other), (other[in_other], one, in_one))
-    near, far = np.max([_echoes(piece, sound, place.start) for piece, sound, place in sides], axis=0)
+    sides = (
+        (one[in_one], one, in_one),
+        (one[in_one], other, in_other),
+        (other[in_other], one, in_one),
+    )
+    near, far = np.max(
+        [_echoes(piece, sound, place.start) for piece, sound, place in sides], axis=0
+    )
     return (1 - likeness) / (1 - min(near if far > LOOP else max(near, far), 0.999))
 
 
 def _exact_offset(one, other, offset, anchor):
-    """Offset in fractions of a sample, and the polarity (0: too short), from four seconds around the anchor."""
-    start, end = max(anchor - 2 * RATE, offset, 0), min(anchor + 2 * RATE, offset + len(other), len(one))
+    """Offset in fractions of a sample, and the polarity (0: too short), from four seconds around
+    the anchor.
+    """
+    start, end = (
+        max(anchor - 2 * RATE, offset, 0),
+        min(anchor + 2 * RATE, offset + len(other), len(one)),
+    )
     if end - start < FRAME:
         return offset, 0
     begin = start - offset - REACH  # in the other
@@ -285,9 +360,11 @@ def _delayed(sound, samples):
 
 
 def _shared(x, y):
-    """The stretch in which two aligned sounds agree best: (first sample, last, correlation, seconds that sound).
+    """The stretch in which two aligned sounds agree best: (first sample, last, correlation, seconds
+    that sound).
 
-    It is the run of frames with the largest sum of what they share less LIKENESS of what they hold (Kadane's run).
+    It is the run of frames with the largest sum of what they share less LIKENESS of what they hold
+    (Kadane's run).
     """
     frames = len(x) // FRAME
     x, y = x[: frames * FRAME].reshape(frames, FRAME), y[: frames * FRAME].reshape(frames, FRAME)
@@ -304,7 +381,9 @@ def _shared(x, y):
 
 
 def _echoes(piece, sound, place):
-    """Largest correlations of a piece [samples] with other places of a sound: up to a second away, up to eight."""
+    """Largest correlations of a piece [samples] with other places of a sound: up to a second away,
+    up to eight.
+    """
     piece = piece[: 8 * RATE].astype(np.float32)
     start = max(place - 8 * RATE, 0)
     sound = sound[start : place + len(piece) + 8 * RATE].astype(np.float32)
@@ -312,10 +391,17 @@ def _echoes(piece, sound, place):
     lags = np.arange(-half, len(sound) - len(piece) + half + 1)
     likeness = correlate(np.pad(sound, half), piece, mode="valid", method="fft")
     likeness = np.max([np.abs(_delayed(likeness, part)) for part in (-0.25, 0, 0.25, 0.5)], axis=0)
-    in_sound, in_piece = (np.append(0, np.cumsum(part**2, dtype=np.float64)) for part in (sound, piece))
+    in_sound, in_piece = (
+        np.append(0, np.cumsum(part**2, dtype=np.float64)) for part in (sound, piece)
+    )
     begin, end = np.maximum(lags, 0), np.minimum(lags + len(piece), len(sound))
-    in_sound, in_piece = in_sound[end] - in_sound[begin], in_piece[end - lags] - in_piece[begin - lags]
-    likeness /= np.sqrt(np.maximum(in_piece, in_piece.max() / 2) * np.maximum(in_sound, in_piece.max() / 100))
+    in_sound, in_piece = (
+        in_sound[end] - in_sound[begin],
+        in_piece[end - lags] - in_piece[begin - lags],
+    )
+    likeness /= np.sqrt(
+        np.maximum(in_piece, in_piece.max() / 2) * np.maximum(in_sound, in_piece.max() / 100)
+    )
     away = np.abs(lags - (place - start))
     near = (away > RATE // 100) & (away < RATE)  # the nearest 10 ms are the same place
     return np.max(likeness[near], initial=0), np.max(likeness[away >= RATE], initial=0)

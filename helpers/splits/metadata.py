@@ -1,4 +1,6 @@
-"""What is known of recordings without hearing them, as numbers: facts of recordings.csv, parts of file names."""
+"""What is known of recordings without hearing them, as numbers: facts of recordings.csv, parts of
+file names.
+"""
 
 import re
 from pathlib import PurePosixPath
@@ -8,13 +10,31 @@ import pandas as pd
 from helpers.data import filenames
 
 FACTS = (
-    *("sample_rate", "channels", "codec", "bit_depth", "cut_off_hz", "dc_offset", "exact_duration", "duration_seconds"),
-    *("bandwidth_hz", "peak", "rms_db", "clipped_fraction", "silence_fraction", "leading_silence_seconds"),
+    *(
+        "sample_rate",
+        "channels",
+        "codec",
+        "bit_depth",
+        "cut_off_hz",
+        "dc_offset",
+        "exact_duration",
+        "duration_seconds",
+    ),
+    *(
+        "bandwidth_hz",
+        "peak",
+        "rms_db",
+        "clipped_fraction",
+        "silence_fraction",
+        "leading_silence_seconds",
+    ),
     "noise_floor_db",
 )
 MAX_VALUES = 50  # texts of a column that are told apart, the most frequent ones
 SPELLED = 3  # letters that a class's name must have to be told from a number or an initial
-COMMON_DURATION = 0.05  # share of the recordings that must have exactly one duration for it to be told apart
+COMMON_DURATION = (
+    0.05  # share of the recordings that must have exactly one duration for it to be told apart
+)
 LEAST_OFFSET = 0.003  # full scale; a smaller mean is left by the sound itself, more by a low one
 
 
@@ -28,21 +48,29 @@ def file_facts(recordings):
     if "codec" in rows:
         facts["codec"] = codes(rows["codec"])
     if "dc_offset" in facts:
-        facts["dc_offset"] = facts["dc_offset"].where(facts["dc_offset"].abs().ge(LEAST_OFFSET), 0.0)
+        facts["dc_offset"] = facts["dc_offset"].where(
+            facts["dc_offset"].abs().ge(LEAST_OFFSET), 0.0
+        )
     if "duration_seconds" in facts:
         exact = facts["duration_seconds"].round(3)
         shares = exact.map(exact.value_counts(normalize=True))
         facts["exact_duration"] = exact.where(shares.ge(COMMON_DURATION), 0.0)
-    if "bandwidth_hz" in facts and "flags" in rows:  # the band of a loud click is wide, but only a format breaks it off
-        facts["cut_off_hz"] = facts["bandwidth_hz"].where(rows["flags"].str.contains("LOW_BANDWIDTH", na=False), 0.0)
+    if (
+        "bandwidth_hz" in facts and "flags" in rows
+    ):  # the band of a loud click is wide, but only a format breaks it off
+        facts["cut_off_hz"] = facts["bandwidth_hz"].where(
+            rows["flags"].str.contains("LOW_BANDWIDTH", na=False), 0.0
+        )
     return _varied({name: facts[name] for name in FACTS if name in facts})
 
 
 def name_facts(paths, labels=None):
-    """What the file names say, folders left out: float [n, columns] "name part 1", … and "name shape".
+    """What the file names say, folders left out: float [n, columns] "name part 1", … and "name
+    shape".
 
-    Parts are those of `grammars.parts`, from both ends. Where a name spells its class, that is one part, always the
-    same, and `class_places` are left out: no model reads them. Args: labels str [n], or None.
+    Parts are those of `grammars.parts`, from both ends. Where a name spells its class, that is one
+    part, always the same, and `class_places` are left out: no model reads them. Args: labels str
+    [n], or None.
     """
     stems = _stems(paths)
     read = stems if labels is None else _without_class(stems, labels)
@@ -55,7 +83,8 @@ def name_facts(paths, labels=None):
 
 
 def class_in_names(paths, labels):
-    """The places at which file names tell the class itself, in words; an empty list where they do not.
+    """The places at which file names tell the class itself, in words; an empty list where they do
+    not.
 
     >>> class_in_names(["1_dog.wav", "2_cat.wav", "3_dog.wav"], ["dog", "cat", "dog"])
     ['spelled out']
@@ -66,15 +95,18 @@ def class_in_names(paths, labels):
 
 
 def class_places(stems, labels):
-    """The parts of names that stand for the class: one text for each. A serial number, a random code or a date does
-    not: it is what a class was recorded with, or when, and that can be heard."""
+    """The parts of names that stand for the class: one text for each. A serial number, a random
+    code or a date does
+    not: it is what a class was recorded with, or when, and that can be heard.
+    """
     parts, labels = _name_parts(stems), pd.Series(list(labels), dtype=object)
     told = [name for name in parts if one_to_one(parts[name], labels)]
     return [name for name in told if filenames.kind(parts[name]) in ("word", "number")]
 
 
 def one_to_one(values, others, share=0.95):
-    """Whether nearly all rows with the same of `others` have the same of `values`, and a different one for each.
+    """Whether nearly all rows with the same of `others` have the same of `values`, and a different
+    one for each.
 
     >>> one_to_one(pd.Series(["d", "d", "c", "c"]), pd.Series(["dog", "dog", "cat", "cat"]))
     True
@@ -94,8 +126,12 @@ def _name_parts(stems):
 
 
 def _without_class(stems, labels):
-    """Names without the class that they spell; classes with fewer than three letters could be anything."""
-    return pd.Series([_without(stem, label) for stem, label in zip(stems, labels, strict=True)], dtype=object)
+    """Names without the class that they spell; classes with fewer than three letters could be
+    anything.
+    """
+    return pd.Series(
+        [_without(stem, label) for stem, label in zip(stems, labels, strict=True)], dtype=object
+    )
 
 
 def _without(stem, label):
@@ -106,10 +142,12 @@ def _without(stem, label):
 
 
 def codes(values):
-    """Texts as numbers, float [n]: their value where all are whole numbers, else a number for each frequent text.
+    """Texts as numbers, float [n]: their value where all are whole numbers, else a number for each
+    frequent text.
 
-    Numbers follow the alphabet; texts that stand alone, or behind MAX_VALUES more frequent ones, share a 0, and a
-    missing text is NaN: thousands of names of sources become nothing, a class in every name becomes a column.
+    Numbers follow the alphabet; texts that stand alone, or behind MAX_VALUES more frequent ones,
+    share a 0, and a missing text is NaN: thousands of names of sources become nothing, a class in
+    every name becomes a column.
 
     >>> codes(pd.Series(["b", "a", "b", "a", "c", ""])).tolist()
     [2.0, 1.0, 2.0, 1.0, 0.0, nan]
@@ -119,7 +157,11 @@ def codes(values):
         return values.astype(float)
     counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     known = sorted(counts[counts > 1].index[:MAX_VALUES])
-    return values.map({text: number for number, text in enumerate(known, 1)}).fillna(0.0).where(values.notna())
+    return (
+        values.map({text: number for number, text in enumerate(known, 1)})
+        .fillna(0.0)
+        .where(values.notna())
+    )
 
 
 def _varied(columns):

@@ -1,9 +1,11 @@
-"""Groups that names propose: who was recorded together, where no table and no known grammar says it.
+"""Groups that names propose: who was recorded together, where no table and no known grammar says
+it.
 
-A part of the names, or a folder, that repeats within a few recordings may be a device, a person, a place or a day. What
-looks like an identity (a UUID, a serial number, a date, speaker07, a folder above the class) counts as one; a small
-number or a word only if recordings that share it sound more alike than others of their class. What is proposed is used
-where every class keeps groups enough: if it means nothing, it costs no more than folds dealt in larger pieces.
+A part of the names, or a folder, that repeats within a few recordings may be a device, a person, a
+place or a day. What looks like an identity (a UUID, a serial number, a date, speaker07, a folder
+above the class) counts as one; a small number or a word only if recordings that share it sound more
+alike than others of their class. What is proposed is used where every class keeps groups enough: if
+it means nothing, it costs no more than folds dealt in larger pieces.
 """
 
 import numpy as np
@@ -14,11 +16,27 @@ from helpers.base import targets
 from helpers.data import filenames
 from helpers.splits import metadata, partition
 
-COLUMNS = ("part", "kind", "values", "shared", "largest", "examples", "alike", "p_value", "used", "why")
+COLUMNS = (
+    "part",
+    "kind",
+    "values",
+    "shared",
+    "largest",
+    "examples",
+    "alike",
+    "p_value",
+    "used",
+    "why",
+)
 SHARED = 0.1  # share of the recordings that must share their value with another
 LARGEST = 0.5  # share of the recordings that one value may hold
 LEAST_GROUPS = 3  # of a class: to train, to validate and to test
-TRUSTED = {"named": 3, "folder": 3, "code": 6, "serial": 6}  # so many values count without being heard
+TRUSTED = {
+    "named": 3,
+    "folder": 3,
+    "code": 6,
+    "serial": 6,
+}  # so many values count without being heard
 HEARD = {"word": 3, "number": 6, "code": 3, "serial": 3}  # and so many where they can be heard
 FORMATS = ("sample_rate", "channels", "codec", "bit_depth")
 FALSE_ALARMS = 0.01  # share of data without groups in which a part may pass for one that is heard
@@ -26,13 +44,15 @@ PERMUTATIONS, MOST_HEARD = 999, 10
 
 
 def propose(recordings, data, pairs=None, name_groups="auto", seed=0):
-    """The parts of names that may tell who was recorded together, with the evidence; at most one of them is used.
+    """The parts of names that may tell who was recorded together, with the evidence; at most one of
+    them is used.
 
-    Args: recordings in use, of both sides, a table of audio.survey; data the config's Data section; pairs of
-        `duplicates.find`, or None; name_groups "auto" or "off".
-    Returns a table of COLUMNS, best first: values how many; shared and largest, shares of the recordings; alike how
-        much of the variance of the sound facts within the classes the part explains, beyond chance; p_value of that;
-        why it is not used. It is empty where the config, a table, official folds or a grammar tell the groups.
+    Args: recordings in use, of both sides, a table of audio.survey; data the config's Data section;
+        pairs of `duplicates.find`, or None; name_groups "auto" or "off".
+    Returns a table of COLUMNS, best first: values how many; shared and largest, shares of the
+        recordings; alike how much of the variance of the sound facts within the classes the part
+        explains, beyond chance; p_value of that; why it is not used. It is empty where the config,
+        a table, official folds or a grammar tell the groups.
     """
     train = recordings["split"].eq("train").to_numpy()
     rows = recordings[train].reset_index(drop=True)
@@ -57,24 +77,39 @@ def used(proposals):
 
 
 def unite(recordings, part):
-    """The recordings with what the part `used` says as their source; as they are where there is none."""
-    return recordings.assign(source=filenames.parts(recordings["path"])[part].to_numpy()) if part else recordings
+    """The recordings with what the part `used` says as their source; as they are where there is
+    none.
+    """
+    return (
+        recordings.assign(source=filenames.parts(recordings["path"])[part].to_numpy())
+        if part
+        else recordings
+    )
 
 
 def in_words(proposal):
     """A proposal, a row of `propose`, with its evidence.
 
-    Such as: proposed by the names: 9 values, the largest 0d1a (6), 41a7 (5); recordings of one value sound alike …
+    Such as: proposed by the names: 9 values, the largest 0d1a (6), 41a7 (5); recordings of one
+    value sound alike …
     """
     says = f"proposed by the names: {proposal['values']} values, the largest {proposal['examples']}"
     if proposal["p_value"] <= FALSE_ALARMS:
         says += f"; recordings of one value sound alike beyond their class, p = {proposal['p_value']:.3f}"
-    return f"{says}; split.name_groups=off takes it back" if proposal["used"] else f"{says}; {proposal['why']}"
+    return (
+        f"{says}; split.name_groups=off takes it back"
+        if proposal["used"]
+        else f"{says}; {proposal['why']}"
+    )
 
 
 def left_out(proposals):
-    """A sentence about the first proposal that looks like an identity or is heard, and is not used; "" if none."""
-    telling = proposals["kind"].isin(list(TRUSTED)) | proposals["p_value"].astype(float).le(FALSE_ALARMS)
+    """A sentence about the first proposal that looks like an identity or is heard, and is not used;
+    "" if none.
+    """
+    telling = proposals["kind"].isin(list(TRUSTED)) | proposals["p_value"].astype(float).le(
+        FALSE_ALARMS
+    )
     rows = proposals[telling].to_dict("records")
     return f". Not used: the same {rows[0]['part']} ({in_words(rows[0])})" if rows else ""
 
@@ -83,7 +118,12 @@ def _is_told(rows, data):
     """Whether it is known who belongs together: nothing is proposed then."""
     by_config = data.group_columns or "(?P<group>" in data.name_pattern
     by_names = rows["source"].where(rows["source"].ne("")).dropna().duplicated().any()
-    return bool(by_config or by_names or rows["together"].ne("").any() or rows["official_fold"].notna().any())
+    return bool(
+        by_config
+        or by_names
+        or rows["together"].ne("").any()
+        or rows["official_fold"].notna().any()
+    )
 
 
 def _distinct(texts):
@@ -120,18 +160,25 @@ def _or_alone(values):
 
 
 def _kind(part, texts):
-    """What a part looks like; joined parts look like an identity only if each of them that varies does."""
+    """What a part looks like; joined parts look like an identity only if each of them that varies
+    does.
+    """
     if part.startswith("folder"):
         return "folder"
     if not part.startswith("first"):
         return filenames.kind(texts[part])
     joined = {f"name part {number + 1}" for number in range(int(part.split()[1]))}
-    kinds = {filenames.kind(texts[name]) for name in joined.intersection(texts) if texts[name].nunique() > 1}
+    kinds = {
+        filenames.kind(texts[name])
+        for name in joined.intersection(texts)
+        if texts[name].nunique() > 1
+    }
     return "code" if kinds and kinds.issubset(TRUSTED) else "word"
 
 
 def _weighed(entry, groups, alone):
-    """Why a part cannot be used, whatever it sounds like, "" where it can; and the usual number of a class's groups.
+    """Why a part cannot be used, whatever it sounds like, "" where it can; and the usual number of
+    a class's groups.
 
     Args: groups of each class with the part, and alone without it.
     """
@@ -154,17 +201,23 @@ def _hear(entry, values, rows, multilabel, level, seed):
         return
     if not entry["heard"]:
         entry["why"] = f"a {entry['kind']} that sounds no more alike than others of its class"
-    elif any(metadata.one_to_one(values, rows[column].astype(str)) for column in FORMATS if column in rows):
+    elif any(
+        metadata.one_to_one(values, rows[column].astype(str))
+        for column in FORMATS
+        if column in rows
+    ):
         entry["why"] = "it names the files' format"
 
 
 def alikeness(facts, labels, values, seed=0):
-    """How alike recordings of one value are, beyond their class: variance of ranks within the class that it explains.
+    """How alike recordings of one value are, beyond their class: variance of ranks within the class
+    that it explains.
 
-    Ranks are dealt anew within the classes for the p-value. Where values repeat within classes, only that counts: the
-    third source of one class need not be the third of another.
+    Ranks are dealt anew within the classes for the p-value. Where values repeat within classes,
+    only that counts: the third source of one class need not be the third of another.
 
-    Args: facts float [n, facts]; labels, values str [n], "" a value of its own. Returns (share beyond chance, p-value).
+    Args: facts float [n, facts]; labels, values str [n], "" a value of its own. Returns (share
+        beyond chance, p-value).
     """
     rng = np.random.default_rng(seed)
     cell = _or_alone(values)
@@ -176,20 +229,26 @@ def alikeness(facts, labels, values, seed=0):
     anew = _dealt_anew(pd.factorize(labels)[0], rng)
     total = max(np.sum(np.square(ranks)), 1e-12)  # 0 where nothing varies
     share = np.sum(np.square(between @ ranks)) / total
-    by_chance = [np.sum(np.square(between @ ranks[next(anew)])) / total for _ in range(PERMUTATIONS)]
+    by_chance = [
+        np.sum(np.square(between @ ranks[next(anew)])) / total for _ in range(PERMUTATIONS)
+    ]
     as_alike = np.sum(np.array(by_chance) >= share - 1e-12)
     beyond = (share - np.mean(by_chance)) / max(1 - np.mean(by_chance), 1e-12)
     return float(beyond), float((1 + as_alike) / (1 + PERMUTATIONS))
 
 
 def _ranks_within(facts, labels):
-    """Ranks of facts [n, facts] among those of the same label [n], their mean 0; 0 where a fact is missing."""
+    """Ranks of facts [n, facts] among those of the same label [n], their mean 0; 0 where a fact is
+    missing.
+    """
     ranks = facts.groupby(labels).rank(pct=True)
     return (ranks - ranks.groupby(labels).transform("mean")).fillna(0.0).to_numpy()
 
 
 def _between(cell):
-    """A sparse matrix [cells, n]: the squares of its product with values [n] sum to what lies between the cells."""
+    """A sparse matrix [cells, n]: the squares of its product with values [n] sum to what lies
+    between the cells.
+    """
     code, sizes = pd.factorize(cell)[0], cell.map(cell.value_counts()).to_numpy()
     return coo_array((1 / np.sqrt(sizes), (code, np.arange(len(code))))).tocsr()
 
@@ -215,5 +274,12 @@ def _ranked(entries, name_groups):
 
 
 def _preference(entry):
-    """What is heard comes first, then what looks like an identity, one part rather than several, few large groups."""
-    return not entry["heard"], not entry["trusted"], entry["part"].startswith("first"), entry["values"]
+    """What is heard comes first, then what looks like an identity, one part rather than several,
+    few large groups.
+    """
+    return (
+        not entry["heard"],
+        not entry["trusted"],
+        entry["part"].startswith("first"),
+        entry["values"],
+    )

@@ -1,7 +1,8 @@
 """Groups, folds, and the rounds of cross-validation.
 
-A group is whatever must stay on one side of a split: all recordings of one source, speaker or site, as names and tables
-tell, and all that hold the same sound. Folds are dealt out by group, stratified by label; official folds are kept.
+A group is whatever must stay on one side of a split: all recordings of one source, speaker or site,
+as names and tables tell, and all that hold the same sound. Folds are dealt out by group, stratified
+by label; official folds are kept.
 """
 
 import warnings
@@ -22,29 +23,43 @@ MOVED = 0.05  # at most so many may leave their official fold, to join recording
 def ties(recordings, pairs=None):
     """What binds recordings: a table recording_id, tie; those that share a tie must stay together.
 
-    Args: recordings with recording_id, source and together (what names and tables say, "" if nothing), pcm_sha256;
-        pairs of `duplicates.find`, or None.
+    Args: recordings with recording_id, source and together (what names and tables say, "" if
+        nothing), pcm_sha256; pairs of `duplicates.find`, or None.
     """
     known = recordings.assign(
         source=recordings["source"].map(lambda name: f"source {name}" if name else None),
-        pcm_sha256=recordings["pcm_sha256"].map(lambda samples: f"samples {samples[:16]}" if samples else None),
+        pcm_sha256=recordings["pcm_sha256"].map(
+            lambda samples: f"samples {samples[:16]}" if samples else None
+        ),
     )
-    listed = recordings.get("together", pd.Series("", recordings.index)).str.split(targets.SEPARATOR)
+    listed = recordings.get("together", pd.Series("", recordings.index)).str.split(
+        targets.SEPARATOR
+    )
     found = [
-        known[["recording_id", column]].set_axis(["recording_id", "tie"], axis=1) for column in ("source", "pcm_sha256")
+        known[["recording_id", column]].set_axis(["recording_id", "tie"], axis=1)
+        for column in ("source", "pcm_sha256")
     ]
-    found.append(recordings[["recording_id"]].assign(tie=listed).explode("tie").replace({"tie": ""}, None))
+    found.append(
+        recordings[["recording_id"]].assign(tie=listed).explode("tie").replace({"tie": ""}, None)
+    )
     if pairs is not None:
         tie = "the same sound as " + pairs["other_id"]
-        found += [pd.DataFrame({"recording_id": pairs[side], "tie": tie}) for side in ("recording_id", "other_id")]
+        found += [
+            pd.DataFrame({"recording_id": pairs[side], "tie": tie})
+            for side in ("recording_id", "other_id")
+        ]
     table = pd.concat(found, ignore_index=True).dropna(subset="tie")
-    return table[table["recording_id"].isin(recordings["recording_id"])].drop_duplicates(ignore_index=True)
+    return table[table["recording_id"].isin(recordings["recording_id"])].drop_duplicates(
+        ignore_index=True
+    )
 
 
 def groups(recordings, pairs=None):
-    """Group name of every recording: those that are tied to each other, directly or through others, share one.
+    """Group name of every recording: those that are tied to each other, directly or through others,
+    share one.
 
-    Args: as of `ties`. Returns a Series of str, named after the smallest recording_id in each group.
+    Args: as of `ties`. Returns a Series of str, named after the smallest recording_id in each
+        group.
     """
     found, identities = ties(recordings, pairs), recordings["recording_id"]
     tie, names = pd.factorize(found["tie"])
@@ -56,7 +71,9 @@ def groups(recordings, pairs=None):
 
 
 def named(pairs, recordings):
-    """Pairs of `duplicates.find` for reading: with path, label and split of both, those that agree least first."""
+    """Pairs of `duplicates.find` for reading: with path, label and split of both, those that agree
+    least first.
+    """
     facts = recordings.set_index("recording_id")[["path", "label", "split"]]
     sides = [facts.loc[pairs[side]].reset_index(drop=True) for side in ("recording_id", "other_id")]
     agreement = pairs[["offset_seconds", "overlap_seconds", "correlation"]].reset_index(drop=True)
@@ -65,11 +82,13 @@ def named(pairs, recordings):
 
 
 def folds(recordings, n_folds, seed, multilabel=False):
-    """Fold of every training recording, 1 to n: the official one, else stratified by label and grouped.
+    """Fold of every training recording, 1 to n: the official one, else stratified by label and
+    grouped.
 
-    Args: recordings of the training side with label, group, official_fold; with several labels per recording the
-        rarest of them is what is stratified by. Returns (Series of Int64, how: str).
-    A class of one source lies in one fold: the networks of the other folds learn it, none that knows it is tested.
+    Args: recordings of the training side with label, group, official_fold; with several labels per
+        recording the rarest of them is what is stratified by. Returns (Series of Int64, how: str).
+    A class of one source lies in one fold: the networks of the other folds learn it, none that
+    knows it is tested.
     Raises SplitError when a group crosses official folds or fewer than two classes have two groups.
     """
     strata = targets.rarest(recordings["label"]) if multilabel else recordings["label"]
@@ -106,9 +125,15 @@ def _dealt_folds(recordings, strata, per_class, n_folds, seed, multilabel):
     fold = pd.Series(0, index=recordings.index, dtype="Int64")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, members) in enumerate(splitter.split(recordings, strata, recordings["group"]), 1):
+        for number, (_, members) in enumerate(
+            splitter.split(recordings, strata, recordings["group"]), 1
+        ):
             fold.iloc[members] = number
-    spread = targets.by_class(recordings.assign(fold=fold), multilabel).groupby("label")["fold"].nunique()
+    spread = (
+        targets.by_class(recordings.assign(fold=fold), multilabel)
+        .groupby("label")["fold"]
+        .nunique()
+    )
     few = spread.lt(n_folds) & per_class.reindex(spread.index).gt(1)
     if scarce := spread.index[few].tolist():
         how += f"; with few sources, some folds lack {_some(scarce)}"
@@ -116,7 +141,8 @@ def _dealt_folds(recordings, strata, per_class, n_folds, seed, multilabel):
 
 
 def _official_folds(recordings, strata):
-    """Official folds, made whole: a group lies where most of it does; what has no fold goes where its label is rarest.
+    """Official folds, made whole: a group lies where most of it does; what has no fold goes where
+    its label is rarest.
 
     Raises SplitError where more than a few recordings would have to move.
     """
@@ -130,7 +156,11 @@ def _official_folds(recordings, strata):
         refuse_crossings(recordings.assign(fold=official), "the official folds")
     for _, members in recordings[dealt].groupby("group"):
         label = strata[members.index[0]]
-        counts = fold[strata.eq(label)].value_counts().reindex(sorted(official.dropna().unique()), fill_value=0)
+        counts = (
+            fold[strata.eq(label)]
+            .value_counts()
+            .reindex(sorted(official.dropna().unique()), fill_value=0)
+        )
         fold[members.index] = counts.index[counts.argmin()]
     how = "official folds"
     if moved.any():
@@ -143,9 +173,9 @@ def _official_folds(recordings, strata):
 def rounds(fold_numbers, select, test_folds=None):
     """The rounds of cross-validation: each fold is the test fold once.
 
-    Args: fold_numbers iterable of int; select "validation" (the next fold in turn is held out to choose the
-        epoch) or "last" (nothing is chosen, every other fold is trained on); test_folds how many of the folds are
-        tested (1: a single split), None: all.
+    Args: fold_numbers iterable of int; select "validation" (the next fold in turn is held out to
+        choose the epoch) or "last" (nothing is chosen, every other fold is trained on); test_folds
+        how many of the folds are tested (1: a single split), None: all.
     Returns a list of dicts test / validation (None for "last") / train (tuple).
 
     >>> rounds([1, 2, 3], "validation")[2]
@@ -158,24 +188,36 @@ def rounds(fold_numbers, select, test_folds=None):
             "Set train.select=last, or add recordings from other sources."
         )
     if len(numbers) < 2:
-        raise errors.SplitError("Cross-validation needs at least two folds; all training clips lie in one.")
+        raise errors.SplitError(
+            "Cross-validation needs at least two folds; all training clips lie in one."
+        )
     plan = []
     for position, test in enumerate(numbers[:test_folds]):
         validation = numbers[(position + 1) % len(numbers)] if select == "validation" else None
         plan.append(
-            {"test": test, "validation": validation, "train": tuple(n for n in numbers if n not in (test, validation))}
+            {
+                "test": test,
+                "validation": validation,
+                "train": tuple(n for n in numbers if n not in (test, validation)),
+            }
         )
     return plan
 
 
 def fold_rows(rows, folds, with_copies=False):
-    """The training-side clips of some folds; augmented copies only where asked, and they follow their parent."""
-    chosen = rows["split"].eq("train") & rows["fold"].isin([fold for fold in folds if fold is not None])
+    """The training-side clips of some folds; augmented copies only where asked, and they follow
+    their parent.
+    """
+    chosen = rows["split"].eq("train") & rows["fold"].isin(
+        [fold for fold in folds if fold is not None]
+    )
     return rows[chosen & (rows["parent_id"].eq("") | with_copies)]
 
 
 def refuse_crossings(table, where):
-    """Raise SplitError where a group has rows in several folds. Args: table with group and fold; where, in words."""
+    """Raise SplitError where a group has rows in several folds. Args: table with group and fold;
+    where, in words.
+    """
     crossing = table.groupby("group")["fold"].nunique()
     if (crossing := crossing[crossing > 1]).size:
         groups = counted(crossing.size, "group crosses", "groups cross")

@@ -12,12 +12,15 @@ RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes
 def judge(recordings, config, pairs=None):
     """Apply the quality rules to the surveyed recordings.
 
-    Args: recordings table as in recordings.csv; config; pairs of near duplicates (recording_id, other_id), or None.
-    Returns a copy whose status is "used", "quarantined" or "ignored", with code and reason. Near duplicates that stay
-    carry the flag DUP_NEAR. Raises TooManyBad.
+    Args: recordings table as in recordings.csv; config; pairs of near duplicates (recording_id,
+        other_id), or None.
+    Returns a copy whose status is "used", "quarantined" or "ignored", with code and reason. Near
+    duplicates that stay carry the flag DUP_NEAR. Raises TooManyBad.
     """
     table = recordings.copy()
-    table["code"] = table["reason"].where(table["status"].eq("quarantined"), "").str.partition(":")[0]
+    table["code"] = (
+        table["reason"].where(table["status"].eq("quarantined"), "").str.partition(":")[0]
+    )
     judged = broken_rules(table["duration_seconds"], table["loudest_db"], config.clean)
     for code, reason, broken in judged:
         _set_aside(table, broken, code, reason)
@@ -25,7 +28,9 @@ def judge(recordings, config, pairs=None):
     reasons = "the same sound lies under another label: " + others + "; listen and keep one"
     _set_aside(table, others.ne(""), "DUP_LABEL_CONFLICT", reasons)
     kept = kept_twins(table)
-    _set_aside(table, kept.ne(""), "DUP_SAME_LABEL", "the same samples as " + kept + ", which is kept")
+    _set_aside(
+        table, kept.ne(""), "DUP_SAME_LABEL", "the same samples as " + kept + ", which is kept"
+    )
     table.loc[table["status"].eq("ok"), "status"] = "used"
     check_enough(table, config.data.max_bad_fraction)
     return _flag_near(table, pairs)
@@ -56,7 +61,9 @@ def require_usable(decoded, rules):
     seconds = len(decoded.waveform) / decoded.sample_rate
     mono = recording.to_mono(decoded.waveform)[0]
     sound = mono - mono.mean(dtype=np.float64).astype(np.float32)
-    loudest_db = recording.level_db(recording.frame_levels(sound, decoded.sample_rate).max(keepdims=True))
+    loudest_db = recording.level_db(
+        recording.frame_levels(sound, decoded.sample_rate).max(keepdims=True)
+    )
     facts = f"it lasts {seconds:.3g} s and reaches {loudest_db:.0f} dBFS"
     for code, reason, broken in broken_rules(seconds, loudest_db, rules):
         if broken:
@@ -70,9 +77,11 @@ def _set_aside(table, broken, code, reason):
 
 
 def rivals(table, pairs=None):
-    """Paths of the training recordings that hold a training recording's sound under another label, "" if none.
+    """Paths of the training recordings that hold a training recording's sound under another label,
+    "" if none.
 
-    Args: table of surveyed recordings; pairs of near duplicates, or None: then only the same samples count.
+    Args: table of surveyed recordings; pairs of near duplicates, or None: then only the same
+        samples count.
     Returns a Series of text.
     """
     train = table[table["status"].eq("ok") & table["split"].eq("train")]
@@ -87,7 +96,10 @@ def rivals(table, pairs=None):
             alike[sound[other]].add(sound[one])
     found = {
         row.recording_id: sorted(
-            path for name in alike[sound[row.recording_id]] for path, label in members[name] if label != row.label
+            path
+            for name in alike[sound[row.recording_id]]
+            for path, label in members[name]
+            if label != row.label
         )
         for row in train.itertuples()
     }
@@ -95,9 +107,12 @@ def rivals(table, pairs=None):
 
 
 def kept_twins(table):
-    """Path of the training recording with the same samples and label that is kept, the first one; "" for all others: a
-    Series of text."""
-    train = table[table["status"].eq("ok") & table["split"].eq("train") & table["pcm_sha256"].ne("")]
+    """Path of the training recording with the same samples and label that is kept, the first one;
+    "" for all others: a Series of text.
+    """
+    train = table[
+        table["status"].eq("ok") & table["split"].eq("train") & table["pcm_sha256"].ne("")
+    ]
     first = train.groupby(["pcm_sha256", "label"])["path"].transform("min")
     return first.where(first.ne(train["path"]), "").reindex(table.index, fill_value="")
 
@@ -108,13 +123,16 @@ def _flag_near(table, pairs):
         return table
     used = set(table.loc[table["status"].eq("used"), "recording_id"])
     both = pairs["recording_id"].isin(used) & pairs["other_id"].isin(used)
-    near = table["recording_id"].isin([*pairs.loc[both, "recording_id"], *pairs.loc[both, "other_id"]])
+    near = table["recording_id"].isin(
+        [*pairs.loc[both, "recording_id"], *pairs.loc[both, "other_id"]]
+    )
     table.loc[near, "flags"] = (table.loc[near, "flags"] + " DUP_NEAR").str.strip()
     return table
 
 
 def check_enough(table, limit):
-    """Stop where more than the share `limit` of recordings is set aside, or fewer than two classes are left.
+    """Stop where more than the share `limit` of recordings is set aside, or fewer than two classes
+    are left.
 
     A second copy of a recording that is kept is no bad recording.
     """
@@ -133,7 +151,9 @@ def check_enough(table, limit):
 
 def quarantine_table(judged):
     """The rows of quarantine.csv: every recording that is set aside, with its reason."""
-    return judged[judged["status"].eq("quarantined")].assign(stage=lambda table: stage_of(table["code"]))
+    return judged[judged["status"].eq("quarantined")].assign(
+        stage=lambda table: stage_of(table["code"])
+    )
 
 
 def stage_of(codes):

@@ -1,4 +1,6 @@
-"""The rows that a submission may have, and their ids: of recordings, of windows, of classes in them."""
+"""The rows that a submission may have, and their ids: of recordings, of windows, of classes in
+them.
+"""
 
 import re
 import string
@@ -16,7 +18,8 @@ from helpers.data import label_table
 def candidates(root, recordings, classes, config, sample, shape):
     """The rows that the files on disk, or the table that submit.rows_csv names, stand for.
 
-    Args: as of `contract.draw_up`; shape of the submission. Returns a table id, recording_id, end_seconds, label.
+    Args: as of `contract.draw_up`; shape of the submission. Returns a table id, recording_id,
+        end_seconds, label.
     """
     settings = config.submit
     if settings.rows_csv and (Path(root) / settings.rows_csv).is_file():
@@ -24,16 +27,22 @@ def candidates(root, recordings, classes, config, sample, shape):
     rows = recordings[["recording_id", "path"]].assign(end_seconds=None)
     if config.audio.test_windows:
         size, known = config.audio.clip_seconds, recordings["duration_seconds"].fillna(0)
-        counts = np.maximum(np.ceil((known - windowing.SLACK_SECONDS).astype(float) / size).astype(int), 0)
+        counts = np.maximum(
+            np.ceil((known - windowing.SLACK_SECONDS).astype(float) / size).astype(int), 0
+        )
         ends = [[size * number for number in range(1, count + 1)] or [np.nan] for count in counts]
         rows = rows.assign(end_seconds=ends).explode("end_seconds")
     rows = rows.assign(end_seconds=rows["end_seconds"].astype(float))
-    rows = rows.merge(pd.DataFrame({"label": list(classes) if shape == "long" else [""]}), how="cross")
+    rows = rows.merge(
+        pd.DataFrame({"label": list(classes) if shape == "long" else [""]}), how="cross"
+    )
     if settings.id == "auto" and not config.audio.test_windows and shape != "long":
         return rows.assign(id=_spelled(rows["path"], sample)).drop(columns="path")
     template = settings.id
     if template == "auto":
-        template = "_".join(["{stem}", *["{label}"] * (shape == "long"), *["{end}"] * config.audio.test_windows])
+        template = "_".join(
+            ["{stem}", *["{label}"] * (shape == "long"), *["{end}"] * config.audio.test_windows]
+        )
     return _fill(template, rows, root, config, sample).drop(columns="path")
 
 
@@ -42,24 +51,38 @@ def _spelled(paths, sample):
     names = paths.map(lambda path: PurePosixPath(path).name)
     if sample is None:
         return names if names.is_unique else paths
-    asked = {unicodedata.normalize("NFC", name): name for name in sample.iloc[:, 0]}  # macOS writes accents apart
+    asked = {
+        unicodedata.normalize("NFC", name): name for name in sample.iloc[:, 0]
+    }  # macOS writes accents apart
     spellings = [names, names.map(lambda name: PurePosixPath(name).stem), paths]
-    spellings = [s.map(lambda name: asked.get(unicodedata.normalize("NFC", name), name)) for s in spellings]
+    spellings = [
+        s.map(lambda name: asked.get(unicodedata.normalize("NFC", name), name)) for s in spellings
+    ]
     return max(spellings, key=lambda spelling: spelling.isin(sample.iloc[:, 0]).sum())
 
 
 def _listed_rows(root, recordings, settings):
-    """The rows of the table that submit.rows_csv names: an id, a file's name, perhaps the end of a window."""
+    """The rows of the table that submit.rows_csv names: an id, a file's name, perhaps the end of a
+    window.
+    """
     table = tables.read(Path(root) / settings.rows_csv, settings.rows_csv)
     id_column, file_column, *end_column = settings.rows_columns
     files = tables.column(table, file_column, settings.rows_csv).map(tables.spelling)
     named = set(files)
     keys = recordings["path"].map(lambda path: label_table.id_of(path, named)).dropna()
     if (twins := recordings["path"][keys[keys.duplicated(keep=False)].index]).size:
-        raise errors.SubmissionError(f"{settings.rows_csv} has names that several files fit: {', '.join(twins[:3])}.")
+        raise errors.SubmissionError(
+            f"{settings.rows_csv} has names that several files fit: {', '.join(twins[:3])}."
+        )
     known = dict(zip(keys, recordings["recording_id"][keys.index], strict=True))
-    rows = pd.DataFrame({"id": tables.column(table, id_column, settings.rows_csv), "recording_id": files.map(known)})
-    ends = tables.column(table, end_column[0], settings.rows_csv) if end_column else pd.Series("", table.index)
+    rows = pd.DataFrame(
+        {"id": tables.column(table, id_column, settings.rows_csv), "recording_id": files.map(known)}
+    )
+    ends = (
+        tables.column(table, end_column[0], settings.rows_csv)
+        if end_column
+        else pd.Series("", table.index)
+    )
     seconds = pd.to_numeric(ends.replace("", None), errors="coerce")
     if (wrong := ends[ends.ne("") & seconds.isna()]).size:
         raise errors.SubmissionError(
@@ -69,7 +92,9 @@ def _listed_rows(root, recordings, settings):
 
 
 def _fill(template, rows, root, config, sample):
-    """The ids of rows by a template. A recording of unknown length takes the windows that the sample asks for."""
+    """The ids of rows by a template. A recording of unknown length takes the windows that the
+    sample asks for.
+    """
     wanted = [field for _, field, _, _ in string.Formatter().parse(template) if field]
     facts = {}
     if set(wanted) - {"name", "stem", "path", "end", "label", "number"} and config.data.tables:
@@ -88,13 +113,19 @@ def _fill(template, rows, root, config, sample):
         ends = _asked_ends(template, fields, sample) if unknown else [row["end_seconds"]]
         for end in ends:
             found.append(
-                {**row, "end_seconds": end, "id": _calculated(template.format(**fields | {"end": _number(end)}))}
+                {
+                    **row,
+                    "end_seconds": end,
+                    "id": _calculated(template.format(**fields | {"end": _number(end)})),
+                }
             )
     return pd.DataFrame(found, columns=[*rows, "id"])
 
 
 def _fields(path, facts, config):
-    """What a template may say of a file: its name and more, columns of the table, groups of submit.id_pattern."""
+    """What a template may say of a file: its name and more, columns of the table, groups of
+    submit.id_pattern.
+    """
     place = PurePosixPath(path)
     fields = {"name": place.name, "stem": place.stem, "path": path, "end": ""}
     match = re.fullmatch(config.submit.id_pattern, place.stem) if config.submit.id_pattern else None
@@ -109,7 +140,9 @@ def _asked_ends(template, fields, sample):
     pattern = re.escape(_calculated(template.format(**fields | {"end": mark}))).replace(
         re.escape(mark), r"(\d+(?:\.\d+)?)"
     )
-    matches = [re.fullmatch(pattern, name) for name in ([] if sample is None else sample.iloc[:, 0])]
+    matches = [
+        re.fullmatch(pattern, name) for name in ([] if sample is None else sample.iloc[:, 0])
+    ]
     return sorted({float(match.group(1)) for match in matches if match}) or [np.nan]
 
 

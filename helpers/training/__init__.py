@@ -2,6 +2,7 @@
 
 Notebooks: 05.
 
-batches (memory map to device), perturb (augmentation, batched), losses, optimise (schedule, averages, formats),
-capture (a step as a CUDA graph), fit (a step, an epoch), train (cross-validation), processes (several GPUs).
+batches (memory map to device), perturb (augmentation, batched), losses, optimise (schedule,
+averages, formats), capture (a step as a CUDA graph), fit (a step, an epoch), train
+(cross-validation), processes (several GPUs).
 """

@@ -1,21 +1,25 @@
-"""A whole training step as one CUDA graph: the host says "go" once instead of launching hundreds of small kernels.
+"""A whole training step as one CUDA graph: the host says "go" once instead of launching hundreds of
+small kernels.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
 import torch
 
-WARM_UP = 3  # runs before the capture: libraries choose their algorithms, the optimiser makes its state
+WARM_UP = (
+    3  # runs before the capture: libraries choose their algorithms, the optimiser makes its state
+)
 
 
 class Captured:
     """A function of tensors, run as a CUDA graph after its first call.
 
-    All calls have inputs of the same shapes, and what the function returns lies in the same memory each time.
-    The warm-up changes nothing: what the function changes is put back.
+    All calls have inputs of the same shapes, and what the function returns lies in the same memory
+    each time. The warm-up changes nothing: what the function changes is put back.
 
-    Args: function of tensors (None allowed) that returns tensors; state: a function without arguments that lists all
-        tensors that `function` changes; those that only come to be in the warm-up are set to 0.
+    Args: function of tensors (None allowed) that returns tensors; state: a function without
+        arguments that lists all tensors that `function` changes; those that only come to be in the
+        warm-up are set to 0.
     """
 
     def __init__(self, function, state):

@@ -1,6 +1,7 @@
 """A step, an epoch, fit.
 
-What is trained is what is deployed: every step starts from waveforms and runs the same LogMel as prediction does.
+What is trained is what is deployed: every step starts from waveforms and runs the same LogMel as
+prediction does.
 """
 
 import contextlib
@@ -20,31 +21,44 @@ SAVE_EVERY = 20  # seconds between the checkpoints of a training
 
 
 class Trainer:
-    """A training under way: a network, the average of its weights, its optimiser, its learning rate, its history.
+    """A training under way: a network, the average of its weights, its optimiser, its learning
+    rate, its history.
 
-    The random numbers of every epoch follow from (seed, epoch, process), so a training that goes on from `state` ends
-    with the same weights as one that was never stopped.
+    The random numbers of every epoch follow from (seed, epoch, process), so a training that goes on
+    from `state` ends with the same weights as one that was never stopped.
 
-    Args: model AudioClassifier, with its standardisation fitted; training shuffled Batches; settings the config's Train
-        section, its precision chosen (not "auto"); seed; teachers: models whose answers are learned, besides the
-        labels, by train.distil.
+    Args: model AudioClassifier, with its standardisation fitted; training shuffled Batches;
+        settings the config's Train section, its precision chosen (not "auto"); seed; teachers:
+        models whose answers are learned, besides the labels, by train.distil.
     """
 
     def __init__(self, model, training, settings, seed=0, teachers=()):
-        self.model, self.training, self.settings, self.seed, self.teachers = model, training, settings, seed, teachers
+        self.model, self.training, self.settings, self.seed, self.teachers = (
+            model,
+            training,
+            settings,
+            seed,
+            teachers,
+        )
         self.device, self.multilabel = training.device, model.multilabel
-        if getattr(model.network, "origin", "random") != "random":  # what starts from nothing has nothing to keep
+        if (
+            getattr(model.network, "origin", "random") != "random"
+        ):  # what starts from nothing has nothing to keep
             backbones.freeze(model.network, settings.freeze)
         self.format = optimise.FORMATS[settings.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.format == torch.float16)
         captured = settings.capture and can_capture(self)
         self.optimiser = optimise.make_optimiser(model, settings, captured)
-        self.schedule, self.plateau = optimise.make_schedule(self.optimiser, self.planned_steps(), settings)
+        self.schedule, self.plateau = optimise.make_schedule(
+            self.optimiser, self.planned_steps(), settings
+        )
         self.average = optimise.Average(model, settings.ema) if settings.ema else None
         self.criterion = make_criterion(model, training, settings.balance)
         shares = training.targets.mean(dim=0, keepdim=True).to(self.device)
         self.class_shares = perturb.smooth(shares, settings.label_smoothing, self.multilabel)
-        self.network = DistributedDataParallel(model.network) if training.share[1] > 1 else model.network
+        self.network = (
+            DistributedDataParallel(model.network) if training.share[1] > 1 else model.network
+        )
         self.run_step = capture.Captured(self.step, self.changing) if captured else self.step
         self.generator, self.steps, self.history, self.best = torch.Generator(), 0, [], None
 
@@ -53,21 +67,30 @@ class Trainer:
 
     @property
     def kept(self):
-        """The model that is kept if training ends now: the average of the weights, where there is one."""
+        """The model that is kept if training ends now: the average of the weights, where there is
+        one.
+        """
         return self.average.model if self.average else self.model
 
     def step(self, inputs, wanted, pull, *draws):
-        """One training step on a batch: alter, mix, LogMel, mask, network, loss, gradients, weights, their average.
+        """One training step on a batch: alter, mix, LogMel, mask, network, loss, gradients,
+        weights, their average.
 
-        Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; pull tensor, how far the
-            average moves; draws the fields of perturb.Draws.
+        Args: inputs waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; pull
+            tensor, how far the average moves; draws the fields of perturb.Draws.
         Returns a tensor [4]: its loss, the share of its clips whose likeliest class is the wanted
         one, and the two losses of `scale`.
         """
         self.optimiser.zero_grad()
         found = []
-        for number, (x, y, *drawn) in enumerate(in_parts((inputs, wanted, *draws), self.settings.accumulate), 1):
-            with contextlib.nullcontext() if number == self.settings.accumulate else self.without_sync():
+        for number, (x, y, *drawn) in enumerate(
+            in_parts((inputs, wanted, *draws), self.settings.accumulate), 1
+        ):
+            with (
+                contextlib.nullcontext()
+                if number == self.settings.accumulate
+                else self.without_sync()
+            ):
                 found.append(self.gradients(x, y, perturb.Draws(*drawn)))
         self.scaler.unscale_(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -83,7 +106,9 @@ class Trainer:
             altered = input_steps(inputs, wanted, draws, self.settings, self.multilabel)
             _, inputs, wanted = perturb.last(altered)
             if self.teachers:
-                taught = torch.stack([teacher.probabilities(inputs) for teacher in self.teachers]).mean(dim=0)
+                taught = torch.stack(
+                    [teacher.probabilities(inputs) for teacher in self.teachers]
+                ).mean(dim=0)
                 wanted = torch.lerp(wanted, taught.to(wanted), self.settings.distil)
             _, x = perturb.last(picture_steps(self.model, inputs, draws))
         with torch.autocast(self.device.type, self.format, enabled=self.format is not None):
@@ -105,7 +130,11 @@ class Trainer:
 
     def without_sync(self):
         """Where several processes train: gradients stay here until the last part of a step."""
-        return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else contextlib.nullcontext()
+        return (
+            self.network.no_sync()
+            if isinstance(self.network, DistributedDataParallel)
+            else contextlib.nullcontext()
+        )
 
     def changing(self):
         """All tensors that a step changes."""
@@ -121,7 +150,9 @@ class Trainer:
         named.
         """
         number, (rank, _) = len(self.history) + 1, self.training.share
-        torch.manual_seed(derived(self.seed, number, rank))  # dropout draws from the global generator
+        torch.manual_seed(
+            derived(self.seed, number, rank)
+        )  # dropout draws from the global generator
         self.training.generator.manual_seed(derived(self.seed, number))
         self.generator.manual_seed(derived(self.seed, number, 1 + rank))
         self.model.train()
@@ -130,7 +161,9 @@ class Trainer:
             if inputs.ndim == 3:
                 inputs = perturb.turn_images(inputs, self.settings, self.generator)
             draws = draw_parts(len(inputs), self.settings, self.generator).to(self.device)
-            pull = torch.tensor(self.average.pull_after(self.steps) if self.average else 0.0, device=self.device)
+            pull = torch.tensor(
+                self.average.pull_after(self.steps) if self.average else 0.0, device=self.device
+            )
             total += self.run_step(inputs, wanted, pull, *draws)
             self.schedule.step()
             self.steps += 1
@@ -140,11 +173,17 @@ class Trainer:
         record = {"train_loss": loss, "learned": learned}
         return record | ({} if self.multilabel else {"train_accuracy": right})
 
-    # --- to and from a checkpoint --------------------------------------------------------------------------
+    # --- to and from a checkpoint
+    # --------------------------------------------------------------------------
 
     def parts(self):
         """Everything with a state of its own, by name."""
-        found = {"model": self.model, "optimiser": self.optimiser, "schedule": self.schedule, "scaler": self.scaler}
+        found = {
+            "model": self.model,
+            "optimiser": self.optimiser,
+            "schedule": self.schedule,
+            "scaler": self.scaler,
+        }
         found |= {"average": self.average.model} if self.average else {}
         return found | ({"plateau": self.plateau} if self.plateau else {})
 
@@ -158,7 +197,9 @@ class Trainer:
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         for group in self.optimiser.param_groups:
-            if isinstance(group["lr"], torch.Tensor):  # comes back on the CPU, where a CUDA graph cannot read it
+            if isinstance(
+                group["lr"], torch.Tensor
+            ):  # comes back on the CPU, where a CUDA graph cannot read it
                 group["lr"] = group["lr"].to(self.device)
         self.steps, self.history, self.best = state["steps"], state["history"], state["best"]
 
@@ -195,14 +236,26 @@ def picture_steps(model, inputs, draws):
         yield "masked", perturb.mask(x, draws.masks)
 
 
-def fit(model, training, validation, settings, seed=0, teachers=(), on_epoch=None, checkpoint=None, deadline=None):
+def fit(
+    model,
+    training,
+    validation,
+    settings,
+    seed=0,
+    teachers=(),
+    on_epoch=None,
+    checkpoint=None,
+    deadline=None,
+):
     """Train, keep the best epoch on validation, or the last one.
 
-    Args: model AudioClassifier; training Batches, shuffled; validation Batches or None, which means that nothing is
-        chosen and the last epoch is kept; settings the config's Train section; seed; teachers see Trainer; on_epoch
-        called with each epoch's record; checkpoint of `checkpoints.Checkpoint`, from which it goes on, or None;
-        deadline in seconds of time.monotonic, after which no epoch begins, or None.
-    Returns the history, a list of dicts, of which one is `kept`. The model ends with the kept weights.
+    Args: model AudioClassifier; training Batches, shuffled; validation Batches or None, which means
+        that nothing is chosen and the last epoch is kept; settings the config's Train section;
+        seed; teachers see Trainer; on_epoch called with each epoch's record; checkpoint of
+        `checkpoints.Checkpoint`, from which it goes on, or None; deadline in seconds of
+        time.monotonic, after which no epoch begins, or None.
+    Returns the history, a list of dicts, of which one is `kept`. The model ends with the kept
+        weights.
     """
     trainer = Trainer(model, training, settings, seed, teachers)
     if state := processes.agreed(checkpoint.read() if checkpoint else None):
@@ -210,7 +263,9 @@ def fit(model, training, validation, settings, seed=0, teachers=(), on_epoch=Non
         for record in trainer.history if on_epoch else ():
             on_epoch(record)
     saved = time.monotonic()
-    while not processes.agreed(finished(trainer, validation) or (late(deadline) and bool(trainer.history))):
+    while not processes.agreed(
+        finished(trainer, validation) or (late(deadline) and bool(trainer.history))
+    ):
         one_epoch(trainer, validation)
         if on_epoch:
             on_epoch(trainer.history[-1])
@@ -219,15 +274,22 @@ def fit(model, training, validation, settings, seed=0, teachers=(), on_epoch=Non
             saved = time.monotonic()
     keep(checkpoint, trainer)
     weights = trainer.best["weights"] if trainer.best else trainer.kept.state_dict()
-    model.load_state_dict(processes.agreed(weights))  # each process has BatchNorm statistics of its own
+    model.load_state_dict(
+        processes.agreed(weights)
+    )  # each process has BatchNorm statistics of its own
     kept = trainer.best["epoch"] if trainer.best else len(trainer.history)
     return [{**record, "kept": record["epoch"] == kept} for record in trainer.history]
 
 
 def one_epoch(trainer, validation):
-    """Train for an epoch, look at the validation fold where there is one, remember the best weights."""
+    """Train for an epoch, look at the validation fold where there is one, remember the best
+    weights.
+    """
     started, settings = time.perf_counter(), trainer.settings
-    record = {"epoch": len(trainer.history) + 1, "learning_rate": float(trainer.optimiser.param_groups[0]["lr"])}
+    record = {
+        "epoch": len(trainer.history) + 1,
+        "learning_rate": float(trainer.optimiser.param_groups[0]["lr"]),
+    }
     record |= trainer.epoch()
     if validation is not None:
         loss, score = processes.agreed(evaluate(trainer.kept, validation))
@@ -235,7 +297,9 @@ def one_epoch(trainer, validation):
         record |= {"validation_loss": loss, score_name(trainer): score}
         if trainer.plateau:
             trainer.plateau.step(loss)
-        merit = [-loss] if settings.monitor == "loss" else [score, -loss]  # equal scores: the lower loss
+        merit = (
+            [-loss] if settings.monitor == "loss" else [score, -loss]
+        )  # equal scores: the lower loss
         if trainer.best is None or merit > trainer.best["merit"]:
             weights = {name: tensor.clone() for name, tensor in trainer.kept.state_dict().items()}
             trainer.best = {"epoch": record["epoch"], "merit": merit, "weights": weights}
@@ -249,11 +313,17 @@ def keep(checkpoint, trainer):
 
 
 def why_ended(history, settings):
-    """Why a training ended, from its history: "epochs" (all done), "patience", or "time" (train.max_minutes)."""
+    """Why a training ended, from its history: "epochs" (all done), "patience", or "time"
+    (train.max_minutes).
+    """
     if len(history) >= settings.epochs:
         return "epochs"
     kept = next(record["epoch"] for record in history if record["kept"])
-    return "patience" if settings.select == "validation" and len(history) - kept >= settings.patience else "time"
+    return (
+        "patience"
+        if settings.select == "validation" and len(history) - kept >= settings.patience
+        else "time"
+    )
 
 
 def finished(trainer, validation):
@@ -268,12 +338,20 @@ def late(deadline):
 
 
 def can_capture(trainer):
-    """Whether a step can become a CUDA graph: on one GPU, and without the scaler of float16, which asks the host."""
-    return trainer.device.type == "cuda" and trainer.training.share[1] == 1 and trainer.format != torch.float16
+    """Whether a step can become a CUDA graph: on one GPU, and without the scaler of float16, which
+    asks the host.
+    """
+    return (
+        trainer.device.type == "cuda"
+        and trainer.training.share[1] == 1
+        and trainer.format != torch.float16
+    )
 
 
 def in_parts(tensors, count):
-    """Tensors [B, ...], or None, cut into `count` parts along the batch: for each part a list of them."""
+    """Tensors [B, ...], or None, cut into `count` parts along the batch: for each part a list of
+    them.
+    """
     cut = [[None] * count if tensor is None else tensor.tensor_split(count) for tensor in tensors]
     return list(zip(*cut, strict=True))
 
@@ -287,19 +365,26 @@ def draw_parts(size, settings, generator):
 
 def derived(*numbers):
     """A seed that follows from some whole numbers, and from each of them."""
-    return int(np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )
 
 
 def make_criterion(model, data, balance):
     """The training loss, with the weights that its training batches' targets give each class."""
     weights = losses.class_weights(data.targets, model.multilabel).to(data.device)
-    return functools.partial(losses.loss, balance=balance, weights=weights, multilabel=model.multilabel)
+    return functools.partial(
+        losses.loss, balance=balance, weights=weights, multilabel=model.multilabel
+    )
 
 
 def require_finite(loss, which):
     """Raise FloatingPointError, saying what to do, if a loss is NaN or infinite."""
     if not math.isfinite(loss):
-        raise FloatingPointError(f"The {which} loss is not finite. Lower train.learning_rate or train.clip_norm.")
+        raise FloatingPointError(
+            f"The {which} loss is not finite. Lower train.learning_rate or train.clip_norm."
+        )
 
 
 def score_name(model):
@@ -307,17 +392,23 @@ def score_name(model):
     return "validation_average_precision" if model.multilabel else "validation_accuracy"
 
 
-# --- looking, not learning ---------------------------------------------------------------------------------
+# --- looking, not learning
+# ---------------------------------------------------------------------------------
 
 
 def evaluate(model, data):
-    """Plain cross-entropy per clip, never mixed, smoothed or weighted, and the score: accuracy, or with several labels
-    macro average precision. Returns (loss, score)."""
+    """Plain cross-entropy per clip, never mixed, smoothed or weighted, and the score: accuracy, or
+    with several labels macro average precision. Returns (loss, score).
+    """
     probabilities, truth = predict(model, data), data.targets.numpy()
     likelihood = np.clip(np.where(truth > 0, probabilities, 1 - probabilities), 1e-7, 1)
     if model.multilabel:
         heard = truth.any(axis=0)
-        score = average_precision_score(truth[:, heard], probabilities[:, heard]) if heard.any() else 0.0
+        score = (
+            average_precision_score(truth[:, heard], probabilities[:, heard])
+            if heard.any()
+            else 0.0
+        )
         return float(-np.log(likelihood).mean()), float(score)
     right = probabilities.argmax(axis=1) == truth.argmax(axis=1)
     return float(-np.log(likelihood[truth > 0]).mean()), float(right.mean())
@@ -325,10 +416,14 @@ def evaluate(model, data):
 
 @torch.no_grad()
 def predict(model, data, views=1):
-    """Class probabilities [clips, C] of a model over unshuffled batches, the mean over circularly shifted views."""
+    """Class probabilities [clips, C] of a model over unshuffled batches, the mean over circularly
+    shifted views.
+    """
     model.eval()
     rows = []
     for inputs, _ in data:
         shifts = [round(view * inputs.shape[-1] / views) for view in range(views)]
-        rows.append(sum(model.probabilities(inputs.roll(shift, dims=-1)) for shift in shifts) / views)
+        rows.append(
+            sum(model.probabilities(inputs.roll(shift, dims=-1)) for shift in shifts) / views
+        )
     return torch.cat(rows).cpu().numpy()

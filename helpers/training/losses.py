@@ -1,7 +1,8 @@
 """Cross-entropy in its plain, weighted and focal forms, for one label per clip or several.
 
-Class imbalance is met in one of four ways (``train.balance``): not at all; by class weights in the loss; by drawing
-rare classes more often; by the focal loss, which looks away from what is already learned.
+Class imbalance is met in one of four ways (``train.balance``): not at all; by class weights in the
+loss; by drawing rare classes more often; by the focal loss, which looks away from what is already
+learned.
 """
 
 import torch
@@ -13,16 +14,19 @@ FOCUS = 2.0  # exponent of the focal loss, its authors' choice
 def loss(logits, targets, balance="none", weights=None, multilabel=False):
     """Mean loss of a batch.
 
-    Args: logits [B, C]; targets [B, C], distributions over the classes, or with multilabel each class in [0, 1];
-        balance "none", "weights", "sampling" (the same here) or "focal" (Lin et al. 2017, arXiv:1708.02002);
-        weights [C] of the classes, used by "weights". Returns a scalar tensor.
+    Args: logits [B, C]; targets [B, C], distributions over the classes, or with multilabel each
+        class in [0, 1]; balance "none", "weights", "sampling" (the same here) or "focal" (Lin et
+        al. 2017, arXiv:1708.02002); weights [C] of the classes, used by "weights". Returns a scalar
+        tensor.
 
     >>> round(float(loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))), 4)
     0.6931
     """
     if multilabel:
         for_positives = weights if balance == "weights" else None
-        per_class = F.binary_cross_entropy_with_logits(logits, targets, reduction="none", pos_weight=for_positives)
+        per_class = F.binary_cross_entropy_with_logits(
+            logits, targets, reduction="none", pos_weight=for_positives
+        )
         if balance == "focal":
             found = logits.sigmoid()
             per_class = per_class * (targets - found).abs() ** FOCUS
@@ -49,8 +53,8 @@ def logits(targets, multilabel=False):
 def class_weights(targets, multilabel=False):
     """Weights [C] that make every class count alike: inversely to its share of the training clips.
 
-    One label: n / (C n_class), scikit-learn's "balanced". Several: negatives over positives, for the positives.
-    Classes without a clip get 0. Args: targets [n, C] of the training clips.
+    One label: n / (C n_class), scikit-learn's "balanced". Several: negatives over positives, for
+    the positives. Classes without a clip get 0. Args: targets [n, C] of the training clips.
 
     >>> class_weights(torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])).tolist()
     [0.6666666865348816, 2.0]
@@ -62,11 +66,14 @@ def class_weights(targets, multilabel=False):
 
 
 def sampling_weights(targets):
-    """How likely each clip is to be drawn so that classes come alike: by its rarest class; float64 [n], sum 1.
+    """How likely each clip is to be drawn so that classes come alike: by its rarest class; float64
+    [n], sum 1.
 
     Args: targets [n, C] of the training clips; a clip without a label counts as a class of its own.
     """
-    targets = torch.cat([targets, (targets.sum(dim=1, keepdim=True) == 0).to(targets)], dim=1).double()
+    targets = torch.cat(
+        [targets, (targets.sum(dim=1, keepdim=True) == 0).to(targets)], dim=1
+    ).double()
     counts = targets.sum(dim=0).clamp(min=1)
     rarest = torch.where(targets > 0, 1 / counts, 0.0).amax(dim=1)
     return rarest / rarest.sum()

@@ -1,4 +1,6 @@
-"""What moves the weights besides the gradient: the learning rate over time, the average of weights, number formats."""
+"""What moves the weights besides the gradient: the learning rate over time, the average of weights,
+number formats.
+"""
 
 import copy
 import functools
@@ -9,9 +11,17 @@ import torch
 
 from helpers.models import backbones
 
-WARM = 10  # steps in which the average forgets faster than `decay` says, as it starts from random weights
-FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of train.precision; None: no autocast
-TRIAL_PASSES, TRIAL_SECONDS = 5, 0.3  # most passes in each number format that is tried, and when no other begins
+# steps in which the average forgets faster than `decay` says, as it starts from random weights
+WARM = 10
+FORMATS = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}  # of train.precision; None: no autocast
+TRIAL_PASSES, TRIAL_SECONDS = (
+    5,
+    0.3,
+)  # most passes in each number format that is tried, and when no other begins
 CHOSEN = {}  # what trials on the CPU chose in this process
 CLEARLY = 1.15  # so many times as fast is half precision worth having: less may be chance
 
@@ -21,27 +31,36 @@ def make_optimiser(model, settings, capturable=False):
 
     Args: model; settings the config's Train section; capturable: for use inside a CUDA graph.
     """
-    groups = backbones.parameter_groups(model, settings.learning_rate, settings.weight_decay, settings.layer_decay)
+    groups = backbones.parameter_groups(
+        model, settings.learning_rate, settings.weight_decay, settings.layer_decay
+    )
     if capturable:  # a graph reads the rate from the device each time
-        groups = [{**group, "lr": torch.tensor(group["lr"], device=group["params"][0].device)} for group in groups]
+        groups = [
+            {**group, "lr": torch.tensor(group["lr"], device=group["params"][0].device)}
+            for group in groups
+        ]
     return torch.optim.AdamW(groups, capturable=capturable)
 
 
 def make_schedule(optimiser, steps, settings):
-    """The learning rate over time: (schedule to step after each batch, schedule for each validation loss, or None).
+    """The learning rate over time: (schedule to step after each batch, schedule for each validation
+    loss, or None).
 
-    "cosine": a warm-up, then half a cosine down to 0. "plateau": the same rate until the validation loss has not
-    improved for train.plateau_patience epochs, then half of it, and so on.
+    "cosine": a warm-up, then half a cosine down to 0. "plateau": the same rate until the validation
+    loss has not improved for train.plateau_patience epochs, then half of it, and so on.
     """
     if settings.schedule == "cosine":
         factor = functools.partial(warm_cosine, warmup=settings.warmup_fraction)
         return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: factor(done / steps)), None
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=settings.plateau_patience)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, factor=0.5, patience=settings.plateau_patience
+    )
     return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0), plateau
 
 
 def warm_cosine(progress, warmup):
-    """Learning-rate factor: a linear rise over the warm-up share of all steps, then half a cosine down to 0.
+    """Learning-rate factor: a linear rise over the warm-up share of all steps, then half a cosine
+    down to 0.
 
     >>> [round(warm_cosine(p, 0.1), 2) for p in (0.0, 0.1, 0.55, 1.0)]
     [0.0, 1.0, 0.5, 0.0]
@@ -54,12 +73,15 @@ def warm_cosine(progress, warmup):
 class Average:
     """The exponential moving average of a model's weights and BatchNorm statistics, itself a model.
 
-    Args: model; decay in (0, 1): how much of the average each step keeps; the first steps keep less.
+    Args: model; decay in (0, 1): how much of the average each step keeps; the first steps keep
+        less.
     """
 
     def __init__(self, model, decay):
         self.decay, self.model = decay, copy.deepcopy(model).eval().requires_grad_(False)
-        self.pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self.pairs = list(
+            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        )
 
     @torch.no_grad()
     def update(self, pull):
@@ -79,16 +101,20 @@ class Average:
         return 1 - min(self.decay, (1 + steps) / (WARM + steps))
 
 
-# --- number formats ----------------------------------------------------------------------------------------
+# --- number formats
+# ----------------------------------------------------------------------------------------
 
 
 def gpu_format(device: torch.device) -> str:
-    """The half precision of a GPU: bfloat16, or float16 on an older one (its small gradients are scaled up)."""
+    """The half precision of a GPU: bfloat16, or float16 on an older one (its small gradients are
+    scaled up).
+    """
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
 def cpu_format(network: torch.nn.Module, x: torch.Tensor) -> str:
-    """The number format in which this CPU trains a network faster, by a short trial: no flag tells it for sure.
+    """The number format in which this CPU trains a network faster, by a short trial: no flag tells
+    it for sure.
 
     Chosen once in a process for each kind of network, size of input and number of threads.
 
@@ -103,7 +129,9 @@ def cpu_format(network: torch.nn.Module, x: torch.Tensor) -> str:
 
 
 def trial(network: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
-    """Seconds of a network's quickest pass in float32 and in bfloat16, by turns; the rest of the machine only adds."""
+    """Seconds of a network's quickest pass in float32 and in bfloat16, by turns; the rest of the
+    machine only adds.
+    """
     seconds = {"fp32": math.inf, "bf16": math.inf}
     with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         for name in seconds:  # what the first pass has to build does not count
@@ -118,7 +146,9 @@ def trial(network: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
 
 
 def pass_seconds(network: torch.nn.Module, x: torch.Tensor, kind: torch.dtype | None) -> float:
-    """Seconds of a forward and a backward pass; infinite where they fail in this format or are not finite."""
+    """Seconds of a forward and a backward pass; infinite where they fail in this format or are not
+    finite.
+    """
     network.zero_grad()
     started = time.perf_counter()
     try:
@@ -128,5 +158,7 @@ def pass_seconds(network: torch.nn.Module, x: torch.Tensor, kind: torch.dtype | 
     except RuntimeError:  # an operation that this torch has not in this format
         return math.inf
     seconds = time.perf_counter() - started
-    finite = all(value.grad.isfinite().all() for value in network.parameters() if value.grad is not None)
+    finite = all(
+        value.grad.isfinite().all() for value in network.parameters() if value.grad is not None
+    )
     return seconds if finite else math.inf

@@ -1,6 +1,7 @@
 """One process or several that train a network together, each with its part of every batch.
 
-torchrun starts them and tells each its number (https://docs.pytorch.org/docs/stable/elastic/run.html).
+torchrun starts them and tells each its number
+(https://docs.pytorch.org/docs/stable/elastic/run.html).
 """
 
 import contextlib
@@ -31,7 +32,9 @@ def device():
 
 
 def agreed(value):
-    """The value of the first process, where several train together: they must stop after the same epoch."""
+    """The value of the first process, where several train together: they must stop after the same
+    epoch.
+    """
     if place()[1] == 1:
         return value
     held = [value]
@@ -55,11 +58,30 @@ def together():
 
 
 def start(count, module, *arguments):
-    """Run a module, or a package's command, in processes of this machine, through torchrun. Raises TrainingError."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    surroundings = {**os.environ, "EARSHOT_HOME": str(artifacts.home())}  # they begin in another folder
-    command += ["-m", "--", module, *arguments]  # without the dashes, torchrun takes --run for an option of its own
-    with subprocess.Popen(command, cwd=artifacts.REPOSITORY, env=surroundings, stderr=subprocess.PIPE) as started:
+    """Run a module, or a package's command, in processes of this machine, through torchrun. Raises
+    TrainingError.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(count),
+    ]
+    surroundings = {
+        **os.environ,
+        "EARSHOT_HOME": str(artifacts.home()),
+    }  # they begin in another folder
+    command += [
+        "-m",
+        "--",
+        module,
+        *arguments,
+    ]  # without the dashes, torchrun takes --run for an option of its own
+    with subprocess.Popen(
+        command, cwd=artifacts.REPOSITORY, env=surroundings, stderr=subprocess.PIPE
+    ) as started:
         said = _pass_on(started.stderr)
     if started.returncode:
         raise errors.TrainingError(f"{module} in {count} processes failed:\n{said}")

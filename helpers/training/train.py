@@ -1,7 +1,9 @@
-"""Cross-validation of a network: one training per fold and seed, in one process or several, from where it stopped.
+"""Cross-validation of a network: one training per fold and seed, in one process or several, from
+where it stopped.
 
-``python -m helpers train --preset demo`` trains the network of 05 (its notebook calls `run` too); several processes
-share each batch with ``torchrun --nproc-per-node 2 -m -- helpers.training.train …`` (or ``make train NPROC=2``).
+``python -m helpers train --preset demo`` trains the network of 05 (its notebook calls `run` too);
+several processes share each batch with ``torchrun --nproc-per-node 2 -m -- helpers.training.train
+…`` (or ``make train NPROC=2``).
 """
 
 import contextlib
@@ -25,7 +27,8 @@ from helpers.models import checkpoints, networks
 from helpers.splits import partition
 from helpers.training import batches, fit, losses, optimise, processes
 
-# Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their change.
+# Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their
+# change.
 CARRIED_OUT = ("max_minutes", "threads", "processes", "resident", "capture", "views")
 
 TRIAL_CLIPS = 4  # that number formats are tried on
@@ -55,23 +58,30 @@ class Clock:
 def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=None, plan=None):
     """Train the networks of each round, each round tested once on a fold that chose nothing.
 
-    Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv; config; folder that the
-        models go to, seeds.csv where there are several networks per fold, and the digests of all; device;
-        checkpoint_folder where trainings under way are kept, so that they can go on, or None; plan rounds as of
-        split.rounds, None: those of the config.
-    Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean over the seeds;
+    Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv;
+        config; folder that the models go to, seeds.csv where there are several networks per fold,
+        and the digests of all; device; checkpoint_folder where trainings under way are kept, so
+        that they can go on, or None; plan rounds as of split.rounds, None: those of the config.
+    Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean
+        over the seeds;
         history: a list of records with their fold and seed).
     """
     labels = targets.classes(rows, config.data.multilabel)
-    plan = plan or partition.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)
+    plan = plan or partition.rounds(
+        rows["fold"].dropna(), config.train.select, config.split.test_folds
+    )
     networks = len(plan) * (config.train.seeds + taught_again(config))
     work.keep_memory()
     clock, tables, history = Clock(config.train.max_minutes, networks), [], []
-    kept_at = checkpoint_folder and functools.partial(checkpoint, checkpoint_folder, digest(packed, rows, config))
+    kept_at = checkpoint_folder and functools.partial(
+        checkpoint, checkpoint_folder, digest(packed, rows, config)
+    )
     bar = work.progress(None, "train", networks * config.train.epochs)
     device = torch.device(device or processes.device())
     with bar, work.cpu_threads(config.train.threads):
-        config = with_number_format(packed, config, len(labels), device, kept_at and kept_at("number_format"))
+        config = with_number_format(
+            packed, config, len(labels), device, kept_at and kept_at("number_format")
+        )
         for number, turn in enumerate(plan, 1):
             bar.set_description(f"fold {turn['test']} ({number}/{len(plan)})")
             worker = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at)
@@ -87,17 +97,20 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
 def with_number_format(packed, config, n_classes, device, kept=None):
     """The config with a train.precision that says what is calculated in, where it was "auto".
 
-    On a CPU a short trial of the network chooses. All processes take what the first one chose, and a training that
-    goes on takes what it began with, or it would end with other weights.
+    On a CPU a short trial of the network chooses. All processes take what the first one chose, and
+    a training that goes on takes what it began with, or it would end with other weights.
 
-    Args: packed clips; config; n_classes; device; kept Checkpoint that remembers the choice, or None.
+    Args: packed clips; config; n_classes; device; kept Checkpoint that remembers the choice, or
+        None.
     """
     if config.train.precision != "auto":
         return config
     if device.type == "cuda":
         chosen = optimise.gpu_format(device)
     else:
-        chosen = processes.agreed(_cpu_format(packed, config, n_classes, kept) if processes.is_first() else None)
+        chosen = processes.agreed(
+            _cpu_format(packed, config, n_classes, kept) if processes.is_first() else None
+        )
     train = config.train.model_copy(update={"precision": chosen})
     return config.model_copy(update={"train": train})
 
@@ -121,17 +134,23 @@ def taught_again(config):
 
 
 def collect(tables, labels, folder):
-    """The mean of the networks' probabilities per clip; several per fold are written to seeds.csv one by one."""
+    """The mean of the networks' probabilities per clip; several per fold are written to seeds.csv
+    one by one.
+    """
     table = pd.concat(tables, ignore_index=True)
     if table["seed"].nunique() > 1 and processes.is_first():
         artifacts.write_table(folder / "seeds.csv", table)
     order = table.drop_duplicates("clip_id")[["clip_id", "fold"]]
-    return order.merge(table.groupby("clip_id")[labels].mean().reset_index(), on="clip_id").reset_index(drop=True)
+    return order.merge(
+        table.groupby("clip_id")[labels].mean().reset_index(), on="clip_id"
+    ).reset_index(drop=True)
 
 
 @dataclass
 class Round:
-    """One round of cross-validation: its networks learn from the training folds and predict the test fold."""
+    """One round of cross-validation: its networks learn from the training folds and predict the
+    test fold.
+    """
 
     packed: np.ndarray
     rows: pd.DataFrame
@@ -141,36 +160,57 @@ class Round:
     device: str
     clock: Clock
     bar: object
-    kept_at: object  # a function from a network's name, and its teachers, to its Checkpoint, or None
+    kept_at: (
+        object  # a function from a network's name, and its teachers, to its Checkpoint, or None
+    )
 
     def run(self, folder):
-        """Train, save below `folder`, predict: (tables of out-of-fold probabilities with their seed, history)."""
+        """Train, save below `folder`, predict: (tables of out-of-fold probabilities with their
+        seed, history).
+        """
         fold, train = f"fold{self.turn['test']}", self.config.train
         training = self.training_rows()
         wanted = torch.from_numpy(targets.matrix(training["label"], self.labels))
         names = [fold + (f"-seed{seed}" if seed else "") for seed in range(train.seeds)]
         made = [self.network(seed, name, training.index, wanted) for seed, name in enumerate(names)]
         if taught_again(self.config):
-            made = [self.network(0, fold, *self.with_pseudo_labels(training.index, wanted, made), made, "-taught")]
+            made = [
+                self.network(
+                    0, fold, *self.with_pseudo_labels(training.index, wanted, made), made, "-taught"
+                )
+            ]
         for name, (model, records) in zip(names, made, strict=False):
             if processes.is_first():
                 ended = fit.why_ended(records, train)
-                checkpoints.save(model, folder / name, self.labels, self.config, self.turn, ended=ended)
+                checkpoints.save(
+                    model, folder / name, self.labels, self.config, self.turn, ended=ended
+                )
         history = [
             {"fold": self.turn["test"], **({"seed": seed} if len(made) > 1 else {}), **record}
             for seed, (_, records) in enumerate(made)
             for record in records
         ]
-        return [self.predict(model).assign(seed=seed) for seed, (model, _) in enumerate(made)], history
+        return [
+            self.predict(model).assign(seed=seed) for seed, (model, _) in enumerate(made)
+        ], history
 
     def training_rows(self):
         """The rows that are learned from, copies included where asked."""
-        training = partition.fold_rows(self.rows, self.turn["train"], with_copies=self.config.train.augmented_copies)
-        return images.without_repeats(self.packed, training) if self.config.train.inputs == "images" else training
+        training = partition.fold_rows(
+            self.rows, self.turn["train"], with_copies=self.config.train.augmented_copies
+        )
+        return (
+            images.without_repeats(self.packed, training)
+            if self.config.train.inputs == "images"
+            else training
+        )
 
     def network(self, seed, name, members, wanted, teachers=(), suffix=""):
         """One network, trained: (model with the weights that are kept, history)."""
-        started, settings = fit.derived(self.config.seed, self.turn["test"], seed, len(suffix)), self.config.train
+        started, settings = (
+            fit.derived(self.config.seed, self.turn["test"], seed, len(suffix)),
+            self.config.train,
+        )
         torch.manual_seed(started)
         model = networks.build(self.config, len(self.labels)).to(self.device)
         model.fit_standardisation(self.batches(members, wanted))
@@ -188,36 +228,53 @@ class Round:
         return model.eval(), history
 
     def with_pseudo_labels(self, members, wanted, made):
-        """The training clips and, with train.pseudo_labels, the test clips of whose label the networks are sure.
+        """The training clips and, with train.pseudo_labels, the test clips of whose label the
+        networks are sure.
 
-        These are clips of the test set, which has no labels; the fold that is tested is never among them, nor is a clip
-        of a group that lies in it.
+        These are clips of the test set, which has no labels; the fold that is tested is never among
+        them, nor is a clip of a group that lies in it.
         """
         if self.config.train.pseudo_labels is None:
             return members, wanted
-        held_out = partition.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])["group"]
+        held_out = partition.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])[
+            "group"
+        ]
         unlabelled = self.rows[self.rows["split"].eq("test") & ~self.rows["group"].isin(held_out)]
         if not len(unlabelled):
             return members, wanted
-        data = self.batches(unlabelled.index, np.zeros((len(unlabelled), len(self.labels)), np.float32))
-        answers = np.mean([fit.predict(model, data, self.config.train.views) for model, _ in made], axis=0)
+        data = self.batches(
+            unlabelled.index, np.zeros((len(unlabelled), len(self.labels)), np.float32)
+        )
+        answers = np.mean(
+            [fit.predict(model, data, self.config.train.views) for model, _ in made], axis=0
+        )
         answers = processes.agreed(answers)  # or processes would count their batches differently
-        sure = np.maximum(answers, 1 - answers).min(axis=1) if self.config.data.multilabel else answers.max(axis=1)
+        sure = (
+            np.maximum(answers, 1 - answers).min(axis=1)
+            if self.config.data.multilabel
+            else answers.max(axis=1)
+        )
         sure = sure >= self.config.train.pseudo_labels
         added = torch.from_numpy(answers[sure].astype(np.float32))
         return [*members, *unlabelled.index[sure]], torch.cat([wanted, added])
 
     def predict(self, model):
-        """The network's probabilities of the test fold's clips: clip_id, fold and a column per class."""
+        """The network's probabilities of the test fold's clips: clip_id, fold and a column per
+        class.
+        """
         test = partition.fold_rows(self.rows, [self.turn["test"]])
         held = self.batches(test.index, targets.matrix(test["label"], self.labels))
         table = pd.DataFrame(fit.predict(model, held, self.config.train.views), columns=self.labels)
         return pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), table], axis=1)
 
     def batches(self, members, wanted, generator=None):
-        """Batches of some rows; with a generator shuffled, or drawn evenly over the classes, and shared out."""
+        """Batches of some rows; with a generator shuffled, or drawn evenly over the classes, and
+        shared out.
+        """
         train, wanted = self.config.train, torch.as_tensor(wanted)
-        chances = losses.sampling_weights(wanted) if train.balance == "sampling" and generator else None
+        chances = (
+            losses.sampling_weights(wanted) if train.balance == "sampling" and generator else None
+        )
         share = processes.place() if generator else (0, 1)
         return batches.Batches(
             self.packed, np.asarray(members), wanted, train.batch_size, self.device, generator, chances, share,
@@ -226,24 +283,34 @@ class Round:
 
 
 def digest(packed, rows, config):
-    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them, settings, code."""
-    sections = dict.fromkeys(("audio", "clean", "features", "model", "train", "split", "seed"), True)
+    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them,
+    settings, code.
+    """
+    sections = dict.fromkeys(
+        ("audio", "clean", "features", "model", "train", "split", "seed"), True
+    )
     part = config.model_dump(mode="json", include={**sections, "data": {"multilabel"}})
     part["train"] = {key: value for key, value in part["train"].items() if key not in CARRIED_OUT}
     clips = rows[["clip_id", "label", "split", "group", "fold"]].to_csv(index=False)
-    found = hashlib.sha256((json.dumps(part, sort_keys=True) + clips + code.module_digest("fit")).encode())
+    found = hashlib.sha256(
+        (json.dumps(part, sort_keys=True) + clips + code.module_digest("fit")).encode()
+    )
     found.update(np.ascontiguousarray(packed).reshape(-1))
     return found.hexdigest()
 
 
 def checkpoint(folder, digest, name, teachers=()):
-    """Where the training of a network is kept; it is another one where its teachers have learned longer."""
+    """Where the training of a network is kept; it is another one where its teachers have learned
+    longer.
+    """
     epochs = "".join(f" {len(history)}" for _, history in teachers)
     return checkpoints.Checkpoint(Path(folder) / f"{name}.safetensors", digest + epochs)
 
 
 def kept_epochs(history):
-    """The record of each network's kept epoch: the best on validation, or the last where nothing was chosen."""
+    """The record of each network's kept epoch: the best on validation, or the last where nothing
+    was chosen.
+    """
     return history[history["kept"]].drop(columns="kept").reset_index(drop=True)
 
 
@@ -327,8 +394,9 @@ def run(folder, config, keep=False):
     """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
 
     In this process, or, with train.processes, in several that torchrun starts on this machine.
-    Args: folder of the run, with the files of 04; config; keep the checkpoints of what is done, so that the next call
-        has nothing to train. Returns (out-of-fold table, history), as `cross_validate`.
+    Args: folder of the run, with the files of 04; config; keep the checkpoints of what is done, so
+        that the next call has nothing to train. Returns (out-of-fold table, history), as
+        `cross_validate`.
     Raises processes.TrainingError if a process fails.
     """
     if config.train.processes > 1 and processes.place()[1] == 1:
@@ -336,10 +404,16 @@ def run(folder, config, keep=False):
     rows = artifacts.read_table(folder / "waveforms.csv")
     inputs = learned_from(folder, rows, config)
     target = folder / "models" / "cnn"
-    with artifacts.replacing(target) if processes.is_first() else contextlib.nullcontext(target) as temporary:
+    with (
+        artifacts.replacing(target)
+        if processes.is_first()
+        else contextlib.nullcontext(target) as temporary
+    ):
         if processes.is_first():
             temporary.mkdir()
-        table, history = cross_validate(inputs, rows, config, temporary, checkpoint_folder=folder / "checkpoints")
+        table, history = cross_validate(
+            inputs, rows, config, temporary, checkpoint_folder=folder / "checkpoints"
+        )
         if processes.is_first():
             artifacts.write_table(temporary / "out_of_fold.csv", table)
             artifacts.write_json(folder / "history.json", history)
@@ -349,8 +423,13 @@ def run(folder, config, keep=False):
 
 
 def ended(folder):
-    """Why the training of each network below a folder ended, by its name: "epochs", "patience" or "time"."""
-    return {path.parent.name: artifacts.read_json(path)["ended"] for path in sorted(folder.glob("fold*/card.json"))}
+    """Why the training of each network below a folder ended, by its name: "epochs", "patience" or
+    "time".
+    """
+    return {
+        path.parent.name: artifacts.read_json(path)["ended"]
+        for path in sorted(folder.glob("fold*/card.json"))
+    }
 
 
 def _in_several(folder, config):

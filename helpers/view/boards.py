@@ -1,6 +1,7 @@
 """Boards: cards side by side, to look at and to listen to.
 
-A board is plain HTML with the pictures and sounds inside, so it travels with the notebook or the report.
+A board is plain HTML with the pictures and sounds inside, so it travels with the notebook or the
+report.
 """
 
 import base64
@@ -28,7 +29,9 @@ LEVELS = {
 
 
 def say(text: str) -> None:
-    """Show a sentence, where there is one, as text that breaks between words; what is printed breaks inside them."""
+    """Show a sentence, where there is one, as text that breaks between words; what is printed
+    breaks inside them.
+    """
     if text:
         display(HTML(f"<p>{html.escape(text)}</p>"))
 
@@ -39,26 +42,35 @@ def absent(why: str) -> HTML:
 
 
 def player(waveform, sample_rate):
-    """An audio player (IPython.display.Audio) whose sound travels inside the page, as MP3 with a peak of at most 1."""
+    """An audio player (IPython.display.Audio) whose sound travels inside the page, as MP3 with a
+    peak of at most 1.
+    """
     sound = Audio(data=recording.encode_mp3(np.asarray(waveform, dtype=np.float32), sample_rate))
     sound.mimetype = "audio/mpeg"
     return sound
 
 
 def card(title, picture=None, waveform=None, sample_rate=None, note="", bars=None):
-    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, bars (shares by name), a
-    note. Text is escaped."""
+    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, bars
+    (shares by name), a note. Text is escaped.
+    """
     parts = [f"<div style='font-weight:600'>{html.escape(title)}</div>"]
     if picture is not None:
-        parts.append(f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{png_uri(picture)}'>")
+        parts.append(
+            f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{png_uri(picture)}'>"
+        )
     if waveform is not None:
         sound = base64.b64encode(recording.encode_mp3(waveform, sample_rate)).decode()
         source = f"src='data:audio/mpeg;base64,{sound}'"
-        parts.append(f"<audio controls preload='metadata' style='width:100%;height:34px' {source}></audio>")
+        parts.append(
+            f"<audio controls preload='metadata' style='width:100%;height:34px' {source}></audio>"
+        )
     if bars is not None:
         parts.append(bar_rows(bars))
     if note:
-        parts.append(f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>")
+        parts.append(
+            f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>"
+        )
     style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
     return f"<div style='{style}'>{''.join(parts)}</div>"
 
@@ -93,11 +105,15 @@ def board(cards, width=260):
     if not cards:
         return HTML(NONE)
     columns = f"grid-template-columns:repeat(auto-fill,minmax(min(100%,{width}px),1fr))"
-    return HTML(f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>")
+    return HTML(
+        f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>"
+    )
 
 
 def clips(items, config):
-    """A board of (title, waveform) or (title, waveform, note), each seen and heard at the config's rate."""
+    """A board of (title, waveform) or (title, waveform, note), each seen and heard at the config's
+    rate.
+    """
     return board([clip_card(title, waveform, config, *note) for title, waveform, *note in items])
 
 
@@ -110,7 +126,9 @@ def table(frame, precision=2, **formats):
         return HTML(NONE)
     spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
     spoken = [str(name).replace("_", " ") for name in frame]
-    styler = frame.set_axis(spoken if len(set(spoken)) == len(spoken) else list(frame), axis=1).style.hide()
+    styler = frame.set_axis(
+        spoken if len(set(spoken)) == len(spoken) else list(frame), axis=1
+    ).style.hide()
     styler = styler.format_index(escape="html", axis=1).format(precision=precision, escape="html")
     for column, how in spaced.items():
         styler = styler.format(how, subset=[column], escape="html")
@@ -118,24 +136,36 @@ def table(frame, precision=2, **formats):
 
 
 def cautions(found):
-    """Boxes, red or amber, with what should worry a reader: an HTML object. Args: found list of cautions.Caution."""
+    """Boxes, red or amber, with what should worry a reader: an HTML object. Args: found list of
+    cautions.Caution.
+    """
     boxes = []
     for caution in found:
         style = CAUTION + LEVELS[caution.level]
-        boxes.append(f"<div class='caution {caution.level}' style='{style}'>{html.escape(caution.says)}</div>")
-    return HTML("".join(boxes) or "<em>No caution: nothing in this run's own numbers speaks against its scores.</em>")
+        boxes.append(
+            f"<div class='caution {caution.level}' style='{style}'>{html.escape(caution.says)}</div>"
+        )
+    return HTML(
+        "".join(boxes)
+        or "<em>No caution: nothing in this run's own numbers speaks against its scores.</em>"
+    )
 
 
 def clip_card(title, waveform, config, note=""):
     """A card that shows and plays a waveform at the config's rate."""
-    return card(title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note)
+    return card(
+        title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note
+    )
 
 
 def examples(packed, rows, config):
     """A board with a clip of each class, as the models receive it."""
     train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
     first = train.loc[targets.one_each(train, config.data.multilabel)]
-    shown = [(targets.in_words(row.label), features.unpack(packed[row.Index])) for row in first.itertuples()]
+    shown = [
+        (targets.in_words(row.label), features.unpack(packed[row.Index]))
+        for row in first.itertuples()
+    ]
     return clips(shown, config)
 
 
@@ -145,28 +175,36 @@ def first_clips(rows):
 
 
 def mistakes(worst, recordings, packed, rows, config):
-    """A board of mistaken recordings: what each is, what it was taken for and how surely; its first clip to hear."""
+    """A board of mistaken recordings: what each is, what it was taken for and how surely; its first
+    clip to hear.
+    """
     notes = [f"{row.confidence:.0%} sure · fold {row.fold}" for row in worst.itertuples()]
     return predictions(worst, recordings, packed, rows, config, notes)
 
 
 def predictions(table, recordings, packed, rows, config, notes=None):
-    """A board of predicted recordings: right or wrong, the likeliest classes as bars, its first clip to see and hear.
+    """A board of predicted recordings: right or wrong, the likeliest classes as bars, its first
+    clip to see and hear.
 
-    Args: table of predictions; recordings.csv; packed int16 [clips, samples]; rows of waveforms.csv; config;
-        notes one per row, or None for the fold.
+    Args: table of predictions; recordings.csv; packed int16 [clips, samples]; rows of
+        waveforms.csv; config; notes one per row, or None for the fold.
     """
     first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
     classes = [name for name in table if name not in {*artifacts.IDENTITY, "confidence"}]
     notes = notes or [f"fold {fold}" for fold in table["fold"]]
     cards = []
     for (_, row), note in zip(table.iterrows(), notes, strict=True):
-        right, is_, said = row["label"] == row["predicted"], *map(targets.in_words, (row["label"], row["predicted"]))
+        right, is_, said = (
+            row["label"] == row["predicted"],
+            *map(targets.in_words, (row["label"], row["predicted"])),
+        )
         waveform = features.unpack(packed[first[row["recording_id"]]])
         picture, path = plots.waveform_and_mel(waveform, config), paths[row["recording_id"]]
         title = f"✓ {is_}" if right else f"✗ {is_} → {said}"
         bars = row[classes].astype(float).nlargest(3)
-        cards.append(card(title, picture, waveform, config.audio.sample_rate, f"{note} · {path}", bars))
+        cards.append(
+            card(title, picture, waveform, config.audio.sample_rate, f"{note} · {path}", bars)
+        )
     return board(cards)
 
 
@@ -333,7 +371,9 @@ def bar_rows(shares):
 
 
 def recordings(table, root, config, seconds=6):
-    """A board of recordings as they lie in the data folder, at most `seconds` of each; table of recordings.csv rows."""
+    """A board of recordings as they lie in the data folder, at most `seconds` of each; table of
+    recordings.csv rows.
+    """
     cards = []
     for row in table.itertuples():
         notes = filter(None, [_facts(row), row.flags.replace("_", " ").lower(), row.path])

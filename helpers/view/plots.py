@@ -1,7 +1,7 @@
 """Figures from arrays and tables.
 
-Every function returns a matplotlib Figure. Colours are Okabe and Ito's, which colour-blind readers can tell apart;
-where every class needs its own, there are not enough of them, and tab20 it is.
+Every function returns a matplotlib Figure. Colours are Okabe and Ito's, which colour-blind readers
+can tell apart; where every class needs its own, there are not enough of them, and tab20 it is.
 """
 
 import matplotlib
@@ -14,7 +14,8 @@ from scipy.spatial.distance import squareform
 from helpers.audio import features
 from helpers.view.style import BLUE, GREEN, ORANGE, PURPLE, RED, grid, shown, styled
 
-# --- the recordings ----------------------------------------------------------------------------------------
+# --- the recordings
+# ----------------------------------------------------------------------------------------
 
 
 @styled
@@ -53,9 +54,14 @@ def recording_facts(recordings):
 def fold_counts(clips):
     """Stacked bars: recordings per fold, coloured by label."""
     train = clips[clips["split"].eq("train")].drop_duplicates(["recording_id", "label"])
-    table = train.pivot_table(index="fold", columns="label", values="recording_id", aggfunc="count", fill_value=0)
+    table = train.pivot_table(
+        index="fold", columns="label", values="recording_id", aggfunc="count", fill_value=0
+    )
     figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1.6))
-    left, colours = np.zeros(len(table)), matplotlib.colormaps["tab20"](np.linspace(0, 1, len(table.columns)))
+    left, colours = (
+        np.zeros(len(table)),
+        matplotlib.colormaps["tab20"](np.linspace(0, 1, len(table.columns))),
+    )
     for label, colour in zip(table.columns, colours, strict=True):
         axis.barh(
             [f"fold {fold}" for fold in table.index],
@@ -72,13 +78,18 @@ def fold_counts(clips):
     return figure
 
 
-# --- a clip, seen and heard --------------------------------------------------------------------------------
+# --- a clip, seen and heard
+# --------------------------------------------------------------------------------
 
 
 @styled
 def waveform_and_mel(waveform, config, seconds=None):
-    """A small picture: waveform above, log-mel below. waveform float32 [samples] at the config's rate."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2])
+    """A small picture: waveform above, log-mel below. waveform float32 [samples] at the config's
+    rate.
+    """
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2]
+    )
     _wave(top, waveform, config.audio.sample_rate)
     top.set(yticks=[])
     top.spines[:].set_visible(False)
@@ -146,7 +157,9 @@ def _mel(axis, waveform, config):
 
 
 def envelope(waveform, sample_rate, points=400):
-    """Time (s), lowest and highest value in each of `points` stretches: what a waveform looks like from afar."""
+    """Time (s), lowest and highest value in each of `points` stretches: what a waveform looks like
+    from afar.
+    """
     parts = np.array_split(waveform, min(points, len(waveform)))
     time = np.linspace(0, len(waveform) / sample_rate, len(parts))
     return time, [part.min() for part in parts], [part.max() for part in parts]
@@ -179,10 +192,18 @@ def feature_spread(table, columns):
     """A box per class for each of some feature columns: which features tell the classes apart?"""
     train = table[table["split"].eq("train") & table["parent_id"].eq("")]
     labels = sorted(train["label"].unique())
-    figure, axes = plt.subplots(1, len(columns), figsize=(3.1 * len(columns), 0.3 * len(labels) + 1.2), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.1 * len(columns), 0.3 * len(labels) + 1.2), sharey=True
+    )
     for axis, column in zip(np.atleast_1d(axes), columns, strict=True):
         values = [train.loc[train["label"].eq(label), column] for label in labels]
-        axis.boxplot(values, orientation="horizontal", showfliers=False, widths=0.6, medianprops={"color": RED})
+        axis.boxplot(
+            values,
+            orientation="horizontal",
+            showfliers=False,
+            widths=0.6,
+            medianprops={"color": RED},
+        )
         axis.set_yticks(range(1, len(labels) + 1), labels)
         axis.set_title(column.replace("_", " "), fontsize=10)
         grid(axis)
@@ -191,7 +212,9 @@ def feature_spread(table, columns):
 
 @styled
 def correlations(table, columns):
-    """How far features say the same: their correlations (Spearman) over the training clips, alike ones side by side."""
+    """How far features say the same: their correlations (Spearman) over the training clips, alike
+    ones side by side.
+    """
     train = table[table["split"].eq("train") & table["parent_id"].eq("")]
     ranks = train[columns].rank().fillna(0)
     ranks = ranks.loc[:, ranks.nunique() > 1]
