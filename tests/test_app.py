@@ -351,7 +351,7 @@ def test_a_recording_that_does_not_fit_into_memory_is_refused(tiny, monkeypatch)
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("helpers.audio.recording.decode", decode)
+        patch.setattr("helpers.audio.decoder.decode", decode)
         app = upload(start(), "huge.wav", encoded(sound()))
     assert_refused(app, "TOO_LARGE")
 

@@ -378,7 +378,7 @@ def test_an_interrupted_ledger_leaves_what_was_there(run, measured, monkeypatch,
         raise KeyboardInterrupt
 
     monkeypatch.setattr(features, "describe", stop)
-    monkeypatch.setattr(presets, "load", lambda *_: config)
+    monkeypatch.setattr(presets, "load", lambda **_: config)
     assert cli.main(["ablate", "--run", folder.name]) == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert {path.name: artifacts.digest(path) for path in folder.iterdir()} == before

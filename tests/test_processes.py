@@ -27,7 +27,8 @@ WATCHED = """
 import sys
 from pathlib import Path
 from safetensors.torch import save_file
-from helpers import fit, optimise, processes, train
+from helpers.run import cli
+from helpers.training import fit, optimise, processes
 
 def seconds(network, x, kind):  # the first process finds bfloat16 the faster one, the other float32
     return 1.0 if (kind is None) == (processes.place()[0] > 0) else 2.0
@@ -44,14 +45,14 @@ def watched(model, *arguments, **more):
     return history
 
 fit.fit = watched
-sys.exit(train.main(sys.argv[2:]))
+sys.exit(cli.main(sys.argv[2:]))
 """
 
 
 FAULTS = """
 import resource
 import numpy as np
-from helpers import processes
+from helpers.base import work
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -60,7 +61,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = faults()
-processes.keep_memory()
+work.keep_memory()
 faults()
 print(before, faults())
 """
@@ -104,7 +105,9 @@ def test_two_processes_train_one_network_as_well_as_one_process(run_folder, tmp_
     monkeypatch.setattr(
         processes,
         "start",
-        lambda count, module, *options: start(count, "watched", str(tmp_path), *options),
+        lambda count, module, command, *options: start(
+            count, "watched", str(tmp_path), command, *options
+        ),
     )
     settings = {"epochs": 20, "batch_size": 16, "masks": 0, "ema": 0.5, "pseudo_labels": 0.7}
     together, history = train.run(
@@ -213,7 +216,7 @@ def test_a_process_that_fails_is_an_error_with_its_last_words_and_all_were_shown
 def test_a_run_in_several_processes_hands_them_its_whole_configuration(run_folder, monkeypatch):
     config, seen = small_config(train={"processes": 2, "epochs": 1}), []
 
-    def runs(count, module, *options):
+    def runs(count, module, command, *options):
         named = dict(zip(options[::2], options[1::2], strict=True))
         seen.append((count, module, artifacts.read_json(Path(named["--config"])), named["--run"]))
         train.run(run_folder, small_config(train={"epochs": 1}))

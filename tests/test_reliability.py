@@ -538,12 +538,12 @@ def test_39_where_trimming_does_its_work_or_has_none_there_is_no_flag(waveform):
 
 MEMORY = """
 import sys
-from helpers import audio
-from helpers.audio import AudioIssue
-from helpers.stages import peak_mb
+from helpers.audio import decoder
+from helpers.base.errors import AudioIssue
+from helpers.run.journal import peak_mb
 before = peak_mb()
 try:
-    code = str(audio.decode(sys.argv[1], float(sys.argv[2])).waveform.shape)
+    code = str(decoder.decode(sys.argv[1], float(sys.argv[2])).waveform.shape)
 except AudioIssue as issue:
     code = issue.code
 print(code, before, peak_mb())
@@ -987,8 +987,9 @@ def test_bandwidth_is_where_the_content_ends(cutoff):
 WORKER = """
 import resource, signal, sys
 import numpy as np
-from helpers.decoder import AudioIssue, decode
-from helpers.stages import peak_mb
+from helpers.audio.decoder import decode
+from helpers.base.errors import AudioIssue
+from helpers.run.journal import peak_mb
 from signals import mutants
 container, number, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))

@@ -1025,7 +1025,7 @@ def test_marks_and_templates_may_be_given_in_the_command_line(key, value):
 
 
 def test_help_explains_the_command():
-    command = [sys.executable, "-m", "helpers.submission.submit", "--help"]
+    command = [sys.executable, "-m", "helpers", "check", "--help"]
     done = subprocess.run(
         command, cwd=Path(submit.__file__).parents[1], capture_output=True, text=True, check=True
     )

@@ -156,10 +156,10 @@ def _add_run(part):
 
 def train_network(run, config=None, **settings):
     """Train the network of 05; under torchrun in as many processes as it started."""
-    config = Config(**artifacts.read_json(config)) if config else presets.load(**settings)
-    folder = stages.ready_folder(config, run)
+    whole = Config(**artifacts.read_json(config)) if config else presets.load(**settings)
+    folder = stages.ready_folder(whole, run)
     with processes.together():
-        table, history = train.run(folder, config, keep=True)
+        table, history = train.run(folder, whole, keep=config is None)
         if processes.is_first():
             print(account(table, history, folder))
 

@@ -42,7 +42,7 @@ def broken_rules(duration_seconds, loudest_db, rules):
     Args: duration_seconds, loudest_db of a recording (the level of its loudest 20 ms), or a Series
         of each; rules the config's Clean section.
 
-    >>> from helpers.settings import Clean
+    >>> from helpers.base.settings import Clean
     >>> [code for code, _, broken in broken_rules(3.0, -90.0, Clean()) if broken]
     ['SILENT']
     """
