@@ -32,7 +32,8 @@ def main(arguments=None):
     options = vars(parser().parse_args(arguments))
     command, stopped = options.pop("command"), options.pop("stopped")
     try:
-        return int(command(**options) or 0)
+        status = command(**options)
+        return int(status) if isinstance(status, int) else 0  # what else it returns is for Python
     except Stop as error:
         print(error, file=sys.stderr)
         return error.status
