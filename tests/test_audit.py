@@ -364,8 +364,8 @@ def test_what_pure_noise_tells_centres_on_chance():
         fold = rng.integers(0, 4, 80)
         truth = rng.uniform(size=(80, 1)) < np.array([0.15, 0.3, 0.5, 0.7])[fold][:, None]
         strata, limits = truth[:, 0], audit.SIDE_LIMITS
-        rows = pd.DataFrame({"group": np.arange(80)})
-        exam = audit._exam("", rows, truth, ["yes"], strata, fold, limits, seed, 2)
+        rows = pd.DataFrame({"group": np.arange(80), "fold": fold})
+        exam = audit._exam("", rows, truth, ["yes"], strata, limits, seed, 2)
         areas.append(
             audit._ask(pd.DataFrame({"noise": rng.normal(size=80)}), exam)["value"].iloc[0]
         )
@@ -375,17 +375,8 @@ def test_what_pure_noise_tells_centres_on_chance():
 def test_no_recording_is_asked_by_a_forest_that_has_seen_its_group():
     rows, folds = innocent(80, takes=4)
     truth = (rows["label"].to_numpy()[:, None] == np.array(CLASSES)).astype(bool)
-    exam = audit._exam(
-        "",
-        rows.assign(group=folds["group"]),
-        truth,
-        list(CLASSES),
-        rows["label"],
-        folds["fold"],
-        {},
-        0,
-        2,
-    )
+    asked = rows.assign(group=folds["group"], fold=folds["fold"])
+    exam = audit._exam("", asked, truth, list(CLASSES), rows["label"], {}, 0, 2)
     values = folds["group"].astype(float).to_numpy()[:, None]
     answers, changed = audit.out_of_fold(values, exam), truth.copy()
     first = folds["fold"].eq(1).to_numpy()

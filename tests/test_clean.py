@@ -366,7 +366,8 @@ def test_used_recordings_become_clips_and_no_others(tmp_path, explored):
     root, recordings = explored
     settled = presets.load(
         "folder",
-        settings="audio.clip_seconds=1 audio.sample_rate=8000 features.n_mels=32 data.max_bad_fraction=0.5",
+        settings="audio.clip_seconds=1 audio.sample_rate=8000 features.n_mels=32 "
+        "data.max_bad_fraction=0.5",
     )
     table = rules.judge(recordings, settled)
     clips = windowing.write_clips(table, root, settled, tmp_path / "clips")

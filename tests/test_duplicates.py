@@ -1,4 +1,4 @@
-"""The same sound is found under another name, at the right offset; what only resembles it is not."""
+"""The same sound is found under another name, at its offset; what only resembles it is not."""
 
 import os
 from itertools import combinations

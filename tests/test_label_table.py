@@ -29,7 +29,7 @@ quiet = pytest.mark.filterwarnings("ignore:.*gives no recording a label")
 
 @pytest.fixture
 def facts(tmp_path):
-    """Read all that is said in a table of this text (or these bytes), or in several: a row per id."""
+    """Read all that is said in tables of these texts (or bytes): a row per id."""
 
     def read_texts(*texts, **data):
         names = [f"t{number or ''}.csv" for number in range(len(texts))]

@@ -26,7 +26,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(written):
-    """What is found in every competition's folder, its preset recognised: (config, table), by name."""
+    """What is found in every folder, its preset recognised: (config, table), by name."""
     loaded = {name: presets.load(data=competition.folder) for name, competition in written.items()}
     return {
         name: (one, sources.find(written[name].folder, one.data)) for name, one in loaded.items()
@@ -268,9 +268,9 @@ def test_between_two_tables_none_is_taken_and_it_is_said(tmp_path):
     tabled(tmp_path, ["id", "label"], labelled(), "one.csv")
     keys, says = tabled(tmp_path, ["id", "label"], labelled(), "two.csv")
     assert keys == {}
-    assert (
-        says
-        == "class folders; several tables name the recordings (one.csv, two.csv): choose by data.labels_csv"
+    assert says == (
+        "class folders; several tables name the recordings (one.csv, two.csv): choose by "
+        "data.labels_csv"
     )
 
 

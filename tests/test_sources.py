@@ -3,11 +3,14 @@ there.
 """
 
 import ast
+import functools
 import io
 import json
 import os
 import re
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -908,12 +911,24 @@ def zipped(path, members):
     return path
 
 
-def test_the_esc50_archive_is_downloaded_once_and_read_through_its_table(tmp_path):
-    archive = zipped(tmp_path / "a.zip", ARCHIVE)
-    root = folders.download_esc50(tmp_path / "data", archive.as_uri())
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The address of a server on this machine that hands out the files of a folder."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "served").mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/a.zip"
+        server.shutdown()
+
+
+def test_the_esc50_archive_is_downloaded_once_and_read_through_its_table(tmp_path, served):
+    archive = zipped(tmp_path / "served" / "a.zip", ARCHIVE)
+    root = folders.download_esc50(tmp_path / "data", served)
     assert os.listdir(tmp_path / "data") == ["ESC-50"]
     archive.unlink()
-    assert folders.download_esc50(tmp_path / "data", archive.as_uri()) == root
+    assert folders.download_esc50(tmp_path / "data", served) == root
 
     all50, ten = find(root, source="esc50"), find(root, source="esc10")
     assert all50["label"].to_dict() == {
@@ -944,12 +959,12 @@ def damaged(content):
     return content[:start] + b"\xff" * 6 + content[start + 6 :]
 
 
-def refused_download(tmp_path, content):
+def refused_download(tmp_path, served, content):
     """Try to download these bytes; give back what is left behind."""
     if content is not None:
-        (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(SourceError):
-        folders.download_esc50(tmp_path / "deep" / "data", (tmp_path / "a.zip").as_uri())
+        (tmp_path / "served" / "a.zip").write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.zip .*DATA=path/to/ESC-50"):
+        folders.download_esc50(tmp_path / "deep" / "data", served)
     return [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.zip"]
 
 
@@ -983,8 +998,10 @@ def archive_bytes(extra=(), base=ARCHIVE):
         "no-table",
     ],
 )
-def test_a_download_that_is_not_the_archive_is_refused_and_leaves_nothing(tmp_path, content):
-    assert refused_download(tmp_path, content) == []
+def test_a_download_that_is_not_the_archive_is_refused_and_leaves_nothing(
+    tmp_path, served, content
+):
+    assert refused_download(tmp_path, served, content) == []
     assert not Path("/tmp/earshot-escaped").exists()
 
 
@@ -993,11 +1010,11 @@ def test_a_download_that_is_not_the_archive_is_refused_and_leaves_nothing(tmp_pa
     [damaged(archive_bytes()), archive_bytes(base={}), archive_bytes(base={"file": b"x"})],
     ids=["damaged", "no-members", "file-at-the-top"],
 )
-def test_every_broken_archive_is_a_source_error(tmp_path, content):
-    assert refused_download(tmp_path, content) == []
+def test_every_broken_archive_is_a_source_error(tmp_path, served, content):
+    assert refused_download(tmp_path, served, content) == []
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, served, monkeypatch):
     sizes = zipfile.ZipFile.infolist
     monkeypatch.setattr(
         zipfile.ZipFile,
@@ -1005,4 +1022,4 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
         lambda self: [setattr(m, "file_size", 3 << 30) or m for m in sizes(self)],
     )
     monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("unpacked"))
-    assert refused_download(tmp_path, archive_bytes()) == []
+    assert refused_download(tmp_path, served, archive_bytes()) == []

@@ -10,7 +10,7 @@ import pytest
 from signals import plant
 
 from helpers.base import artifacts, code, recipe, settings
-from helpers.base.errors import StageError
+from helpers.base.errors import SourceError, StageError
 from helpers.run import journal, presets, stages
 
 RECORDINGS = pd.DataFrame(columns=list(artifacts.SCHEMAS["recordings.csv"]))
@@ -292,10 +292,10 @@ def test_edits_that_cannot_be_read_are_said_where_they_are_asked_for(home):
     explore(home)
     edit(home, "recording_id,label\nr1,dog\n")
     with pytest.raises(
-        StageError, match=r"relabel\.csv needs the columns recording_id and new_label"
+        SourceError, match=r"relabel\.csv needs the columns recording_id and new_label"
     ):
         why(home)
-    with pytest.raises(StageError, match=r"relabel\.csv"):
+    with pytest.raises(SourceError, match=r"relabel\.csv"):
         stages.begin("01_explore", settled(), data=home / "data")
 
 

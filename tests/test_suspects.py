@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tables import prediction_rows, tagging_rows
 
 from helpers.base import targets
-from helpers.base.errors import StageError
+from helpers.base.errors import SourceError
 from helpers.data import relabel
 from helpers.metrics import suspects
 
@@ -388,7 +388,7 @@ def test_a_file_that_cannot_be_read_is_not_written_over(tmp_path):
         b"\x81\xff\x8d",
     ):
         path.write_bytes(content)
-        with pytest.raises(StageError, match=r"relabel\.csv"):
+        with pytest.raises(SourceError, match=r"relabel\.csv"):
             relabel.write_relabel(path, ranking(["r1"]), recordings(["r1"]))
         assert path.read_bytes() == content
 
@@ -423,17 +423,21 @@ def test_a_line_that_tells_excel_the_delimiter_is_no_header(tmp_path):
 WRONG = {
     "row 3, column new_label: recording r1 has two": "recording_id,new_label\nr1,b\nr1,c\n",
     "row 2: new_label is 'b', but column recording_id": "recording_id,new_label\n ,b\n",
-    r"row 4, column new_label: '\|' names no class": 'recording_id,path,new_label\nr1,"a\nb",\n\nr1,x,|\n',
-    "row 2 has 3 cells, the header 2": "recording_id,new_label\nr1,b,c\n",
+    r"row 4, column new_label: '\|' names no class": (
+        'recording_id,path,new_label\nr1,"a\nb",\n\nr1,x,|\n'
+    ),
+    "row 2: 3 values under 2 columns": "recording_id,new_label\nr1,b,c\n",
     "near line 2": 'recording_id,new_label\nr1,"b" c\n',
-    "needs the columns recording_id and new_label, each once; its first line holds id, label": "id,label\nr1,b\n",
+    "needs the columns recording_id and new_label, each once; its first line holds id, label": (
+        "id,label\nr1,b\n"
+    ),
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
 def test_what_cannot_be_understood_is_named_with_row_and_column(tmp_path, message):
     (tmp_path / "relabel.csv").write_text(WRONG[message])
-    with pytest.raises(StageError, match=message):
+    with pytest.raises(SourceError, match=message):
         relabel.read_relabel(tmp_path / "relabel.csv")
 
 
@@ -467,9 +471,12 @@ def found(*rows):
 
 
 SOUNDS = found(
-    ("dog", "train", "ok"), ("cat", "train", "ok"), ("gr\u00fcn", "train", "ok"), ("dog", "test", "ok"),
+    ("dog", "train", "ok"),
+    ("cat", "train", "ok"),
+    ("gr\u00fcn", "train", "ok"),
+    ("dog", "test", "ok"),
     ("", "train", "quarantined"),
-)  # fmt: skip
+)
 
 
 def test_edits_are_applied_and_told_and_the_table_handed_in_stays_as_it_is():

@@ -1,8 +1,7 @@
-"""What file names tell: the source that a recording was cut from, its official fold, its label; and
-their parts.
-"""
+"""What file names tell: a recording's source, its official fold, its label; and their parts."""
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -27,113 +26,111 @@ NAME_GRAMMARS = {
 # What stands between signs is a part; a UUID, a date, or a number behind the word for who or what
 # it counts is one.
 WHO = (
-    "speaker|spkr|spk|user|subject|subj|sub|participant|patient|person|actor|singer|author|recordist|animal|individual|"
-    "device|phone|mic|recorder|logger|sensor|node|site|station|location|loc|place|house|home|room|session|sess|source"
+    "speaker|spkr|spk|user|subject|subj|sub|participant|patient|person|actor|singer|author|"
+    "recordist|animal|individual|device|phone|mic|recorder|logger|sensor|node|site|station|"
+    "location|loc|place|house|home|room|session|sess|source"
 )
 NAMED = rf"(?i:{WHO})[-_ ]?\d+"
 DATE = r"(?:19|20)\d\d([-_.])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 PART = re.compile(rf"(?:{UUID}|{DATE}|{NAMED})(?![^\W_])|[^\W_]+")
 MAX_PARTS = 12  # that are looked at, from either end of a name
-# share of the names that must change from letters to digits alike for a part to be cut there
+# Share of the names that must change from letters to digits alike for a part to be cut there.
 SAME_SHAPE = 0.9
-# share of the values, and MIXED, most that look alike, where letters and digits are drawn at random
+# Where letters and digits are drawn at random: share of the values, and most that look alike.
 CODED = 0.25
 MIXED = 0.6
-COUNTED = (
-    0.05  # a counter uses more of the numbers up to its largest, a serial number or a date fewer
-)
-RATES = {
-    "8000",
-    "11025",
-    "16000",
-    "22050",
-    "24000",
-    "32000",
-    "44100",
-    "48000",
-    "96000",
-}  # Hz; no serial numbers
-
-# share of the names that a known grammar has to fit; the others count as sources of their own
+# A counter uses more of the numbers up to its largest, a serial number or a date fewer.
+COUNTED = 0.05
+RATES = "8000|11025|16000|22050|24000|32000|44100|48000|96000"  # Hz; no serial numbers
+# Share of the names that a known grammar has to fit; the others count as sources of their own.
 FITTING = 0.9
 
 
-def grammar_of(names, pattern="auto"):
-    """The pattern that reads the group (and official fold) from file names: (title, regex) or
-    (None, None).
+def stems(paths: Iterable[str]) -> pd.Series:
+    """The names of files without folders and extension."""
+    return pd.Series([PurePosixPath(path).stem for path in paths], dtype=object)
 
-    A known grammar is used only if nearly every name fits it.
+
+def grammar_of(names: Iterable[str], pattern: str = "auto") -> tuple[str | None, re.Pattern | None]:
+    """The pattern that reads the group (and official fold) from file names: (title, regex).
+
+    A known grammar is used only if nearly every name fits it; (None, None) where none does.
 
     >>> grammar_of(["1-100032-A.ogg", "2-114280-B.ogg"])[0]
     'ESC-50'
     >>> grammar_of(["rex.wav", "2-114280-B.ogg"])
     (None, None)
     """
-    stems = [PurePosixPath(name).stem for name in names]
     if pattern != "auto":
         return "given pattern", re.compile(pattern)
+    names = stems(names)
     for title, grammar in NAME_GRAMMARS.items():
-        fitting = sum(re.fullmatch(grammar, stem) is not None for stem in stems)
-        if stems and fitting >= FITTING * len(stems):
+        if names.str.fullmatch(grammar).mean() >= FITTING:
             return title, re.compile(grammar)
     return None, None
 
 
-def facts(paths, pattern):
-    """What a pattern reads from file names: a table group, fold, label, a row per path; "" where it
-    reads nothing.
+def facts(paths: Iterable[str], pattern: re.Pattern | None) -> pd.DataFrame:
+    """What a pattern reads from file names: a table group, fold, label, a row per path.
 
-    Args: paths iterable of str; pattern a regex with named groups, or None.
+    "" stands where it reads nothing. Args: paths; pattern a regex with named groups, or None.
     """
-    matches = [pattern.fullmatch(PurePosixPath(path).stem) if pattern else None for path in paths]
-    found = [match.groupdict() if match else {} for match in matches]
-    return pd.DataFrame(
-        [{name: fact.get(name) or "" for name in ("group", "fold", "label")} for fact in found]
-    )
+    rows = []
+    for stem in stems(paths):
+        match = pattern.fullmatch(stem) if pattern else None
+        rows.append(match.groupdict() if match else {})
+    table = pd.DataFrame(rows, columns=["group", "fold", "label"], dtype=object)
+    return table.fillna("")
 
 
-def check_fits(pattern, paths):
+def check_fits(pattern: str, paths: Iterable[str]) -> None:
     """Refuse a pattern given by the user that fits none of the training recordings' names."""
-    stems = [PurePosixPath(path).stem for path in paths]
-    if stems and not any(re.fullmatch(pattern, stem) for stem in stems):
+    names = stems(paths)
+    if len(names) and not names.str.fullmatch(pattern).any():
         raise SourceError(
-            f"data.name_pattern {pattern!r} fits none of the file names, such as {stems[0]!r}."
+            f"data.name_pattern {pattern!r} fits none of the file names, such as {names[0]!r}."
         )
 
 
-def folds(texts):
-    """Official folds as numbers: a nullable integer array."""
-    return pd.array([int(text) if text.isdecimal() else None for text in texts], dtype="Int64")
+def folds(texts: pd.Series) -> pd.Series:
+    """Numbers of official folds, Int64: missing where a text holds no number.
+
+    >>> folds(pd.Series(["3", "fold4", "5.0", ""])).tolist()
+    [3, 4, 5, <NA>]
+    """
+    return pd.to_numeric(texts.str.extract(r"(\d+)")[0]).astype("Int64")
 
 
 # --- names as a whole
-# --------------------------------------------------------------------------------------
 
 
-def parts(paths):
-    """What stands at each place of file names and folders: a table of texts, a row per path; ""
-    where nothing does.
+def parts(paths: Iterable[str]) -> pd.DataFrame:
+    """What stands at each place of file names and folders: a table of texts, a row per path.
 
-    Places count from both ends: "name part 1", "name part 1 from the end", "folder 1", … A part
-    such as dog12, where nearly all names change there from letters to digits alike, has pieces;
-    "first 2 name parts" are joined.
+    Places count from both ends: "name part 1", "name part 1 from the end", "folder 1", …; "" where
+    nothing stands. A part such as dog12, where nearly all names change there from letters to digits
+    alike, has pieces; "first 2 name parts" are joined.
 
     >>> parts(["a/user-3_take2.wav", "b/user-4_take2.wav"])["name part 1"].tolist()
     ['user-3', 'user-4']
     """
     paths = [PurePosixPath(path) for path in paths]
     names = [[match.group() for match in PART.finditer(path.stem)] for path in paths]
-    folders = [list(path.parent.parts) for path in paths]
+    folders = [path.parent.parts for path in paths]
     first = _places(names, "name part {}")
-    columns = _with_pieces(first) | _with_pieces(
-        _places(_reversed(names), "name part {} from the end")
-    )
-    for number in range(2, len(first) + 1):
-        heads = ["_".join(name[:number]) if len(name) >= number else "" for name in names]
-        columns[f"first {number} name parts"] = pd.Series(heads, dtype=object)
-    columns |= _places(folders, "folder {}") | _places(_reversed(folders), "folder {} from the end")
-    return pd.DataFrame(columns, index=range(len(paths)))
+    heads = pd.DataFrame(index=first.index)
+    for number in range(2, first.shape[1] + 1):
+        joined = ["_".join(name[:number]) if len(name) >= number else "" for name in names]
+        heads[f"first {number} name parts"] = pd.Series(joined, dtype=object)
+    tables = [
+        _with_pieces(first),
+        _with_pieces(_places(_reversed(names), "name part {} from the end")),
+        heads,
+        _places(folders, "folder {}"),
+        _places(_reversed(folders), "folder {} from the end"),
+    ]
+    return pd.concat(tables, axis=1)
 
 
 def _reversed(rows):
@@ -141,42 +138,34 @@ def _reversed(rows):
 
 
 def _places(rows, title):
-    """Columns of the texts at the first place, the second, …, by title."""
-    width = min(max(map(len, rows), default=0), MAX_PARTS)
-    texts = [row[:width] + [""] * (width - len(row)) for row in rows]
-    return {
-        title.format(place + 1): pd.Series([row[place] for row in texts], dtype=object)
-        for place in range(width)
-    }
+    """A table of the texts at the first place, the second, …, by title."""
+    table = pd.DataFrame([list(row[:MAX_PARTS]) for row in rows], dtype=object).fillna("")
+    return table.rename(columns=lambda place: title.format(place + 1))
 
 
-def _with_pieces(columns):
-    """The columns, each followed by its runs of letters and of digits where nearly all values have
-    the same ones.
-    """
-    wider = {}
-    for title, column in columns.items():
-        wider[title] = column
-        runs = column.map(lambda text: re.findall(r"\d+|\D+", text))
-        shapes = runs.map(lambda texts: tuple(text.isdigit() for text in texts))
-        if (
-            shapes.value_counts(normalize=True).iloc[0] < SAME_SHAPE
-            or len(shapes.mode().iloc[0]) < 2
-        ):
-            continue
-        for piece in range(len(shapes.mode().iloc[0])):
-            wider[f"{title}, piece {piece + 1}"] = runs.map(
-                lambda texts, n=piece: texts[n] if n < len(texts) else ""
-            )
-    return wider
+def _with_pieces(table):
+    """The columns, each followed by its runs of letters and of digits where most have the same."""
+    wider = []
+    for title, column in table.items():
+        wider.append(column)
+        runs = column.str.findall(r"\d+|\D+")
+        shapes = runs.map(lambda texts: tuple(map(str.isdigit, texts))).value_counts(normalize=True)
+        n_pieces = len(shapes.index[0])
+        if shapes.iloc[0] >= SAME_SHAPE and n_pieces > 1:
+            pieces = [runs.str[piece].fillna("") for piece in range(n_pieces)]
+            wider += [piece.rename(f"{title}, piece {n}") for n, piece in enumerate(pieces, 1)]
+    return pd.concat(wider, axis=1) if wider else table
 
 
-def kind(values):
-    """What texts look like: "code" (drawn at random), "serial" (or a date), "named", "number" (a
-    counter) or "word".
+def kind(values: Iterable[str]) -> str:
+    """What texts look like: "code", "serial", "named", "number" or "word".
 
-    >>> kind(["a3f9", "90cc", "7b1e", "c04d"]), kind(["20240512", "20240513"]), kind(["spk1", "spk2"])
-    ('code', 'serial', 'named')
+    A code is drawn at random, a serial number may be a date, a number is a counter.
+
+    >>> kind(["a3f9", "90cc", "7b1e", "c04d"]), kind(["20240512", "20240513"])
+    ('code', 'serial')
+    >>> kind(["spk1", "spk2"])
+    'named'
     >>> kind(["01", "02", "03"]), kind(["anna", "ben"])
     ('number', 'word')
     """
@@ -192,6 +181,6 @@ def kind(values):
     if values.str.fullmatch(UUID).mean() >= FITTING:
         return "code"
     numbers = values.str.extract(r"^\D*(\d{1,15})$")[0].dropna().astype(float)
-    if len(numbers) < FITTING * len(values) or RATES.issuperset(values):
+    if len(numbers) < FITTING * len(values) or values.str.fullmatch(RATES).all():
         return "number" if values.str.contains(r"\d").mean() >= FITTING else "word"
     return "number" if numbers.nunique() > COUNTED * numbers.quantile(0.95) else "serial"

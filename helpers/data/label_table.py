@@ -1,27 +1,27 @@
-"""What tables say of each recording: its labels, when they hold, who belongs together, its fold,
-its side.
-"""
+"""What tables say of each recording: labels, and when they hold; its company, fold and side."""
 
 import ast
 import re
 import warnings
 from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from helpers.base import tables, targets
 from helpers.base.errors import SourceError
+from helpers.data import filenames
+from helpers.data.layouts import ZERO_OR_ONE
 
-ZERO_OR_ONE = ["0", "1", "0.0", "1.0"]
-UNKNOWN = {"?", "nan"}  # labels that are none: withheld, or left empty by another program
-MISSING = "MISSING"
+UNKNOWN = ("?", "nan")  # labels that are none: withheld, or left empty by another program
 
 
-def gather(root, data):
-    """All tables of labels as one: tables of the same columns follow each other, others are joined
-    on shared columns.
+def gather(root: Path, data) -> pd.DataFrame:
+    """All tables of labels as one.
 
-    Args: root data folder; data the config's Data section. Raises SourceError.
+    Tables of the same columns follow each other, others are joined on shared columns. Args: root
+        data folder; data the config's Data section. Raises SourceError.
     """
     whole = None
     for name in data.tables:
@@ -41,55 +41,61 @@ def gather(root, data):
     return whole
 
 
-def read(root, data):
-    """A row per id of the tables: ``label`` (joined as in targets), ``together``,
-    ``official_fold``, ``test``.
+def read(root: Path, data) -> pd.DataFrame:
+    """A row per id of the tables: label (as in targets), together, official_fold, test.
 
     The labels are one column, of one label or of several with data.label_separator between them;
     or, where all columns but the id hold 0 and 1 only, a column per class. Raises SourceError
     saying what is wrong with the table.
     """
-    table, where = gather(root, data), ", ".join(data.tables)
-    ids = tables.column(table, data.id_column or table.columns[0], where).map(tables.spelling)
-    lists = _labels(table, ids.name, data, where)
-    facts = pd.DataFrame({"id": ids, "label": lists.map(targets.join)})
-    facts["together"] = _together(table, data, where)
-    facts["official_fold"] = (
-        _folds(tables.column(table, data.fold_column, where)) if data.fold_column else None
-    )
-    facts["test"] = (
-        tables.column(table, data.split_column, where).eq(data.test_value)
-        if data.split_column
-        else False
-    )
-    if (
-        data.start_column
-        and not data.multilabel
-        and facts.groupby("id")["label"].nunique().gt(1).any()
-    ):
+    table = gather(root, data)
+    where = ", ".join(data.tables)
+    ids = _ids(table, data, where)
+    rows = pd.DataFrame({"id": ids, "label": _labels(table, ids.name, data, where)})
+    rows["together"] = _together(table, data, where)
+    rows["official_fold"] = None
+    if data.fold_column:
+        rows["official_fold"] = filenames.folds(tables.column(table, data.fold_column, where))
+    rows["test"] = False
+    if data.split_column:
+        rows["test"] = tables.column(table, data.split_column, where).eq(data.test_value)
+    if data.start_column:
+        _unite_events(rows, data, where)
+    _refuse_differing(rows, where)
+    return rows.drop_duplicates("id").set_index("id")
+
+
+def _ids(table, data, where):
+    return tables.column(table, data.id_column or table.columns[0], where).map(tables.spelling)
+
+
+def _unite_events(rows, data, where):
+    """Give every event of a recording the labels of all of them."""
+    labels = rows.groupby("id")["label"]
+    if not data.multilabel and labels.nunique().gt(1).any():
         raise SourceError(
             f"{where} marks events of several classes in a recording: set data.multilabel=true."
         )
-    if data.start_column:
-        united = lists.groupby(ids).agg(lambda rows: targets.union(map(targets.join, rows)))
-        facts["label"] = facts["id"].map(united)
-    said = ["label", "together", "official_fold", "test"]
-    differing = facts.groupby("id")[said].nunique().max(axis=1)
-    if (differing := differing.index[differing > 1]).size:
-        what = (
-            "labels"
-            if facts.loc[facts["id"].eq(differing[0]), "label"].nunique() > 1
-            else "folds, sides or groups"
-        )
-        rows = [number + 2 for number in facts.index[facts["id"].eq(differing[0])]]
-        raise SourceError(
-            f"{where} gives {len(differing)} ids several {what}: {', '.join(differing[:5])} "
-            f"(rows {', '.join(map(str, rows[:5]))})."
-        )
-    return facts.drop_duplicates("id").set_index("id")
+    rows["label"] = rows["id"].map(labels.agg(targets.union))
 
 
-def match(root, recordings, tested, data):
+def _refuse_differing(rows, where):
+    """Stop where rows of one id differ in what they say of it."""
+    differing = rows.groupby("id").nunique() > 1
+    ids = differing.index[differing.any(axis=1)]
+    if ids.empty:
+        return
+    what = "labels" if differing.at[ids[0], "label"] else "folds, sides or groups"
+    numbers = rows.index[rows["id"].eq(ids[0])] + 2
+    raise SourceError(
+        f"{where} gives {len(ids)} ids several {what}: {', '.join(ids[:5])} "
+        f"(rows {', '.join(map(str, numbers[:5]))})."
+    )
+
+
+def match(
+    root: Path, recordings: list[str], tested: set[str], data
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the tables say of recordings, by their paths; those that they do not list are left out.
 
     Args: root data folder; recordings relative paths; tested those of the test side: a test file
@@ -107,56 +113,50 @@ def match(root, recordings, tested, data):
     keys = pd.Series(keys, dtype=object).dropna()
     if keys.empty:
         raise SourceError(
-            f"None of the ids of {where} ({', '.join(facts.index[:3])}, …) is the path or the name of a recording "
-            f"({', '.join(recordings[:3])}, …). Another column may hold the names: data.id_column."
+            f"None of the ids of {where} ({', '.join(facts.index[:3])}, …) is the path or the name "
+            f"of a recording ({', '.join(recordings[:3])}, …). Another column may hold the names: "
+            "data.id_column."
         )
     if (several := keys[keys.duplicated(keep=False)]).size:
         twins = several.index[several.eq(several.iloc[0])]
         raise SourceError(
-            f"{several.nunique()} ids of {where} fit several files, such as {' and '.join(twins[:3])}: "
-            "write their paths into the table."
+            f"{several.nunique()} ids of {where} fit several files, such as "
+            f"{' and '.join(twins[:3])}: write their paths into the table."
         )
     return facts.loc[keys].set_axis(keys.index), facts.drop(index=keys)
 
 
-def segments(root, recordings, data):
-    """When the labels of recordings hold: a table recording_id, start_seconds, end_seconds, label;
-    a row per event.
+def segments(root: Path, recordings: pd.DataFrame, data) -> pd.DataFrame:
+    """When the labels of recordings hold: a row per event.
 
     Args: root; recordings table with recording_id and path; data with start_column and end_column.
+    Returns a table recording_id, start_seconds, end_seconds, label.
     """
-    table, where = gather(root, data), ", ".join(data.tables)
-    ids = tables.column(table, data.id_column or table.columns[0], where).map(tables.spelling)
-    ids = ids.replace(below(set(ids), recordings["path"]))
-    listed = set(ids)
-    known = {
-        id_of(path, listed): identity
-        for identity, path in recordings[["recording_id", "path"]].to_numpy()
-    }
-    times = [
-        pd.to_numeric(tables.column(table, name, where), "coerce")
-        for name in (data.start_column, data.end_column)
-    ]
-    found = pd.DataFrame(
-        {"recording_id": ids.map(known), "start_seconds": times[0], "end_seconds": times[1]}
-    )
-    found["label"] = _labels(table, ids.name, data, where).map(targets.join)
-    if (
-        wrong := found["start_seconds"].isna() | ~(found["end_seconds"] >= found["start_seconds"])
-    ).any():
-        row = int(wrong.idxmax())
+    table = gather(root, data)
+    where = ", ".join(data.tables)
+    ids = _ids(table, data, where)
+    paths = ids.replace(below(set(ids), recordings["path"]))
+    listed = set(paths)
+    names = recordings["path"].map(lambda path: id_of(path, listed))
+    identities = dict(zip(names, recordings["recording_id"], strict=True))
+    start = pd.to_numeric(tables.column(table, data.start_column, where), "coerce")
+    end = pd.to_numeric(tables.column(table, data.end_column, where), "coerce")
+    if not (timed := end.ge(start)).all():
         raise SourceError(
-            f"{where}, row {row + 2}: {data.start_column} and {data.end_column} are no times in seconds."
+            f"{where}, row {timed.idxmin() + 2}: {data.start_column} and {data.end_column} are no "
+            "times in seconds."
         )
-    return found.dropna(subset="recording_id").reset_index(drop=True)
+    labels = _labels(table, ids.name, data, where)
+    events = pd.DataFrame({"start_seconds": start, "end_seconds": end, "label": labels})
+    events.insert(0, "recording_id", paths.map(identities))
+    return events.dropna(subset="recording_id").reset_index(drop=True)
 
 
-def label_clips(clips, events):
-    """The training clips that touch an event, labelled by those they touch; clips of the test side
-    as they are.
+def label_clips(clips: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
+    """The training clips that touch an event, labelled by those they touch.
 
-    Args: clips table with recording_id, start_seconds, valid_seconds, label, split; events of
-        `segments`.
+    Clips of the test side stay as they are. Args: clips table with recording_id, start_seconds,
+        valid_seconds, label, split; events of `segments`.
     """
     joined = clips.reset_index().merge(events, on="recording_id", suffixes=("", "_event"))
     ends = joined["start_seconds"] + joined["valid_seconds"]
@@ -169,9 +169,8 @@ def label_clips(clips, events):
     return clips.assign(label=labels)[kept].reset_index(drop=True)
 
 
-def below(ids, recordings):
-    """The paths of recordings for ids written otherwise: from further up, or in the manner of
-    Windows.
+def below(ids: Collection[str], recordings: Iterable[str]) -> dict[str, str]:
+    """The paths of recordings for ids that are written from further up, or as Windows does.
 
     >>> below(["set/a/1.wav", "2.wav"], ["a/1.wav", "a/2.wav"])
     {'set/a/1.wav': 'a/1.wav'}
@@ -186,14 +185,17 @@ def below(ids, recordings):
     return {name: end for name, end in fitting.items() if counts[end] == 1 and end not in ids}
 
 
-def asked_for(root, recordings, data):
-    """Those of the recordings' paths that data.test_csv names, in whichever column names the most."""
+def asked_for(root: Path, recordings: Iterable[str], data) -> list[str]:
+    """Those of the paths that data.test_csv names, by the column that names the most."""
     table = tables.read(root / data.test_csv, data.test_csv)
-    columns = [{end for text in table[name] for end in tables.places(text)} for name in table]
-    return max(([path for path in recordings if id_of(path, ids)] for ids in columns), key=len)
+    named = []
+    for column in table:
+        ids = {end for text in table[column] for end in tables.places(text)}
+        named.append([path for path in recordings if id_of(path, ids)])
+    return max(named, key=len)
 
 
-def id_of(path, ids, whole=False):
+def id_of(path: str, ids: Collection[str], whole: bool = False) -> str | None:
     """The id under which a table lists a file; None where it does not.
 
     Its path; unless the `whole` of it is asked for, the end of the path, the name; each of them
@@ -204,37 +206,48 @@ def id_of(path, ids, whole=False):
     return next((key for key in names if key in ids), None)
 
 
+# --- labels, by the shape of the table
+
+
 def _labels(table, id_column, data, where):
-    """The labels of each row, as a Series of lists."""
-    facts = {
-        data.secondary_column,
-        data.start_column,
-        data.end_column,
-        data.fold_column,
-        data.split_column,
-    }
-    flags = table.drop(columns=[id_column, *(facts | set(data.group_columns)) & set(table)])
-    if not data.label_column and flags.shape[1] > 1 and flags.isin(ZERO_OR_ONE).all(axis=None):
-        lists = pd.Series(
-            [list(flags.columns[row]) for row in flags.astype(float).to_numpy() == 1], table.index
-        )
+    """The label of each row, as in targets."""
+    facts = [id_column, data.secondary_column, data.start_column, data.end_column]
+    facts += [data.fold_column, data.split_column, *data.group_columns]
+    rest = table.drop(columns=facts, errors="ignore")
+    is_flag = rest.isin(ZERO_OR_ONE).all()
+    if not data.label_column and rest.shape[1] > 1 and is_flag.all():
+        lists = _of_flags(rest)
     else:
-        texts = tables.column(table, data.label_column or (*flags.columns, None)[0], where)
-        lists = texts.map(
-            lambda text: _listed(text, data.label_separator) if data.multilabel else [text]
-        )
-        _check_flags(flags, data, where)
-    if data.secondary_column and data.multilabel:
-        lists += tables.column(table, data.secondary_column, where).map(
-            lambda text: _listed(text, data.label_separator)
-        )
-    lists = lists.map(
-        lambda names: [
-            name.strip() for name in names if name.strip() and name.strip() not in UNKNOWN
-        ]
-    )
+        name = data.label_column or next(iter(rest), None)
+        lists = _of_column(table, name, data, where)
+        if not data.label_column and is_flag[:1].all():
+            _refuse_spoilt_flags(rest, is_flag, where)
+    lists = lists.map(_without_unknown)
     _check_labels(lists, data, where)
+    return lists.map(targets.join)
+
+
+def _of_flags(flags):
+    """Lists of labels from a table with a column of 0 and 1 per class."""
+    rows = flags.astype(float).eq(1).to_numpy()
+    return pd.Series([flags.columns[row].tolist() for row in rows], flags.index, dtype=object)
+
+
+def _of_column(table, name, data, where):
+    """Lists of labels from a column of one label, or of several, and one of secondary labels."""
+    texts = tables.column(table, name, where)
+    if not data.multilabel:
+        return texts.map(lambda text: [text])
+    lists = texts.map(lambda text: _listed(text, data.label_separator))
+    if data.secondary_column:
+        others = tables.column(table, data.secondary_column, where)
+        lists += others.map(lambda text: _listed(text, data.label_separator))
     return lists
+
+
+def _without_unknown(names):
+    names = [name.strip() for name in names]
+    return [name for name in names if name and name not in UNKNOWN]
 
 
 def _listed(text, separator):
@@ -253,32 +266,16 @@ def _listed(text, separator):
 
 def _together(table, data, where):
     """What binds recordings beside their names: "author=Ann|site=3"; empty values bind nothing."""
-    columns = [tables.column(table, name, where) for name in data.group_columns]
-    pairs = [
-        column.map(
-            lambda value, name=column.name: f"{name}={value.replace('|', '/')}" if value else ""
-        )
-        for column in columns
-    ]
-    return (
-        [targets.SEPARATOR.join(filter(None, row)) for row in zip(*pairs, strict=True)]
-        if pairs
-        else ""
-    )
+    together = pd.Series("", table.index)
+    for name in data.group_columns:
+        values = tables.column(table, name, where).str.replace("|", "/", regex=False)
+        together += (f"{targets.SEPARATOR}{name}=" + values).where(values.ne(""), "")
+    return together.str.removeprefix(targets.SEPARATOR)
 
 
-def _folds(texts):
-    """Numbers of official folds: "3", "fold3" or "3.0"; missing where there is no number."""
-    return pd.to_numeric(texts.str.extract(r"(\d+)")[0]).astype("Int64")
-
-
-def _check_flags(flags, data, where):
-    spoiling = [name for name in flags if not flags[name].isin(ZERO_OR_ONE).all()]
-    if (
-        not data.label_column
-        and 0 < len(spoiling) < flags.shape[1] - 1
-        and flags.columns[0] not in spoiling
-    ):
+def _refuse_spoilt_flags(table, is_flag, where):
+    spoiling = table.columns[~is_flag]
+    if 0 < len(spoiling) < table.shape[1] - 1:
         raise SourceError(
             f"{where} looks like a column of 0 and 1 per class, but {', '.join(spoiling[:5])} "
             "holds something else: take it out, or name data.label_column."
@@ -286,17 +283,17 @@ def _check_flags(flags, data, where):
 
 
 def _check_labels(lists, data, where):
-    """Refuse several labels where one is expected, and names that would fall apart or differ in
-    case alone.
-    """
-    if not data.multilabel and (several := int(lists.map(len).gt(1).sum())):
+    """Refuse several labels where one is expected, and names that would fall apart."""
+    several = int(lists.map(len).gt(1).sum())
+    if several and not data.multilabel:
         raise SourceError(
             f"{where} has {several} rows with several labels: set data.multilabel=true."
         )
     names = {name for row in lists for name in row}
-    if data.multilabel and (split_up := {name for name in names if targets.SEPARATOR in name}):
+    split_up = sorted(name for name in names if targets.SEPARATOR in name)
+    if split_up and data.multilabel:
         raise SourceError(
-            f"{where}: a class name cannot hold {targets.SEPARATOR!r}: {', '.join(sorted(split_up)[:5])}"
+            f"{where}: a class name cannot hold {targets.SEPARATOR!r}: {', '.join(split_up[:5])}"
         )
-    if not any(lists):
+    if not names:
         warnings.warn(f"{where} gives no recording a label", stacklevel=2)

@@ -1,5 +1,4 @@
-"""Data folders recognised by what lies in them, so that `make run-all DATA=…` needs no more than
-the folder.
+"""Data folders recognised by what lies in them, so that `make run-all DATA=…` needs no more.
 
 A preset may list what marks its data (``layout``): paths, or tables with some of their columns.
 Where no preset's marks are there, a table that names the recordings is looked for. What is
@@ -13,111 +12,115 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from helpers.base import errors, tables
+from helpers.data import filenames
 
 AUDIO_SUFFIXES = {
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"),
-    *(".m4a", ".aac", ".webm", ".mp4"),
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".aifc",
+    ".au",
+    ".m4a",
+    ".aac",
+    ".webm",
+    ".mp4",
 }
 TABLE_SUFFIXES = {".csv", ".tsv"}
 TEST_NAMES = {"test", "testing", "test_audio", "audio_test", "test_soundscapes"}
 NAMED = 0.8  # share of the recordings that a table has to name
 # Names of columns, the likeliest first.
 LABELS = (
-    *(
-        "label",
-        "labels",
-        "class",
-        "category",
-        "primary_label",
-        "ebird_code",
-        "species",
-        "tags",
-        "tag",
-        "word",
-    ),
-    *(
-        "genre",
-        "emotion",
-        "digit",
-        "command",
-        "class_name",
-        "label_name",
-        "category_name",
-        "classname",
-        "target",
-    ),
-    *(
-        "sound",
-        "event",
-        "instrument",
-        "keyword",
-        "intent",
-        "diagnosis",
-        "accent",
-        "language",
-        "bird",
-        "y",
-    ),
+    "label",
+    "labels",
+    "class",
+    "category",
+    "primary_label",
+    "ebird_code",
+    "species",
+    "tags",
+    "tag",
+    "word",
+    "genre",
+    "emotion",
+    "digit",
+    "command",
+    "class_name",
+    "label_name",
+    "category_name",
+    "classname",
+    "target",
+    "sound",
+    "event",
+    "instrument",
+    "keyword",
+    "intent",
+    "diagnosis",
+    "accent",
+    "language",
+    "bird",
+    "y",
 )
 GROUPS = (
-    *(
-        "speaker",
-        "speaker_id",
-        "client_id",
-        "author",
-        "recordist",
-        "subject",
-        "subject_id",
-        "participant",
-        "patient",
-    ),
-    *(
-        "patient_id",
-        "session",
-        "site",
-        "device_id",
-        "src_file",
-        "fsid",
-        "source_id",
-        "freesound_id",
-    ),
+    "speaker",
+    "speaker_id",
+    "client_id",
+    "author",
+    "recordist",
+    "subject",
+    "subject_id",
+    "participant",
+    "patient",
+    "patient_id",
+    "session",
+    "site",
+    "device_id",
+    "src_file",
+    "fsid",
+    "source_id",
+    "freesound_id",
 )
-FOLDS, SIDES = ("fold", "kfold", "fold_id"), ("split", "subset", "set")
+FOLDS = ("fold", "kfold", "fold_id")
+SIDES = ("split", "subset", "set")
 SEPARATORS = (",", ";", "|", " ")  # between the labels of a recording
 ZERO_OR_ONE = ("0", "1", "0.0", "1.0")
-MAX_TABLES, MAX_TABLE_BYTES = 20, 2e8
+MAX_TABLES = 20
+MAX_TABLE_BYTES = 2e8
 
 
-def recognise(root, layouts):
+def recognise(root: str | Path, layouts: dict[str, tuple[str, ...]]) -> tuple[str | None, str]:
     """The preset whose marks lie in a data folder: (its name or None, in words how it was told).
 
     Args: root folder; layouts {preset: its marks}. The preset with the most marks wins; between
         equals none does.
     """
-    fitting = {
+    marked = {
         name: len(marks)
         for name, marks in layouts.items()
-        if marks and all(_there(root, m) for m in marks)
+        if marks and all(_lies_in(root, mark) for mark in marks)
     }
-    best = [name for name, count in fitting.items() if count == max(fitting.values())]
-    if len(best) == 1:
-        return best[0], f"preset {best[0]}: {', '.join(layouts[best[0]])}"
-    return None, f"it could be {' or '.join(best)}: name one with PRESET=" if best else ""
+    best = [name for name, count in marked.items() if count == max(marked.values())]
+    if not best:
+        return None, ""
+    if len(best) > 1:
+        return None, f"it could be {' or '.join(best)}: name one with PRESET="
+    return best[0], f"preset {best[0]}: {', '.join(layouts[best[0]])}"
 
 
-def _there(root, mark):
+def _lies_in(root, mark):
     """Whether a mark is there: a path with wildcards, or "table.csv: column, column"."""
     path, _, columns = mark.partition(":")
-    found = next(iter(sorted(Path(root).glob(path))), None)
-    wanted = {column.strip() for column in columns.split(",") if column.strip()}
-    return found is not None and wanted <= set(
-        tables.header(found) if wanted and found.is_file() else ()
-    )
+    places = sorted(Path(root).glob(path))
+    wanted = {column.strip() for column in columns.split(",")} - {""}
+    return bool(places) and (not wanted or wanted <= set(tables.header(places[0])))
 
 
-def by_table(root, given=None):
-    """The keys that read a folder through its table, and how that was told; ({}, "") where no table
-    names its files.
+def by_table(root: str | Path, given: dict | None = None) -> tuple[dict, str]:
+    """The keys that read a folder through its table, and how that was told; ({}, "") where none is.
 
     The one table is taken that names nearly all recordings outside test folders in one column, and
     their labels in another whose name says so, or in the only other one. Where there is no test
@@ -127,42 +130,42 @@ def by_table(root, given=None):
     Args: root folder; given the columns that the user has named, {"id_column": …, "label_column":
         …}.
     """
+    readings = _readings(Path(root), given or {})
+    # A column called label is surer than the only other one.
+    surer = [path for path, keys in readings.items() if _is_label(keys.get("label_column"))]
+    chosen = surer if len(surer) == 1 else list(readings)
+    if len(chosen) > 1:
+        listed = ", ".join(chosen)
+        says = f"class folders; several tables name the recordings ({listed})"
+        return {}, f"{says}: choose by data.labels_csv"
+    if not chosen:
+        return {}, ""
+    keys = {"labels_csv": chosen[0], **readings[chosen[0]]}
+    return {f"data.{name}": value for name, value in keys.items()}, _in_words(keys)
+
+
+def _readings(root, given):
+    """Every table that names the recordings and tells their labels: {its path: the keys}."""
     recordings, tested, candidates = _files(root)
-    given = {name: value for name, value in (given or {}).items() if isinstance(value, str)}
     names = [set(tables.spellings(path)) for path in recordings]
-    asked = {path: _values(Path(root) / path) for path in candidates if _asks(path) and not tested}
+    questions = [path for path in candidates if _asks(path)]
+    asked = {} if tested else {path: _values(root / path) for path in questions}
     in_classes = len({PurePosixPath(path).parent for path in recordings}) > 1
     readings = {}
     for path in candidates:
-        keys = None if _asks(path) else _reading(Path(root) / path, names, asked, given)
-        if keys and (keys["label_column"] or not in_classes):
+        keys = None if path in questions else _reading(root / path, names, asked, given)
+        if keys and ("label_column" in keys or not in_classes):
             readings[path] = keys
-    if len(readings) > 1:  # a column called label is surer than the only other one
-        surer = {path: keys for path, keys in readings.items() if _is_label(keys["label_column"])}
-        readings = surer if len(surer) == 1 else readings
-    if len(readings) > 1:
-        listed = ", ".join(readings)
-        return (
-            {},
-            f"class folders; several tables name the recordings ({listed}): choose by data.labels_csv",
-        )
-    if not readings:
-        return {}, ""
-    path, keys = readings.popitem()
-    told = {name: value for name, value in keys.items() if value is not None}
-    return {
-        f"data.{name}": value for name, value in {"labels_csv": path, **told}.items()
-    }, _in_words(path, told)
+    return readings
 
 
-def _in_words(path, keys):
+def _in_words(keys):
     """How a table is read: "table labels.csv: id column 'file', label column 'class'"."""
-    columns = [
-        name
-        for name in keys
-        if name in ("id_column", "label_column", "group_columns", "fold_column")
+    words = [
+        f"{name.replace('_', ' ')} {_quoted(keys[name])}"
+        for name in ("id_column", "label_column", "group_columns", "fold_column")
+        if name in keys
     ]
-    words = [f"{name.replace('_', ' ')} {_quoted(keys[name])}" for name in columns]
     if "label_column" not in keys:
         words.append("a column of 0 and 1 per class")
     if "multilabel" in keys:
@@ -170,53 +173,49 @@ def _in_words(path, keys):
     if "label_separator" in keys:
         words.append(f"between them {keys['label_separator']!r}")
     if "split_column" in keys:
-        words.append(
-            f"test set: {keys.get('test_value', 'test')!r} in column {keys['split_column']!r}"
-        )
+        value = keys.get("test_value", "test")
+        words.append(f"test set: {value!r} in column {keys['split_column']!r}")
     if "test_csv" in keys:
         words.append(f"test set: the recordings that {keys['test_csv']} names")
-    return f"table {path}: {', '.join(words)}"
+    return f"table {keys['labels_csv']}: {', '.join(words)}"
 
 
 def _quoted(value):
     return " and ".join(map(repr, [value] if isinstance(value, str) else value))
 
 
-def recordings(root):
+def recordings(root: str | Path) -> list[str]:
     """The recordings below a folder outside test folders: relative paths, sorted."""
     return sorted(_files(root)[0])
 
 
-def label_tables(root):
-    """The tables below a folder that may hold labels: no sample submission, no table of a test set."""
+def label_tables(root: str | Path) -> list[str]:
+    """The tables below a folder that may hold labels: none of them is of the test set."""
     return [path for path in _files(root)[2] if not _asks(path)]
 
 
 def _asks(path):
-    """Whether a table asks for labels rather than giving them: by its name, or by lying in a test
-    folder.
-    """
+    """Whether a table asks for labels: by its name, or by lying in a test folder."""
     place = PurePosixPath(path)
-    words = set(re.split(r"[^a-z]+", place.stem.casefold()))
-    in_test = any(part.casefold() in TEST_NAMES for part in place.parts[:-1])
-    return (
-        in_test
-        or "submission" in place.stem.casefold()
-        or bool(words & {"test", "testing"} and "train" not in words)
-    )
+    stem = place.stem.casefold()
+    words = set(re.split(r"[^a-z]+", stem))
+    about_test = not words.isdisjoint({"test", "testing"}) and "train" not in words
+    return _in_test_folder(place) or "submission" in stem or about_test
+
+
+def _in_test_folder(place):
+    return any(part.casefold() in TEST_NAMES for part in place.parts[:-1])
 
 
 def _files(root):
     """(recordings outside test folders, recordings in them, tables): relative paths."""
-    found = {"train": [], "test": [], "table": []}
+    paths = {"train": [], "test": [], "table": [], None: []}
     for folder, _, names in os.walk(root):
         for name in names:
             path = PurePosixPath((Path(folder) / name).relative_to(root).as_posix())
-            kind = _kind(path)
-            if kind:
-                found[kind].append(str(path))
-    first = sorted(found["table"], key=lambda path: (path.count("/"), path))
-    return found["train"], found["test"], first[:MAX_TABLES]
+            paths[_kind(path)].append(str(path))
+    first = sorted(paths["table"], key=lambda path: (path.count("/"), path))
+    return paths["train"], paths["test"], first[:MAX_TABLES]
 
 
 def _kind(path):
@@ -227,13 +226,11 @@ def _kind(path):
         return "table"
     if path.suffix.casefold() not in AUDIO_SUFFIXES:
         return None
-    return "test" if any(part.casefold() in TEST_NAMES for part in path.parts[:-1]) else "train"
+    return "test" if _in_test_folder(path) else "train"
 
 
 def _read(path):
-    """A table of two columns or more; None where it cannot be read, or is too large to be looked
-    through.
-    """
+    """A table of two columns or more; None where it cannot be read, or is too large to look at."""
     if not path.is_file() or path.stat().st_size > MAX_TABLE_BYTES or len(tables.header(path)) < 2:
         return None
     try:
@@ -243,9 +240,7 @@ def _read(path):
 
 
 def _values(path):
-    """The names that each column of a table may hold: a list of sets; empty where it cannot be
-    read.
-    """
+    """What each column of a table may call recordings: a list of sets; [] where none is read."""
     table = _read(path)
     return [] if table is None else [_names_in(table[column]) for column in table]
 
@@ -256,8 +251,7 @@ def _names_in(column):
 
 
 def _reading(path, names, asked, given):
-    """The keys that read one table: columns of ids and labels and, where there are, groups, folds,
-    test side; or None.
+    """The keys that read one table: columns of ids, labels, groups, folds and sides; or None.
 
     Args: path; names sets of what each recording may be called; asked {table of questions: its
         columns' values}; given.
@@ -265,68 +259,60 @@ def _reading(path, names, asked, given):
     table = _read(path) if names else None
     if table is None:
         return None
-    with_suffix = sorted(
-        table, key=lambda column: -table[column].str.contains(r"\.\w+$").mean()
-    )  # surer than numbers
-    if given.get("id_column") in table:
-        with_suffix = [given["id_column"]]
-    for id_column in with_suffix:
-        listed = _names_in(table[id_column])
+    columns = sorted(table, key=lambda column: -table[column].str.contains(r"\.\w+$").mean())
+    if given.get("id_column") in columns:  # else names with an extension are surer than numbers
+        columns = [given["id_column"]]
+    for column in columns:
+        listed = _names_in(table[column])
         test_csv, n_tested = _test_table(names, listed, asked)
-        n_listed = sum(bool(spellings & listed) for spellings in names)
+        n_listed = sum(not spellings.isdisjoint(listed) for spellings in names)
         if n_listed and n_listed + n_tested >= NAMED * len(names):
-            keys = _labels(table.drop(columns=id_column), given)
-            return keys and {"id_column": id_column, **keys, "test_csv": test_csv}
+            keys = _labels(table.drop(columns=column), given)
+            keys = keys and {"id_column": column, **keys, "test_csv": test_csv}
+            return keys and {name: value for name, value in keys.items() if value is not None}
     return None
 
 
 def _test_table(names, listed, asked):
-    """(the table of questions that names most of the recordings without a label, how many); None if
-    it names others.
-    """
+    """(the table of questions that names most recordings without a label or None, how many)."""
     best, most = None, 0
     for path, columns in asked.items():
         for values in columns:
-            tested = [spellings for spellings in names if spellings & values]
-            if len(tested) > most and not any(spellings & listed for spellings in tested):
+            tested = [spellings for spellings in names if not spellings.isdisjoint(values)]
+            if len(tested) > most and all(map(listed.isdisjoint, tested)):
                 best, most = path, len(tested)
     return best, most
 
 
 def _labels(table, given):
-    """What a table without its ids says of labels, groups, folds and sides: keys; None where it
-    holds no labels.
-    """
-    label_column = _label_column(table, given)
-    flags = None if label_column else _flags(table)
-    if not label_column and flags is None:
-        return None
-    several = (
-        _several(table[label_column]) if label_column else {"multilabel": True} if flags else {}
-    )
-    lists = _lists(table[label_column], several) if label_column else None
-    folds = _called(table, FOLDS)
-    side = _called(table, SIDES)
-    tests = [value for value in table[side].unique() if value.casefold() == "test"] if side else []
-    keys = {"label_column": label_column, **several}
-    if lists is not None:
-        bound = [
-            column
-            for name in GROUPS
-            if (column := _called(table, [name])) and _binds(table[column], lists)
-        ]
-        keys["group_columns"] = tuple(bound[:1]) or None
-        keys["fold_column"] = folds if folds and _folds(table[folds]) else None
-    if tests:
-        keys["split_column"] = side
-        keys["test_value"] = tests[0] if tests[0] != "test" else None
-    return keys
+    """What a table without its ids says of labels, groups, folds and sides: keys, or None."""
+    column = _label_column(table, given)
+    if column is None:
+        return _flags(table)
+    keys = {"label_column": column, **_several(table[column])}
+    separator = keys.get("label_separator")
+    lists = table[column].str.split(separator) if separator else table[column]
+    groups = [name for name in _called(table, GROUPS) if _binds(table[name], lists)]
+    folds = [name for name in _called(table, FOLDS)[:1] if _are_folds(table[name])]
+    keys["group_columns"] = tuple(groups[:1]) or None
+    keys["fold_column"] = folds[0] if folds else None
+    return {**keys, **_sides(table)}
+
+
+def _sides(table):
+    """Keys for a column of sides, where one of them is called test; {} where there is none."""
+    for side in _called(table, SIDES)[:1]:
+        tests = [value for value in table[side].unique() if value.casefold() == "test"]
+        if tests:
+            value = None if tests[0] == "test" else tests[0]
+            return {"split_column": side, "test_value": value}
+    return {}
 
 
 def _called(table, names):
-    """The first column whose name is one of these, whatever its case; None if there is none."""
+    """The columns whose names are among these, whatever their case, in the order of the names."""
     columns = {column.casefold(): column for column in table}
-    return next((columns[name] for name in names if name in columns), None)
+    return [columns[name] for name in names if name in columns]
 
 
 def _is_label(column):
@@ -335,24 +321,22 @@ def _is_label(column):
 
 def _label_column(table, given):
     """The column of labels: the one given, by its name, or the only one if its values repeat."""
-    if given.get("label_column") in table:
+    if given.get("label_column") in list(table):
         return given["label_column"]
     if named := _called(table, LABELS):
-        return named
-    facts = {column for column in table if column.casefold() in (*FOLDS, *SIDES, *GROUPS)}
-    others = [column for column in table if column not in facts]
-    if len(others) != 1 or 2 * table[others[0]].nunique() > len(table):
-        return None
-    return others[0]
+        return named[0]
+    others = [column for column in table if column.casefold() not in (*FOLDS, *SIDES, *GROUPS)]
+    if len(others) == 1 and 2 * table[others[0]].nunique() <= len(table):
+        return others[0]
+    return None
 
 
 def _flags(table):
-    """Whether several of a table's columns, all of 0 and 1, hold in a row; None where they are no
-    such columns.
-    """
-    if table.shape[1] < 2 or not len(table) or not table.isin(ZERO_OR_ONE).all(axis=None):
+    """Keys for columns of 0 and 1, of which several may hold in a row; None for other columns."""
+    if table.shape[1] < 2 or table.empty or not table.isin(ZERO_OR_ONE).all(axis=None):
         return None
-    return bool(table.astype(float).sum(axis=1).ne(1).any())
+    several = table.astype(float).sum(axis=1).ne(1).any()
+    return {"multilabel": True if several else None}
 
 
 def _several(column):
@@ -362,41 +346,34 @@ def _several(column):
     parts of a text never meet others ("Speech, male"), or stand alone only with others (spaces), it
     is one name.
     """
-    cells = pd.Series([text for text in column.unique() if text])
+    cells = pd.Series([text for text in column.unique() if text], dtype=object)
     if cells.empty:
         return {}
     if cells.str.fullmatch(r"\[.*\]").all():  # as Python writes lists
         return {"multilabel": True}
     for separator in SEPARATORS:
-        parts = cells.str.split(separator).map(
-            lambda texts: [text.strip() for text in texts if text.strip()]
-        )
-        joined = parts[parts.map(len) > 1].explode()
-        counts = parts.explode().value_counts()
-        alone = set(cells) if separator == " " else set(counts.index[counts > 1])
-        needed = 1.0 if separator == " " else 0.5
-        if len(joined) and joined.drop_duplicates().isin(alone).mean() >= needed:
+        parts = cells.str.split(separator).explode().str.strip()
+        parts = parts[parts.ne("")]
+        joined = parts[parts.index.duplicated(keep=False)].drop_duplicates()
+        by_spaces = separator == " "
+        company = cells if by_spaces else parts[parts.duplicated()]
+        if len(joined) and joined.isin(company).mean() >= (1.0 if by_spaces else 0.5):
             return {"multilabel": True, "label_separator": separator}
     return {}
 
 
-def _lists(column, several):
-    """The labels of each row as lists."""
-    separator = several.get("label_separator")
-    return column.map(
-        lambda text: [name.strip() for name in text.split(separator)] if separator else [text]
-    )
-
-
 def _binds(column, lists):
-    """Whether a column can form groups: values are shared, and most classes, at least two, have two
-    of them.
+    """Whether a column can form groups.
+
+    Values are shared, and most classes, at least two, have two of them.
     """
     rows = pd.DataFrame({"label": lists, "value": column}).explode("label")
-    enough = rows.groupby("label")["value"].nunique() >= 2
-    return bool(enough.sum() >= 2 and enough.mean() >= 0.5 and column.nunique() < len(column))
+    labels = rows["label"].str.strip()
+    enough = rows.groupby(labels)["value"].nunique() >= 2
+    shared = column.nunique() < len(column)
+    return bool(shared and enough.sum() >= 2 and enough.mean() >= 0.5)
 
 
-def _folds(column):
-    numbers = pd.to_numeric(column.str.extract(r"(\d+)")[0])
-    return bool(numbers.notna().all() and 2 <= numbers.nunique() <= 20)
+def _are_folds(column):
+    folds = filenames.folds(column)
+    return bool(folds.notna().all() and 2 <= folds.nunique() <= 20)

@@ -28,19 +28,16 @@ from helpers.splits import metadata
 CHANCE = 0.5
 FALSE_ALARMS = 0.05  # share of the audits of innocent data that may flag anything
 # AUC that may not be passed: of the mean over the classes, and of one class against the rest. How
-# often a source was
-# cut, which names count, differs by class as well: the limit of names is higher.
+# often a source was cut, which names count, differs by class as well: the limit of names is higher.
 CLASS_LIMITS = {
     "format": (0.65, 0.65),
     "name": (0.8, 0.8),
     "sound": (0.9, 0.95),
     "all sound facts": (1.0, 1.0),
 }
-SIDE_LIMITS = {
-    "format": (0.6, 0.6),
-    "sound": (0.6, 0.6),
-}  # any fact that tells test from train is a shift
-TREES, ROWS_PER_TREE = 30, 1500  # of the forest
+SIDE_LIMITS = {"format": (0.6, 0.6), "sound": (0.6, 0.6)}  # any fact that tells them is a shift
+TREES = 30  # of the forest
+ROWS_PER_TREE = 1500
 
 # Each column's kind, and what to do where it is flagged.
 COLUMNS = {
@@ -85,8 +82,9 @@ COLUMNS = {
     "noise_floor_db": ("sound", "mix in noise: gaussian_noise in augment.transforms"),
 }
 OF_A_NAME = (
-    "no model sees a name, but what it stands for may be heard: a device, a person, a place, a day, an order of "
-    "recording; record every class under each, or let it form groups (data.name_pattern)"
+    "no model sees a name, but what it stands for may be heard: a device, a person, a place, a "
+    "day, an order of recording; record every class under each, or let it form groups "
+    "(data.name_pattern)"
 )
 OF_SEVERAL = "one by one they may look harmless; record, cut and encode all classes alike"
 
@@ -106,9 +104,14 @@ class Exam:
     seed: int
 
 
-def shortcuts(recordings, folds, seed=0, multilabel=False, n_samples=1000):
-    """How well metadata alone tells the class of the training recordings, and which column gives it
-    away.
+def shortcuts(
+    recordings: pd.DataFrame,
+    folds: pd.DataFrame,
+    seed: int = 0,
+    multilabel: bool = False,
+    n_samples: int = 1000,
+) -> dict:
+    """How well metadata alone tells the class of the training recordings, and which column does.
 
     Args: recordings table of audio.survey; folds table with recording_id, group, fold, such as
         clips.csv (rows without a fold are not asked); seed; multilabel several labels per
@@ -121,36 +124,36 @@ def shortcuts(recordings, folds, seed=0, multilabel=False, n_samples=1000):
     Raises ValueError where there are fewer than two classes or two folds.
     """
     rows = _joined(recordings, folds, "inner").dropna(subset="fold").assign(split="train")
-    truth = targets.matrix(rows["label"], labels := targets.classes(rows, multilabel)) > 0
+    labels = targets.classes(rows, multilabel)
+    truth = targets.matrix(rows["label"], labels) > 0
     asked = ~truth.all(axis=0)  # of what every recording has there is nothing to tell
-    if not asked.any() or rows["fold"].nunique() < 2:
+    n_folds = rows["fold"].nunique()
+    if not asked.any() or n_folds < 2:
         raise ValueError(
-            f"got {len(labels)} classes in {rows['fold'].nunique()} folds; the audit needs two of each"
+            f"got {len(labels)} classes in {n_folds} folds; the audit needs two of each"
         )
     strata = targets.rarest(rows["label"]) if multilabel else rows["label"]
     names = np.array(labels)[asked].tolist()
-    exam = _exam(
-        "the class",
-        rows,
-        truth[:, asked],
-        names,
-        strata,
-        rows["fold"],
-        CLASS_LIMITS,
-        seed,
-        n_samples,
-    )
-    names, places = (
-        read(rows["path"], rows["label"]) for read in (metadata.name_facts, metadata.class_in_names)
-    )
-    found = _audit(pd.concat([metadata.file_facts(rows), names], axis=1), exam)
-    harmless = f" The class stands in the file names ({', '.join(places)}), which is harmless: no model sees a name."
-    return found | {"class_in_names": places, "says": found["says"] + harmless * bool(places)}
+    exam = _exam("the class", rows, truth[:, asked], names, strata, CLASS_LIMITS, seed, n_samples)
+    in_names = metadata.name_facts(rows["path"], rows["label"])
+    audit = _audit(pd.concat([metadata.file_facts(rows), in_names], axis=1), exam)
+    audit["class_in_names"] = metadata.class_in_names(rows["path"], rows["label"])
+    if audit["class_in_names"]:
+        audit["says"] += (
+            f" The class stands in the file names ({', '.join(audit['class_in_names'])}), which is "
+            "harmless: no model sees a name."
+        )
+    return audit
 
 
-def adversarial(recordings, folds, seed=0, n_samples=1000, n_folds=5):
-    """How well metadata alone tells test recordings from training recordings (adversarial
-    validation).
+def adversarial(
+    recordings: pd.DataFrame,
+    folds: pd.DataFrame,
+    seed: int = 0,
+    n_samples: int = 1000,
+    n_folds: int = 5,
+) -> dict | None:
+    """How well metadata alone tells test from training recordings (adversarial validation).
 
     Names are not asked: the sides are nearly always numbered apart, and no model hears a name.
     Labels are not looked at, so a test side with other classes, or other shares of them, may differ
@@ -168,70 +171,72 @@ def adversarial(recordings, folds, seed=0, n_samples=1000, n_folds=5):
     n_folds = min(n_folds, rows.loc[test, "group"].nunique(), rows.loc[~test, "group"].nunique())
     if n_folds < 2:
         return None
-    fold, splitter = (
-        np.zeros(len(rows)),
-        StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed),
-    )
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    fold = np.zeros(len(rows))
     for number, (_, members) in enumerate(splitter.split(rows, test, rows["group"])):
         fold[members] = number
-    exam = _exam(
-        "test from train", rows, test[:, None], ["test"], test, fold, SIDE_LIMITS, seed, n_samples
-    )
+    rows = rows.assign(fold=fold)
+    truth = test[:, None]
+    exam = _exam("test from train", rows, truth, ["test"], test, SIDE_LIMITS, seed, n_samples)
     return _audit(metadata.file_facts(rows), exam)
 
 
 def _joined(recordings, folds, how):
     columns = [name for name in ("recording_id", "group", "fold") if name in folds]
-    known = recordings.drop(columns=["group", "fold"], errors="ignore")
-    return known.merge(folds[columns].drop_duplicates("recording_id"), on="recording_id", how=how)
+    folds = folds[columns].drop_duplicates("recording_id")
+    recordings = recordings.drop(columns=["group", "fold"], errors="ignore")
+    return recordings.merge(folds, on="recording_id", how=how)
 
 
-def _exam(asks, rows, truth, names, strata, fold, limits, seed, n_samples):
-    group, present = pd.factorize(rows["group"])
-    draws = intervals.bootstrap_weights(len(present), n_samples, seed).astype(np.float32)
+def _exam(asks, rows, truth, names, strata, limits, seed, n_samples):
+    group, groups = pd.factorize(rows["group"])
     return Exam(
-        asks,
-        truth,
-        names,
-        np.asarray(strata),
-        np.asarray(fold, dtype=float),
-        group,
-        draws,
-        limits,
-        seed,
+        asks=asks,
+        truth=truth,
+        names=names,
+        strata=np.asarray(strata),
+        fold=rows["fold"].to_numpy(float),
+        group=group,
+        draws=intervals.bootstrap_weights(len(groups), n_samples, seed).astype(np.float32),
+        limits=limits,
+        seed=seed,
     )
 
 
 # --- the questions
-# -----------------------------------------------------------------------------------------
 
 
-def out_of_fold(values, exam):
-    """The forest's answers [n, C] to values [n, columns]: each fold by what the others taught,
-    above their mean.
+def out_of_fold(values: np.ndarray, exam: Exam) -> np.ndarray:
+    """The forest's answers [n, C] to values [n, columns], above their mean.
+
+    Each fold is answered by what the others taught.
     """
     answers = np.zeros(exam.truth.shape)
-    for fold in np.unique(exam.fold) if values.shape[1] else ():
+    if not values.shape[1]:
+        return answers
+    for fold in np.unique(exam.fold):
         inside = exam.fold != fold
         weights = compute_sample_weight("balanced", exam.strata[inside])
-        n_rows = min(int(inside.sum()), ROWS_PER_TREE)
         forest = RandomForestRegressor(
-            TREES, min_samples_leaf=3, max_samples=n_rows, random_state=exam.seed
+            TREES,
+            min_samples_leaf=3,
+            max_samples=min(int(inside.sum()), ROWS_PER_TREE),
+            random_state=exam.seed,
         )
         taught = exam.truth[inside].astype(float)
-        forest.fit(
-            values[inside], taught[:, 0] if taught.shape[1] == 1 else taught, sample_weight=weights
-        )
+        forest.fit(values[inside], taught.squeeze(), sample_weight=weights)
         # Where a class is rare among the others it is frequent here: without this, folds would rank
         # each other.
         usual = np.average(taught, axis=0, weights=weights)
-        answers[~inside] = forest.predict(values[~inside]).reshape(-1, len(usual)) - usual
+        told = forest.predict(values[~inside])
+        answers[~inside] = told.reshape(-1, len(usual)) - usual
     return answers
 
 
-def auc_influence(positive, score, fold=None):
-    """Area under the ROC curve within the folds, and how far each row moves it: (float, [n] that
-    sums to 0).
+def auc_influence(
+    positive: np.ndarray, score: np.ndarray, fold: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Area under the ROC curve within the folds, and how far each row moves it ([n], sum 0).
 
     Only rows of one fold are ranked against each other. Each fold has its own forest, and where a
     class is frequent in a fold it was rare in what that forest learned from: across folds, answers
@@ -246,10 +251,10 @@ def auc_influence(positive, score, fold=None):
     fold = np.zeros(len(score)) if fold is None else fold
     rows = pd.DataFrame({"score": score, "fold": fold, "positive": positive})
     own_side = rows.groupby(["fold", "positive"])["score"]
-    outranked = (
-        rows.groupby("fold")["score"].rank() - own_side.rank()
-    )  # of the other side, ties half
-    others = rows.groupby("fold")["score"].transform("size") - own_side.transform("size")
+    # Of the other side: those below, ties half, and all.
+    outranked = rows.groupby("fold")["score"].rank() - own_side.rank()
+    in_fold = rows.groupby("fold")["score"].transform("size")
+    others = in_fold - own_side.transform("size")
     won = outranked.where(rows["positive"], others - outranked)
     pairs = others[positive].sum()
     area = won[positive].sum() / pairs if pairs else CHANCE
@@ -257,100 +262,115 @@ def auc_influence(positive, score, fold=None):
 
 
 def _ask(facts, exam):
-    """The areas of the mean over the classes and of each class: table [1 + C] of value, low, high
-    and sigmas.
+    """The areas that facts reach, of the mean over the classes and of each class.
+
+    Returns a table [1 + C] of value, low, high and sigmas above chance.
     """
-    answers = out_of_fold(facts.to_numpy(), exam)
+    areas, influences = _areas(out_of_fold(facts.to_numpy(), exam), exam)
+    return _with_intervals(areas, influences, exam).round(5)
+
+
+def _areas(answers, exam):
+    """Areas [1 + C], of the mean and of each class, and how far each recording moves them."""
     told = [
-        auc_influence(*columns, exam.fold) for columns in zip(exam.truth.T, answers.T, strict=True)
+        auc_influence(truth, answer, exam.fold)
+        for truth, answer in zip(exam.truth.T, answers.T, strict=True)
     ]
-    areas, influences = zip(*told, strict=True)
-    value, rows = (
-        np.append(np.mean(areas), areas),
-        np.column_stack([np.mean(influences, axis=0), *influences]),
-    )
-    by_group = pd.DataFrame(rows.astype(np.float32)).groupby(exam.group).sum().to_numpy()
-    samples = np.clip(value + exam.draws @ by_group, 0, 1)
-    yes, no = (
-        pd.DataFrame(t).groupby(exam.group).any().sum().to_numpy()
-        for t in (exam.truth, ~exam.truth)
-    )
-    luck = (yes + no + 1) / (
-        12 * yes * no
-    )  # variance of the area if nothing is told (Mann & Whitney 1947)
-    luck = np.append(luck.mean() / max(len(luck) - 1, 1), luck)
+    areas, influences = map(np.array, zip(*told, strict=True))
+    influences = np.vstack([influences.mean(axis=0), influences])
+    return np.append(areas.mean(), areas), influences.T
+
+
+def _with_intervals(areas, influences, exam):
+    """Areas with the intervals of a bootstrap over groups, and their distance from chance."""
+    by_group = _by_group(influences.astype(np.float32), exam)
+    samples = areas + exam.draws @ by_group
+    samples = np.clip(samples, 0, 1)
+    luck = _luck(exam)
     # All recordings are asked by forests that have learned nearly the same, and share their luck:
-    # the interval is at
-    # least as wide as that of a coin thrown 1 / (4 luck) times, which has as much luck.
-    low, high = intervals.bounds(value, samples, _sizes(exam), most=0.25 / luck)
-    sigmas = (value - CHANCE) / np.sqrt(np.maximum(luck, samples.var(axis=0)))
-    return pd.DataFrame({"value": value, "low": low, "high": high, "sigmas": sigmas}).round(5)
+    # the interval is at least as wide as that of a coin thrown 1 / (4 luck) times, which has as
+    # much luck.
+    low, high = intervals.bounds(areas, samples, _sizes(exam), most=0.25 / luck)
+    variance = np.maximum(luck, samples.var(axis=0))
+    sigmas = (areas - CHANCE) / np.sqrt(variance)
+    return pd.DataFrame({"value": areas, "low": low, "high": high, "sigmas": sigmas})
+
+
+def _luck(exam):
+    """Variance of the areas if nothing is told (Mann & Whitney 1947), groups counting: [1 + C]."""
+    positive = _by_group(exam.truth, exam) > 0
+    negative = _by_group(~exam.truth, exam) > 0
+    yes = positive.sum(axis=0)
+    no = negative.sum(axis=0)
+    luck = (yes + no + 1) / (12 * yes * no)
+    of_mean = luck.mean() / max(len(luck) - 1, 1)
+    return np.append(of_mean, luck)
 
 
 def _sizes(exam):
-    """Recordings of each group: all, and of each class the smaller of its two sides: [groups, 1 +
-    C].
-    """
-    rarer = np.where(exam.truth.mean(axis=0) > 0.5, ~exam.truth, exam.truth)
+    """Recordings of each group: all, and of each class its smaller side: [groups, 1 + C]."""
+    frequent = exam.truth.mean(axis=0) > 0.5
+    rarer = np.where(frequent, ~exam.truth, exam.truth)
     counted = np.column_stack([np.ones(len(rarer)), rarer])
-    return pd.DataFrame(counted).groupby(exam.group).sum().to_numpy()
+    return _by_group(counted, exam)
+
+
+def _by_group(values, exam):
+    """Sums [groups, ...] of the values [n, ...] of each group."""
+    return pd.DataFrame(values).groupby(exam.group).sum().to_numpy()
 
 
 def _audit(facts, exam):
-    kinds = {name: COLUMNS[name][0] if name in COLUMNS else "name" for name in facts}
-    by_kind = {
-        kind: [name for name in facts if kinds[name] == kind]
-        for kind in ("format", "name", "sound")
-    }
-    luckiest = norm.isf(
-        FALSE_ALARMS / max(facts.shape[1] * (len(exam.names) + 1), 1)
-    )  # standard errors
-    columns = [_judged(facts[[name]], name, kinds[name], exam, luckiest) for name in facts]
-    together = [
-        _judged(facts[names], f"all {kind} facts", kind, exam, luckiest)
-        for kind, names in by_kind.items()
-        if names
-    ]
+    kinds = {name: COLUMNS.get(name, ("name", OF_A_NAME))[0] for name in facts}
+    n_questions = facts.shape[1] * (len(exam.names) + 1)
+    luckiest = norm.isf(FALSE_ALARMS / max(n_questions, 1))  # standard errors
+    columns = [_judged(facts[[name]], name, kind, exam, luckiest) for name, kind in kinds.items()]
+    together = []
+    for kind in ("format", "name", "sound"):
+        if kind in kinds.values():
+            part = facts[[name for name in facts if kinds[name] == kind]]
+            together.append(_judged(part, f"all {kind} facts", kind, exam, luckiest))
     score = _ask(facts, exam).loc[0, ["value", "low", "high"]].to_dict()
+    flagged = [entry["column"] for entry in columns if entry["flagged"]]
+    flagged = flagged or [entry["column"] for entry in together if entry["flagged"]]
     return {
         "asks": exam.asks,
         "score": score,
         "chance": CHANCE,
-        "verdict": "suspicious" if any(entry["flagged"] for entry in columns + together) else "ok",
+        "verdict": "suspicious" if flagged else "ok",
         "kinds": together,
         "columns": sorted(columns, key=lambda entry: (not entry["flagged"], -entry["auc"])),
-        "says": _overall(score, columns, together, exam.asks),
+        "says": _overall(score, flagged, together, exam.asks),
     }
 
 
 def _judged(facts, column, kind, exam, luckiest):
     """The entry of a column, or of several at once."""
-    found = _ask(facts, exam)
-    limits = np.array(exam.limits.get(column, exam.limits[kind]))[np.minimum(found.index, 1)]
-    alarms = found["low"].gt(limits) & found["sigmas"].gt(luckiest)
-    best = found[1:]["value"].where(alarms[1:] | ~alarms[1:].any()).idxmax()
-    whole, part = found.loc[0].to_dict(), found.loc[best].to_dict()
-    entry = {
-        "column": column,
-        "kind": kind,
-        "auc": whole["value"],
-        "low": whole["low"],
-        "high": whole["high"],
-    }
+    areas = _ask(facts, exam)
+    of_mean, of_class = exam.limits.get(column, exam.limits[kind])
+    limits = pd.Series(of_class, areas.index)
+    limits[0] = of_mean
+    alarms = areas["low"].gt(limits) & areas["sigmas"].gt(luckiest)
+    mean = areas.loc[0].to_dict()
+    entry = {"column": column, "kind": kind}
+    entry |= {"auc": mean["value"], "low": mean["low"], "high": mean["high"]}
     entry["flagged"] = bool(alarms.any())
+    told = exam.asks
     if len(exam.names) > 1:
-        entry |= {"class": exam.names[best - 1], "class_auc": part["value"]}
-        entry |= {"class_low": part["low"], "class_high": part["high"]}
-    one_class = alarms.any() and not alarms[0]
-    told, area = (f"{entry['class']} from the rest", part) if one_class else (exam.asks, whole)
-    return entry | {"says": _sentence(entry, told, area, limits[int(one_class)])}
+        in_question = alarms[1:] if alarms[1:].any() else ~alarms[1:]
+        best = areas.loc[1:, "value"][in_question].idxmax()
+        name, area = exam.names[best - 1], areas.loc[best].to_dict()
+        entry |= {"class": name, "class_auc": area["value"]}
+        entry |= {"class_low": area["low"], "class_high": area["high"]}
+        if alarms.any() and not alarms[0]:
+            told, mean = f"{name} from the rest", area
+    return entry | {"says": _sentence(entry, told, mean, of_mean)}
 
 
 # --- in words
-# ----------------------------------------------------------------------------------------------
 
 
-def auc_in_words(area):
+def auc_in_words(area: dict) -> str:
     """An area with its interval in words.
 
     >>> auc_in_words({"value": 0.984, "low": 0.97, "high": 0.991})
@@ -361,22 +381,20 @@ def auc_in_words(area):
 
 def _sentence(entry, told, area, limit):
     several = entry["column"].startswith("all ")
-    subject = f"{entry['column']} " + ("together tell" if several else "alone tells")
+    subject = f"{entry['column']} {'together tell' if several else 'alone tells'}"
+    words = auc_in_words(area)
     if entry["flagged"]:
         advice = OF_SEVERAL if several else COLUMNS.get(entry["column"], ("name", OF_A_NAME))[1]
-        return f"{subject} {told} with {auc_in_words(area)}: {advice}."
+        return f"{subject} {told} with {words}: {advice}."
     if area["low"] <= CHANCE:
-        return f"{subject} {told} no better than chance: {auc_in_words(area)}."
-    return f"{subject} a little of {told}: {auc_in_words(area)}; above {limit:g} it would be suspicious."
+        return f"{subject} {told} no better than chance: {words}."
+    return f"{subject} a little of {told}: {words}; above {limit:g} it would be suspicious."
 
 
-def _overall(score, columns, together, asks):
-    flagged = [entry for entry in columns if entry["flagged"]] or [
-        entry for entry in together if entry["flagged"]
-    ]
-    verdict = (
-        f"It is given away by {', '.join(entry['column'] for entry in flagged)}." if flagged else ""
+def _overall(score, flagged, together, asks):
+    kinds = ", ".join(f"{entry['kind']} {entry['auc']:.2f}" for entry in together) or "none"
+    given_away = f"It is given away by {', '.join(flagged)}."
+    return (
+        f"Metadata alone tells {asks} with {auc_in_words(score)}, 0.5 being chance; by kind: "
+        f"{kinds}. {given_away if flagged else 'No fact is suspicious.'}"
     )
-    kinds = ", ".join(f"{entry['kind']} {entry['auc']:.2f}" for entry in together)
-    words = f"Metadata alone tells {asks} with {auc_in_words(score)}, 0.5 being chance; by kind: {kinds or 'none'}."
-    return f"{words} {verdict or 'No fact is suspicious.'}"

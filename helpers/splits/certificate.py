@@ -1,7 +1,7 @@
-"""The split certificate: that no group crosses the folds, how each was formed; and its proof from
-the files alone.
+"""The split certificate: that no group crosses the folds, how each was formed; and its proof.
 
-``python -m helpers verify --run demo`` (or ``make verify RUN=demo``) proves it again at any time.
+``python -m helpers verify --run demo`` (or ``make verify RUN=demo``) proves it again at any time,
+from the files alone.
 """
 
 from pathlib import Path
@@ -12,9 +12,14 @@ from helpers.base import artifacts, errors, targets
 from helpers.splits import name_groups, partition
 
 
-def state(clips, how, how_groups, formed=None, proposals=None):
-    """What split_certificate.json says: that no group crosses the folds, and which lie in train and
-    test.
+def state(
+    clips: pd.DataFrame,
+    how: str,
+    how_groups: str,
+    formed: pd.DataFrame | None = None,
+    proposals: pd.DataFrame | None = None,
+) -> dict:
+    """What split_certificate.json says: that no group crosses the folds, and what lies where.
 
     Args: clips table with group, fold, split, label, recording_id; how the folds and the groups
         came about, in words; formed table of `ties`, or None; proposals of `name_groups`, or None.
@@ -47,42 +52,42 @@ def _evidence(proposals):
 
 def _formed_by(clips, formed):
     """Of each group of several recordings, what binds them."""
-    group = clips.drop_duplicates("recording_id").set_index("recording_id")["group"]
+    recordings = clips.drop_duplicates("recording_id").set_index("recording_id")
     binding = formed[formed["tie"].duplicated(keep=False)]
-    binding = binding.assign(group=binding["recording_id"].map(group)).dropna(subset="group")
-    return {name: sorted(part["tie"].unique()) for name, part in binding.groupby("group")}
+    group = binding["recording_id"].map(recordings["group"])
+    return {name: sorted(ties.unique()) for name, ties in binding["tie"].groupby(group)}
 
 
-def how_grouped(recordings, pairs=None, proposals=None):
+def how_grouped(
+    recordings: pd.DataFrame,
+    pairs: pd.DataFrame | None = None,
+    proposals: pd.DataFrame | None = None,
+) -> str:
     """In words, how the groups were formed: said in the certificate and in the report.
 
     Args: recordings with source and together, as they were found; pairs of `duplicates.find`, or
         None; proposals of `name_groups.propose`, or None.
     """
     proposed = "" if proposals is None else name_groups.used(proposals)
-    named = bool(recordings["source"].ne("").any()) and not proposed
-    keys = {
-        tie.partition("=")[0]
-        for row in recordings.get("together", [])
-        for tie in targets.split(row)
-    }
-    said = (
-        [f"recordings with the same {proposed} ({name_groups.in_words(proposals.iloc[0])})"]
-        if proposed
-        else []
-    )
-    said += ["recordings of one source (told by the file name)"] * named
-    said += [f"recordings with the same {' or '.join(sorted(keys))} (told by the table)"] * bool(
-        keys
-    )
-    said += ["recordings with the same samples"]
-    said += ["recordings of the same sound"] * (pairs is not None)
-    if proposed or named or keys:
-        return f"{', '.join(said)}, united"
+    told = []
+    if proposed:
+        evidence = name_groups.in_words(proposals.iloc[0])
+        told.append(f"recordings with the same {proposed} ({evidence})")
+    elif recordings["source"].ne("").any():
+        told.append("recordings of one source (told by the file name)")
+    ties = recordings.get("together", pd.Series(dtype=object)).map(targets.split).explode().dropna()
+    if keys := sorted(ties.str.split("=").str[0].unique()):
+        told.append(f"recordings with the same {' or '.join(keys)} (told by the table)")
+    same = ["recordings with the same samples"]
+    if pairs is not None:
+        same.append("recordings of the same sound")
+    if told:
+        return f"{', '.join(told + same)}, united"
     hint = "" if proposals is None else name_groups.left_out(proposals)
     return (
-        f"nothing tells who was recorded together, so each recording counts as its own source; {', '.join(said)} are "
-        f"united. Where several recordings come from one source, the scores are too good (see data.name_pattern){hint}"
+        "nothing tells who was recorded together, so each recording counts as its own source; "
+        f"{', '.join(same)} are united. Where several recordings come from one source, the scores "
+        f"are too good (see data.name_pattern){hint}"
     )
 
 
@@ -97,9 +102,11 @@ def _fold_counts(part):
     }
 
 
-def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "features.csv")):
-    """Everything in a run's files that contradicts its certificate, in words; an empty list where
-    it holds.
+def verify(
+    folder: str | Path,
+    files: tuple[str, ...] = ("clips.csv", "augmented.csv", "waveforms.csv", "features.csv"),
+) -> list[str]:
+    """Everything in a run's files that contradicts its certificate, in words; [] where it holds.
 
     The ties are gathered anew from recordings.csv and duplicates.csv, and followed through clips,
     augmented copies and packed waveforms, as far as these files are there. Raises StageError where
@@ -111,75 +118,80 @@ def verify(folder, files=("clips.csv", "augmented.csv", "waveforms.csv", "featur
             f"{folder} has no split_certificate.json yet: run 02_clean.ipynb, or `make run-all`."
         )
     for name in ("recordings.csv", "duplicates.csv", "clips.csv"):
-        artifacts.require(
-            (folder / name).is_file(), f"{folder} has no {name}: run 02_clean.ipynb again."
-        )
+        there = (folder / name).is_file()
+        artifacts.require(there, f"{folder} has no {name}: run 02_clean.ipynb again.")
     stated = artifacts.read_json(folder / "split_certificate.json")
-    clips, recordings = (
-        artifacts.read_table(folder / name) for name in ("clips.csv", "recordings.csv")
-    )
-    train = (
-        clips[clips["split"].eq("train")].drop_duplicates("recording_id").set_index("recording_id")
-    )
-    recordings = recordings[recordings["recording_id"].isin(clips["recording_id"])]
+    clips = artifacts.read_table(folder / "clips.csv")
+    train = clips[clips["split"].eq("train")].drop_duplicates("recording_id")
+    train = train.set_index("recording_id")
     proposals = pd.DataFrame(stated.get("name_groups", []), columns=list(name_groups.COLUMNS))
-    recordings = name_groups.unite(recordings, name_groups.used(proposals))
-    formed = partition.ties(recordings, artifacts.read_table(folder / "duplicates.csv"))
-    places = formed[formed["recording_id"].isin(train.index)]
-    places = places.assign(fold=places["recording_id"].map(train["fold"]))
-    found = [
-        f"{tie} lies in folds {_listed(part['fold'])}"
-        for tie, part in places.groupby("tie")
-        if part["fold"].nunique() > 1
-    ]
+    formed = _formed(folder, clips, proposals)
+    wrong = _torn_ties(formed, train)
     for name in files:
         if (folder / name).is_file():
-            found += _crossings(artifacts.read_table(folder / name), clips, train, name)
-    numbers = {group: set(members) for group, members in stated["groups"].items()}
-    actual = {group: set(part.index) for group, part in train.groupby("group")}
-    found += [
-        f"group {group}: the certificate names other recordings"
-        for group in numbers
-        if numbers[group] != actual.get(group)
-    ]
-    found += [
-        f"group {group} is not in the certificate" for group in actual.keys() - numbers.keys()
-    ]
-    if not found:
+            wrong += _crossings(artifacts.read_table(folder / name), clips, train, name)
+    wrong += _other_groups(stated["groups"], train)
+    if not wrong:
         anew = state(clips, stated["how_folds"], stated["how_groups"], formed, proposals)
-        found += [
-            f"the certificate states another {key}" for key in anew if anew[key] != stated.get(key)
-        ]
-    return found + (
-        [f"the certificate states {stated['crossings']} crossings"] if stated["crossings"] else []
-    )
+        other = [key for key in anew if anew[key] != stated.get(key)]
+        wrong = [f"the certificate states another {key}" for key in other]
+    if stated["crossings"]:
+        wrong.append(f"the certificate states {stated['crossings']} crossings")
+    return wrong
+
+
+def _formed(folder, clips, proposals):
+    """The ties between the recordings that clips were cut from, gathered anew."""
+    recordings = artifacts.read_table(folder / "recordings.csv")
+    recordings = recordings[recordings["recording_id"].isin(clips["recording_id"])]
+    recordings = name_groups.unite(recordings, name_groups.used(proposals))
+    return partition.ties(recordings, artifacts.read_table(folder / "duplicates.csv"))
+
+
+def _torn_ties(formed, train):
+    """Ties between training recordings of several folds."""
+    places = formed.assign(fold=formed["recording_id"].map(train["fold"]))
+    places = places.dropna(subset="fold")
+    wrong = []
+    for tie, folds in places.groupby("tie")["fold"].unique().items():
+        if len(folds) > 1:
+            listed = ", ".join(map(str, sorted(folds)))
+            wrong.append(f"{tie} lies in folds {listed}")
+    return wrong
+
+
+def _other_groups(stated, train):
+    """Groups of which the certificate names other recordings, or none."""
+    actual = {group: set(part.index) for group, part in train.groupby("group")}
+    others = [group for group in stated if set(stated[group]) != actual.get(group)]
+    return [
+        *(f"group {group}: the certificate names other recordings" for group in others),
+        *(f"group {group} is not in the certificate" for group in actual.keys() - stated.keys()),
+    ]
 
 
 def _crossings(table, clips, train, name):
     """Groups, recordings and copies that do not lie where the clips' recordings do."""
-    table = table[table["split"].eq("train")] if "split" in table else table
-    known = train.reindex(table["recording_id"])
-    elsewhere = table["fold"].fillna(0).to_numpy() != known["fold"].fillna(-1).to_numpy()
-    found = [
-        f"{name}: {clip} is not in the fold of its recording"
-        for clip in table.loc[elsewhere, "clip_id"]
-    ]
-    crossing = table.groupby("group")["fold"].nunique()
-    found += [f"{name}: group {group} crosses the folds" for group in crossing.index[crossing > 1]]
+    if "split" in table:
+        table = table[table["split"].eq("train")]
+    elsewhere = _differs(table["fold"], train["fold"].reindex(table["recording_id"]))
+    lost = table.loc[elsewhere, "clip_id"]
+    wrong = [f"{name}: {clip} is not in the fold of its recording" for clip in lost]
+    n_folds = table.groupby("group")["fold"].nunique()
+    crossing = n_folds.index[n_folds > 1]
+    wrong += [f"{name}: group {group} crosses the folds" for group in crossing]
     if "parent_id" not in table:
-        return found
+        return wrong
     copies = table[table["parent_id"].ne("")]
-    orphans = copies[~copies["parent_id"].isin(clips.loc[clips["split"].eq("train"), "clip_id"])]
-    found += [f"{name}: {clip} is a copy of no training clip" for clip in orphans["clip_id"]]
-    parent_fold = (
-        clips.set_index("clip_id")["fold"].reindex(copies["parent_id"]).fillna(-1).to_numpy()
-    )
-    found += [
-        f"{name}: {clip} is not in its parent's fold"
-        for clip in copies.loc[copies["fold"].fillna(0).to_numpy() != parent_fold, "clip_id"]
-    ]
-    return found
+    parents = clips.set_index("clip_id")["fold"].reindex(copies["parent_id"])
+    in_train = clips.loc[clips["split"].eq("train"), "clip_id"]
+    orphans = copies.loc[~copies["parent_id"].isin(in_train), "clip_id"]
+    strays = copies.loc[_differs(copies["fold"], parents), "clip_id"]
+    wrong += [f"{name}: {clip} is a copy of no training clip" for clip in orphans]
+    wrong += [f"{name}: {clip} is not in its parent's fold" for clip in strays]
+    return wrong
 
 
-def _listed(folds):
-    return ", ".join(str(fold) for fold in sorted(folds.unique()))
+def _differs(folds, expected):
+    """Where folds [n] are not the expected ones [n], bool [n]; a missing one differs from all."""
+    return folds.fillna(0).to_numpy() != expected.fillna(-1).to_numpy()
