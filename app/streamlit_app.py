@@ -18,23 +18,9 @@ sys.path.insert(
 )  # streamlit puts only the app's folder there
 
 from app import charts, listening
+from helpers.audio import containers
 from helpers.base import artifacts
 
-SUFFIXES = (
-    "wav",
-    "flac",
-    "ogg",
-    "oga",
-    "opus",
-    "mp3",
-    "m4a",
-    "mp4",
-    "aac",
-    "webm",
-    "aif",
-    "aiff",
-    "au",
-)
 SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
 SHOWN_CLASSES = 12  # of many classes, the most probable ones
 # What a run that is damaged, or made by another version, may raise.
@@ -266,7 +252,9 @@ def choose_sound(run):
         limit = (
             f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
         )
-        file = st.file_uploader(f"A recording of at most {limit}", SUFFIXES, key="upload")
+        file = st.file_uploader(
+            f"A recording of at most {limit}", containers.SUFFIXES, key="upload"
+        )
     else:
         rate = listening.recorder_rate(settings.sample_rate)
         file = st.audio_input(

@@ -30,12 +30,11 @@ from scipy.signal import ShortTimeFFT
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from helpers.audio import decoder, recording
+from helpers.audio import containers, decoder, recording
 from helpers.base import artifacts, errors
 from helpers.splits import duplicates
 from helpers.view import style
 
-SUFFIXES = {suffix for suffixes in recording.SUFFIXES.values() for suffix in suffixes}
 NOTHING_DB = (
     -60.0
 )  # dBFS; a copy that holds no more has nothing left to be found: it was cut from a pause
@@ -364,7 +363,9 @@ def main():
     chosen = parser.parse_args()
     os.environ.setdefault("EARSHOT_HEADLESS", "1")
     originals = sorted(
-        path for path in chosen.data.resolve().rglob("*") if path.suffix.lower() in SUFFIXES
+        path
+        for path in chosen.data.resolve().rglob("*")
+        if path.suffix.lower() in containers.SUFFIXES
     )
     if not originals:
         parser.error(f"{chosen.data} holds no recordings")

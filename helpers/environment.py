@@ -74,7 +74,12 @@ def install(lines, *options):
 
     Returns the end of what pip said if it failed, else None.
     """
-    held = [f"torch=={metadata.version('torch')}"] if importlib.util.find_spec("torch") else []
+    held = []
+    if importlib.util.find_spec("torch"):
+        version = metadata.version("torch")
+        held = [f"torch=={version}"]
+        pair = f"torchaudio=={'.'.join(version.split('.')[:2])}.*"  # it names no torch itself
+        lines = [pair if package(line) == "torchaudio" else line for line in lines]
     links = [f"--find-links={folder}" for folder in wheel_folders()]
     for source in ([["--no-index", *links]] if links else []) + [links]:
         command = [sys.executable, "-m", "pip", "install", "-q", *options, *source, *lines, *held]

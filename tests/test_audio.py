@@ -2,6 +2,7 @@
 
 import os
 import struct
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ from signals import (
     write_wav,
 )
 
-from helpers.audio import decoder, recording
+from helpers.audio import containers, decoder, recording
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts
 from helpers.base.errors import AudioIssue
 from helpers.base.settings import Data
-from helpers.data import sources
+from helpers.data import layouts, sources
 
 LAW = settings(deadline=None, derandomize=True, max_examples=50)
 RATE = 16000
@@ -328,6 +329,18 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_never_anything_else(tmp_path
     assert refused  # the mutants do bite
 
 
+@pytest.mark.parametrize("suffix", containers.SUFFIXES)
+def test_every_suffix_that_is_looked_for_fits_a_format(tmp_path, suffix):
+    names = [name for name, one in containers.FORMATS.items() if suffix in one.suffixes.split()]
+    assert names and layouts._kind(PurePosixPath(f"a/b{suffix.upper()}")) == "train"
+
+
+def test_an_aifc_is_an_aiff_by_its_name_too(tmp_path):
+    soundfile.write(tmp_path / "a.aifc", CHORD, RATE, format="AIFF")
+    table = recording.survey(tmp_path, recordings_table({"path": "a.aifc"}))
+    assert (table["status"].tolist(), table["flags"].tolist()) == (["ok"], [""])
+
+
 # --- mono, resampling, writing
 # -----------------------------------------------------------------------------
 
@@ -475,7 +488,7 @@ def test_level_and_silence_do_not_count_dc():
 def test_silence_is_the_share_of_silent_frames(share):
     waveform = noise(2)
     waveform[: round(share * len(waveform))] = 0
-    assert recording.silence_fraction(waveform, RATE) == pytest.approx(share, abs=1e-6)
+    assert measured(waveform)["silence_fraction"] == pytest.approx(share, abs=1e-3)
 
 
 def test_equal_samples_have_equal_hashes_whatever_file_they_came_in(tmp_path):

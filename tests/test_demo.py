@@ -19,7 +19,7 @@ def made(tmp_path_factory):
     """A small set: its root, its key and what the marker says of it."""
     folder = tmp_path_factory.mktemp("demo")
     root, key = folder / "set", folder / "hidden" / "key.csv"
-    dataset.make(root, key, seed=3, n_train=N_TRAIN, n_test=N_TEST)
+    dataset.ensure(root, key, seed=3, n_train=N_TRAIN, n_test=N_TEST)
     return root, key, artifacts.read_json(dataset.marker_path(key))
 
 
@@ -48,8 +48,8 @@ def original_of(made, path):
 
 def test_same_seed_same_bytes_other_seed_other_bytes(made, tmp_path):
     root, key, _ = made
-    dataset.make(tmp_path / "again", tmp_path / "key.csv", seed=3, n_train=N_TRAIN, n_test=N_TEST)
-    dataset.make(tmp_path / "other", tmp_path / "other.csv", seed=4, n_train=10, n_test=10)
+    dataset.ensure(tmp_path / "again", tmp_path / "key.csv", seed=3, n_train=N_TRAIN, n_test=N_TEST)
+    dataset.ensure(tmp_path / "other", tmp_path / "other.csv", seed=4, n_train=10, n_test=10)
     assert digests(tmp_path / "again") == digests(root)
     assert (tmp_path / "key.csv").read_bytes() == key.read_bytes()
     shared = set(digests(tmp_path / "other").values()) & set(digests(root).values())
@@ -185,19 +185,19 @@ def test_ensure_makes_once_and_again_for_other_settings(tmp_path):
     ]
 
 
-def test_make_never_replaces_a_folder_that_it_did_not_make(tmp_path):
+def test_a_folder_that_it_did_not_make_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.wav").write_bytes(b"precious")
     with pytest.raises(FileExistsError, match="move it away"):
-        dataset.make(tmp_path / "set", tmp_path / "key.csv", n_train=10, n_test=10)
+        dataset.ensure(tmp_path / "set", tmp_path / "key.csv", n_train=10, n_test=10)
     assert (tmp_path / "set" / "mine.wav").read_bytes() == b"precious"
 
 
 def test_impossible_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 10"):
-        dataset.make(tmp_path / "set", tmp_path / "key.csv", n_train=9)
+        dataset.ensure(tmp_path / "set", tmp_path / "key.csv", n_train=9)
     with pytest.raises(ValueError, match="put it outside"):
-        dataset.make(tmp_path / "set", tmp_path / "set" / "key.csv")
+        dataset.ensure(tmp_path / "set", tmp_path / "set" / "key.csv")
 
 
 # --- the physics

@@ -309,7 +309,7 @@ def test_longer_recordings_than_allowed_are_left_out(tmp_path):
 
 
 def test_of_the_demo_only_what_was_planted_is_found(tmp_path):
-    dataset.make(tmp_path / "demo", tmp_path / "key.csv", seed=3, n_train=40, n_test=10)
+    dataset.ensure(tmp_path / "demo", tmp_path / "key.csv", seed=3, n_train=40, n_test=10)
     originals = artifacts.read_json(dataset.marker_path(tmp_path / "key.csv"))["originals"]
     names = sorted(
         path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").rglob("*.*")

@@ -81,6 +81,15 @@ def test_torch_is_held_at_its_version(pip, capsys):
     assert "no-such-package" in capsys.readouterr().out
 
 
+def test_torchaudio_is_the_one_that_belongs_to_the_installed_torch(pip, monkeypatch):
+    requirements, calls, _ = pip
+    requirements.write_text("torch>=2.10,<2.12\ntorchaudio>=2.10,<2.12   # a pair")
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setattr(environment.metadata, "version", {"torch": "2.10.1+cu126"}.get)
+    environment.prepare()
+    assert [command[-2:] for command in calls] == [["torchaudio==2.10.*", "torch==2.10.1+cu126"]]
+
+
 def test_a_failing_pip_says_what_failed_and_what_to_do(pip):
     requirements, _, outcome = pip
     requirements.write_text("no-such-package")
@@ -139,7 +148,7 @@ def test_without_pyav_what_only_it_reads_is_set_aside_with_what_to_do(tmp_path, 
 
 def test_no_module_needs_pyav_to_load():
     for path in [
-        *artifacts.REPOSITORY.glob("helpers/*.py"),
+        *artifacts.REPOSITORY.glob("helpers/**/*.py"),
         *artifacts.REPOSITORY.glob("app/*.py"),
     ]:
         names = [alias.name for node in ast.parse(path.read_text(encoding="utf-8")).body
@@ -186,6 +195,7 @@ def test_every_lower_bound_is_the_version_that_make_test_lowest_installs(name):
 KAGGLE = {
     **{
         "torch": "2.10.0",
+        "torchaudio": "2.10.0",
         "numpy": "2.0.2",
         "pandas": "2.2.2",
         "scikit-learn": "1.6.1",
@@ -202,6 +212,7 @@ KAGGLE = {
 COLAB = {
     **{
         "torch": "2.11.0",
+        "torchaudio": "2.11.0",
         "numpy": "2.1.3",
         "pandas": "2.2.3",
         "scikit-learn": "1.6.1",

@@ -241,12 +241,26 @@ def test_what_is_missing_is_written_again(small, monkeypatch):
     whole = contents(small.root)
     small.key.unlink()
     assert small() and small.key.is_file()
-    small.key.with_suffix(".json").unlink()
-    assert small()
     shutil.rmtree(small.root)
     assert small() and contents(small.root) == whole
     monkeypatch.setattr(mixtures, "VERSION", mixtures.VERSION + 1)
     assert small()
+
+
+def test_a_folder_that_nothing_claims_is_never_replaced(small):
+    small()
+    before = contents(small.root)
+    small.key.with_suffix(".json").unlink()
+    with pytest.raises(FileExistsError, match="move it away"):
+        small()
+    assert contents(small.root) == before
+
+
+def test_a_set_of_a_version_that_noted_no_place_is_replaced(small):
+    small()
+    marker = small.key.with_suffix(".json")
+    artifacts.write_json(marker, {"version": 1, "seed": 0, "n_train": 2, "n_test": 1})
+    assert small() and not small()
 
 
 def test_nothing_of_an_earlier_set_stays(small):

@@ -538,12 +538,12 @@ def test_39_where_trimming_does_its_work_or_has_none_there_is_no_flag(waveform):
 
 MEMORY = """
 import sys
-from helpers.audio import decoder
+from helpers.audio.decoder import decode
 from helpers.base.errors import AudioIssue
 from helpers.run.journal import peak_mb
 before = peak_mb()
 try:
-    code = str(decoder.decode(sys.argv[1], float(sys.argv[2])).waveform.shape)
+    code = str(decode(sys.argv[1], float(sys.argv[2])).waveform.shape)
 except AudioIssue as issue:
     code = issue.code
 print(code, before, peak_mb())

@@ -4,6 +4,7 @@ import json
 import random
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -13,24 +14,41 @@ from helpers.audio import recording
 from helpers.base import artifacts, targets, work
 from helpers.base.settings import Augment, Transform
 
-RANGES = {  # lowest and highest strength where the preset names none, and their unit
-    "shift": (-0.3, 0.3, "of the clip"),
-    "pitch_shift": (-2.0, 2.0, "semitones"),
-    "time_stretch": (0.8, 1.25, "× the speed"),
-    "gaussian_noise": (0.001, 0.015, "of full scale (RMS)"),
-    "reverb": (0.2, 1.2, "s until it is 60 dB down"),
-}
 LOOKED_AT = 24  # clips of different labels, of which one is shown
-DRAWN = {  # what audiomentations calls a transform, and its strength
-    "Shift": ("shift", "shift_amount"),
-    "PitchShift": ("pitch_shift", "num_semitones"),
-    "TimeStretch": ("time_stretch", "rate"),
-    "AddGaussianNoise": ("gaussian_noise", "amplitude"),
-    "ApplyImpulseResponse": ("reverb", ""),
+
+
+class Kind(NamedTuple):
+    """A kind of transform: its name in audiomentations, and how strong it is."""
+
+    made_by: str
+    parameter: str  # of audiomentations, that holds the strength drawn
+    low: float  # ends where the preset names none
+    high: float
+    unit: str
+    options: dict
+
+
+KINDS = {
+    "shift": Kind(
+        *("Shift", "shift_amount", -0.3, 0.3, "of the clip"),
+        {"shift_unit": "fraction", "rollover": True},
+    ),
+    "pitch_shift": Kind("PitchShift", "num_semitones", -2.0, 2.0, "semitones", {}),
+    "time_stretch": Kind(
+        *("TimeStretch", "rate", 0.8, 1.25, "× the speed"), {"leave_length_unchanged": True}
+    ),
+    "gaussian_noise": Kind(
+        *("AddGaussianNoise", "amplitude", 0.001, 0.015, "of full scale (RMS)"), {}
+    ),
+    "reverb": Kind(
+        *("ApplyImpulseResponse", "", 0.2, 1.2, "s until it is 60 dB down"),
+        {"leave_length_unchanged": True},
+    ),
 }
+NAMES = {kind.made_by: name for name, kind in KINDS.items()}
 
 
-def pipeline(settings, sample_rate):
+def pipeline(settings: Augment, sample_rate: int):
     """The config's transforms as one audiomentations transform.
 
     Args: settings the config's Augment section; sample_rate in Hz (for the reverb's impulse
@@ -40,37 +58,25 @@ def pipeline(settings, sample_rate):
     """
     import audiomentations  # slow to import, and only this stage needs it
 
-    transforms = [
-        _transform(audiomentations, transform, settings.mode, sample_rate)
-        for transform in settings.transforms
-    ]
-    if settings.mode == "one_of":
-        return audiomentations.OneOf([*transforms, audiomentations.Gain(0, 0, p=1.0)])
-    return audiomentations.Compose(transforms)
-
-
-def _transform(library, settings, mode, sample_rate):
-    """One audiomentations transform from its settings; in a one-of each is certain once it is
-    chosen.
-    """
-    span, p = strengths(settings), 1.0 if mode == "one_of" else settings.p
-    make = {
-        "shift": lambda: library.Shift(*span, shift_unit="fraction", rollover=True, p=p),
-        "pitch_shift": lambda: library.PitchShift(*span, p=p),
-        "time_stretch": lambda: library.TimeStretch(*span, leave_length_unchanged=True, p=p),
-        "gaussian_noise": lambda: library.AddGaussianNoise(*span, p=p),
-        "reverb": lambda: library.ApplyImpulseResponse(
-            impulse_responses(sample_rate, rt60_seconds=span), leave_length_unchanged=True, p=p
-        ),
-    }
-    return make[settings.name]()
+    one_of = settings.mode == "one_of"
+    steps = []
+    for transform in settings.transforms:
+        kind = KINDS[transform.name]
+        strength = strengths(transform)
+        if transform.name == "reverb":
+            strength = [impulse_responses(sample_rate, rt60_seconds=strength)]
+        p = 1.0 if one_of else transform.p  # in a one-of each is certain once it is chosen
+        steps.append(getattr(audiomentations, kind.made_by)(*strength, p=p, **kind.options))
+    if one_of:
+        return audiomentations.OneOf([*steps, audiomentations.Gain(0, 0, p=1.0)])
+    return audiomentations.Compose(steps)
 
 
 def strengths(transform: Transform) -> tuple[float, float]:
-    """Lowest and highest strength that a transform draws, in the unit of RANGES."""
-    lowest, highest, _ = RANGES[transform.name]
-    low = lowest if transform.low is None else transform.low
-    high = highest if transform.high is None else transform.high
+    """Lowest and highest strength that a transform draws, in the unit of its Kind."""
+    kind = KINDS[transform.name]
+    low = kind.low if transform.low is None else transform.low
+    high = kind.high if transform.high is None else transform.high
     return low, high
 
 
@@ -80,49 +86,54 @@ def plan(settings: Augment) -> pd.DataFrame:
     rows = []
     for transform in settings.transforms:
         chance = each if settings.mode == "one_of" else transform.p
-        unit = RANGES[transform.name][2]
-        rows.append((transform.name.replace("_", " "), chance, *strengths(transform), unit))
+        unit = KINDS[transform.name].unit
+        rows.append((_words(transform.name), chance, *strengths(transform), unit))
     return pd.DataFrame(rows, columns=["transform", "chance", "lowest", "highest", "unit"])
 
 
-def impulse_responses(sample_rate, count=8, seed=0, rt60_seconds=RANGES["reverb"][:2]):
+def impulse_responses(
+    sample_rate: int,
+    count: int = 8,
+    seed: int = 0,
+    rt60_seconds: tuple[float, float] = KINDS["reverb"][2:4],
+) -> str:
     """Files of simple room responses: noise that falls by 60 dB within rt60_seconds (from, to).
 
     Returns their folder.
     """
     span = "-".join(f"{seconds:g}" for seconds in rt60_seconds)
     folder = Path(tempfile.gettempdir()) / f"earshot-rooms-{sample_rate}-{span}-{seed}"
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):
         n_samples = round(rng.uniform(*rt60_seconds) * sample_rate)
-        seconds = np.arange(n_samples) / sample_rate
-        response = rng.standard_normal(len(seconds)) * 10 ** (-3 * seconds / seconds[-1])
+        decay = 10 ** (-3 * np.arange(n_samples) / (n_samples - 1))
+        response = rng.standard_normal(n_samples) * decay
         response[0] = 4 * np.abs(response).max()
-        folder.mkdir(exist_ok=True)
-        if not (folder / f"{number}.flac").is_file():
-            with artifacts.replacing(folder / f"{number}.flac") as temporary:
-                recording.write(temporary, response / np.abs(response).max(), sample_rate)
+        path = folder / f"{number}.flac"
+        if not path.is_file():
+            with artifacts.replacing(path) as temporary:
+                recording.write(temporary, response / response[0], sample_rate)
     return str(folder)
 
 
-def augment_clip(waveform, sample_rate, transform, seed):
+def augment_clip(
+    waveform: np.ndarray, sample_rate: int, transform, seed: int
+) -> tuple[np.ndarray, dict]:
     """One augmented copy.
 
-    Args: waveform mono float32 [samples]; transform of `pipeline`; seed int, the same gives the
-        same copy.
-    Returns (copy float32 [samples] with a peak of at most 0.99, what was applied: dict of name to
-        parameters).
+    Args: waveform mono float32 [samples]; transform of `pipeline`; seed, the same gives the same
+        copy.
+    Returns (copy float32 [samples] with a peak of at most 0.99, what was applied: {name of a
+        transform: its parameters}).
     """
-    for step in transform.transforms:
-        step.parameters = {
-            "should_apply": None
-        }  # a one-of leaves what the others drew the last time
+    for step in transform.transforms:  # a one-of leaves what the others drew the last time
+        step.parameters = {"should_apply": None}
     random.seed(seed)
     np.random.seed(seed % 2**32)  # audiomentations draws from both global generators
     copy = transform(samples=waveform, sample_rate=sample_rate)[: len(waveform)]
-    peak = float(np.abs(copy).max(initial=0))
-    copy = (copy * min(1.0, 0.99 / peak) if peak else copy).astype(np.float32)
-    return copy, applied_transforms(transform)
+    gain = 0.99 / max(0.99, float(np.abs(copy).max(initial=0)))
+    return (copy * gain).astype(np.float32), applied_transforms(transform)
 
 
 def demonstrate(waveform: np.ndarray, sample_rate: int, settings: Augment, seed: int = 0) -> list:
@@ -134,23 +145,17 @@ def demonstrate(waveform: np.ndarray, sample_rate: int, settings: Augment, seed:
     pairs = []
     for transform in settings.transforms:
         pair = []
-        for value in strengths(transform):
-            copy = _copy_at(waveform, sample_rate, transform, value, seed)
-            pair.append((_strength(transform, value), copy))
+        for strength in strengths(transform):
+            alone = transform.model_copy(update={"p": 1.0, "low": strength, "high": strength})
+            step = pipeline(Augment(transforms=(alone,)), sample_rate)
+            title = f"{_words(transform.name)} {strength:g} {KINDS[transform.name].unit}"
+            pair.append((title, augment_clip(waveform, sample_rate, step, seed)[0]))
         pairs.append(tuple(pair))
     return pairs
 
 
-def _strength(transform, value):
-    """A transform and how strong it is, such as "pitch shift -2 semitones"."""
-    return f"{transform.name.replace('_', ' ')} {value:g} {RANGES[transform.name][2]}"
-
-
-def _copy_at(waveform, sample_rate, transform, strength, seed):
-    """A copy to which a transform was done with exactly this strength."""
-    certain = transform.model_copy(update={"p": 1.0, "low": strength, "high": strength})
-    alone = pipeline(Augment(transforms=(certain,)), sample_rate)
-    return augment_clip(waveform, sample_rate, alone, seed)[0]
+def _words(name):
+    return name.replace("_", " ")
 
 
 def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
@@ -158,8 +163,9 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
 
     Args: clips table of clips.csv; run_folder that their paths start from; config.
     """
-    rate, train = config.audio.sample_rate, clips[clips["split"].eq("train")]
-    paths = train.groupby("label").head(1).set_index("label")["path"].head(LOOKED_AT)
+    rate = config.audio.sample_rate
+    train = clips[clips["split"].eq("train")].drop_duplicates("label").head(LOOKED_AT)
+    paths = dict(zip(train["label"], train["path"], strict=True))
     waveforms = {
         label: recording.load(Path(run_folder) / path, rate) for label, path in paths.items()
     }
@@ -167,13 +173,13 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
     return label, waveforms[label]
 
 
-def most_varied(waveforms: dict, sample_rate: int) -> str:
+def most_varied(waveforms: dict[str, np.ndarray], sample_rate: int) -> str:
     """The name of the waveform whose level varies most: it shows what moves or stretches it."""
     frames = {name: recording.frame_levels(sound, sample_rate) for name, sound in waveforms.items()}
     return max(frames, key=lambda name: frames[name].std() / max(frames[name].mean(), 1e-9))
 
 
-def in_words(applied):
+def in_words(applied: dict) -> str:
     """What was done to a copy, in one line, with units.
 
     >>> in_words({"PitchShift": {"num_semitones": -1.5}, "Shift": {"shift_amount": 0.25}})
@@ -183,17 +189,17 @@ def in_words(applied):
 
 
 def _drawn(applied, parameters):
-    name, parameter = DRAWN[applied]
-    if parameter not in parameters:
-        return name.replace("_", " ")
-    return f"{name.replace('_', ' ')} {parameters[parameter]:.3g} {RANGES[name][2]}"
+    name = NAMES[applied]
+    kind = KINDS[name]
+    if kind.parameter not in parameters:
+        return _words(name)
+    return f"{_words(name)} {parameters[kind.parameter]:.3g} {kind.unit}"
 
 
 def shares(copies: pd.DataFrame) -> pd.DataFrame:
     """The share of copies that each transform touched; copies of augmented.csv."""
     applied = copies["transforms"].map(json.loads).explode().dropna()
-    names = applied.map(lambda name: DRAWN[name][0].replace("_", " "))
-    counts = names.value_counts() / max(len(copies), 1)
+    counts = applied.map(NAMES).map(_words).value_counts() / max(len(copies), 1)
     return counts.rename("share of copies").rename_axis("transform").reset_index()
 
 
@@ -224,18 +230,15 @@ def who_learns(config) -> str:
     return f"{says} they alter every clip anew in each step of training, which 05 shows."
 
 
-def applied_transforms(transform):
-    """What a transform did the last time: {name: its drawn parameters}."""
-    steps = {
-        type(step).__name__: step.parameters
-        for step in transform.transforms
-        if step.parameters.get("should_apply")
-    }
-    steps.pop("Gain", None)  # the zero gain that stands for "nothing" in a one-of
-    return {
-        name: {k: _plain(v) for k, v in drawn.items() if k != "should_apply"}
-        for name, drawn in steps.items()
-    }
+def applied_transforms(transform) -> dict[str, dict]:
+    """What a transform did the last time: {name in audiomentations: its drawn parameters}."""
+    applied = {}
+    for step in transform.transforms:
+        drawn = dict(step.parameters)
+        name = type(step).__name__
+        if drawn.pop("should_apply", False) and name in NAMES:  # not the Gain that does nothing
+            applied[name] = {key: _plain(value) for key, value in drawn.items()}
+    return applied
 
 
 def _plain(value):
@@ -245,7 +248,7 @@ def _plain(value):
     return round(value, 5) if isinstance(value, float) else value
 
 
-def write_copies(clips, run_folder, config, folder):
+def write_copies(clips: pd.DataFrame, run_folder, config, folder) -> pd.DataFrame:
     """Write up to config.augment.copies augmented copies of each training clip below `folder`.
 
     A copy for which no transform was drawn would be its parent once more, and is left out.
@@ -256,59 +259,41 @@ def write_copies(clips, run_folder, config, folder):
         fold.
     """
     train = clips[clips["split"].eq("train")]
-    batches = np.array_split(np.arange(len(train)), max(1, len(train) // 16))
-    jobs = (
-        joblib.delayed(_write_batch)(train.iloc[batch], batch, run_folder, config, Path(folder))
-        for batch in batches
-        if len(batch)
-    )
+    batches = [range(len(train))[first : first + 16] for first in range(0, len(train), 16)]
+    write = joblib.delayed(_write_batch)
+    jobs = (write(train.iloc[batch], batch, run_folder, config, Path(folder)) for batch in batches)
     done = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
-    rows = [
-        row
-        for rows in work.progress(done, "augment (batches of 16 clips)", len(batches))
-        for row in rows
-    ]
-    return (
-        pd.DataFrame(rows, columns=list(artifacts.SCHEMAS["augmented.csv"]))
-        if rows
-        else _no_copies()
-    )
-
-
-def _no_copies():
-    return pd.DataFrame(
-        {column: pd.Series(dtype=str) for column in artifacts.SCHEMAS["augmented.csv"]}
-    )
+    rows = []
+    for written in work.progress(done, "augment (batches of 16 clips)", len(batches)):
+        rows += written
+    columns = list(artifacts.SCHEMAS["augmented.csv"])
+    return pd.DataFrame(rows, columns=columns, dtype=None if rows else str)
 
 
 def _write_batch(clips, numbers, run_folder, config, folder):
-    transform, rows, rate = (
-        pipeline(config.augment, config.audio.sample_rate),
-        [],
-        config.audio.sample_rate,
-    )
+    """Write the copies of some clips; numbers are their places among all, for the seeds."""
+    rate = config.audio.sample_rate
+    transform = pipeline(config.augment, rate)
+    rows = []
     for number, clip in zip(numbers, clips.itertuples(), strict=True):
         waveform = recording.load(Path(run_folder) / clip.path, rate)
+        place = Path(targets.folder_name(clip.label))
+        (folder / place).mkdir(parents=True, exist_ok=True)
         for copy in range(config.augment.copies):
-            seed = int(
-                np.random.SeedSequence((config.seed, int(number), copy)).generate_state(1)[0]
-            )
-            augmented, applied = augment_clip(waveform, rate, transform, seed)
-            if not applied:
-                continue
-            path = Path(targets.folder_name(clip.label), f"{clip.clip_id}-a{copy}.flac")
-            (folder / path.parent).mkdir(parents=True, exist_ok=True)
-            recording.write(folder / path, augmented, rate)
-            done = json.dumps(applied, default=str)
-            row = (
-                path.stem,
-                clip.clip_id,
-                clip.recording_id,
-                clip.label,
-                clip.group,
-                f"augmented/{path.as_posix()}",
-                done,
-                clip.fold,
-            )
-            rows.append(row)
+            seed = np.random.SeedSequence((config.seed, number, copy)).generate_state(1)[0]
+            augmented, applied = augment_clip(waveform, rate, transform, int(seed))
+            if applied:
+                path = place / f"{clip.clip_id}-a{copy}.flac"
+                recording.write(folder / path, augmented, rate)
+                row = {
+                    "clip_id": path.stem,
+                    "parent_id": clip.clip_id,
+                    "recording_id": clip.recording_id,
+                    "label": clip.label,
+                    "group": clip.group,
+                    "path": f"augmented/{path.as_posix()}",
+                    "transforms": json.dumps(applied, default=str),
+                    "fold": clip.fold,
+                }
+                rows.append(row)
     return rows

@@ -21,14 +21,11 @@ import scipy.signal
 
 from helpers.audio import recording
 from helpers.base import errors, targets, work
+from helpers.base.settings import Clean
 
 FRAME_SECONDS = 0.032  # levels are taken over frames of this length
 NOISE_SAMPLES = 4096  # fewer are no sample of the noise
-GATE = {
-    "n_fft": 1024,
-    "hop_length": 256,
-    "chunk_size": 600000,
-}  # samples; noisereduce's own frames and pieces
+GATE = {"n_fft": 1024, "hop_length": 256, "chunk_size": 600000}  # samples; noisereduce's own
 GATE_PADDING = 30000  # samples that it adds on either side; where its frames lie follows from it
 VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen
 VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
@@ -37,12 +34,10 @@ KEEP_SECONDS = 0.05  # left on either side of a sound when its edges are cut
 
 
 # --- one recording
-# -----------------------------------------------------------------------------------------
 
 
-def clean(waveform, sample_rate, rules):
-    """Remove DC, high-pass if asked, trim silence, denoise if asked, bring the peak to
-    `rules.peak`.
+def clean(waveform: np.ndarray, sample_rate: int, rules: Clean) -> np.ndarray:
+    """Remove DC, high-pass, trim, denoise and bring the peak to `rules.peak`, each if asked for.
 
     Args: waveform mono float32 [samples]; sample_rate in Hz; rules the config's Clean section.
     Returns float32 [samples'], samples' <= samples; all zeros for a silent recording. Raises
@@ -51,7 +46,7 @@ def clean(waveform, sample_rate, rules):
     return steps(waveform, sample_rate, rules)[-1][1]
 
 
-def steps(waveform, sample_rate, rules):
+def steps(waveform: np.ndarray, sample_rate: int, rules: Clean) -> list[tuple[str, np.ndarray]]:
     """What `clean` does, one step after the other: a list of (name, waveform after it)."""
     _require_mono(waveform)
     done = [("DC removed", waveform - waveform.mean(dtype=np.float64).astype(np.float32))]
@@ -116,9 +111,9 @@ def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
     train = short if len(short) else train.head(count)
     measured = ("dc_offset", "leading_silence_seconds", "silence_fraction")
     ranked = [train.sort_values(name, key=abs, kind="stable").tail(count) for name in measured]
-    rows = list(pd.concat(ranked).drop_duplicates("recording_id").itertuples())
+    rows = pd.concat(ranked).drop_duplicates("recording_id").itertuples()
     look = functools.partial(_shown, root=root, config=config)
-    tried = list(work.in_threads(look, rows, "look for an example"))
+    tried = list(work.in_threads(look, list(rows), "look for an example"))
     chosen = [max(tried, key=lambda one: (len(one.acting), min(one.changes.values())))]
     for name in chosen[0].changes:
         most = max(tried, key=lambda one, name=name: one.changes[name])
@@ -129,12 +124,12 @@ def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
 
 def acting_in_words(shown: list[Shown]) -> str:
     """What can be seen on each recording of `telling`, and which steps none of them shows."""
-    lines, seen = [], set()
+    lines = []
+    unseen = list(shown[0].changes)
     for one in shown:
         acting = ", ".join(one.acting) or "no step"
         lines.append(f"{targets.in_words(one.row.label)}, {one.row.path}: {acting}")
-        seen.update(one.acting)
-    unseen = [step for step in shown[0].changes if step not in seen]
+        unseen = [step for step in unseen if step not in one.acting]
     lines.append(f"Shown by no recording that was tried: {', '.join(unseen) or 'none'}")
     return "\n".join(lines)
 
@@ -148,30 +143,28 @@ def _shown(row, root, config):
 
 def _require_mono(waveform):
     if waveform.ndim != 1:
-        raise errors.ShapeError(
-            f"expected a mono waveform [samples], got shape {waveform.shape}; see audio.to_mono"
-        )
+        expected = "expected a mono waveform [samples]"
+        raise errors.ShapeError(f"{expected}, got shape {waveform.shape}; see recording.to_mono")
 
 
-def high_pass(waveform, sample_rate, cutoff_hz):
-    """Take out what lies below `cutoff_hz`, without a shift in time (Butterworth, forwards and
-    backwards: -6 dB there,
-    48 dB per octave below). Raises ValueError where the cutoff is not below half the sample rate.
+def high_pass(waveform: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.ndarray:
+    """Take out what lies below `cutoff_hz`, without a shift in time.
+
+    Butterworth, forwards and backwards: -6 dB there, 48 dB per octave below. Raises ValueError
+    where the cutoff is not below half the sample rate (Hz).
     """
     if not cutoff_hz < sample_rate / 2:
-        raise ValueError(
-            f"clean.high_pass_hz is {cutoff_hz:g}; it must be below half of {sample_rate} Hz"
-        )
+        limit = f"it must be below half of {sample_rate} Hz"
+        raise ValueError(f"clean.high_pass_hz is {cutoff_hz:g}; {limit}")
     sections = scipy.signal.butter(4, cutoff_hz, "highpass", fs=sample_rate, output="sos")
-    edge = min(
-        len(waveform) - 1, round(3 * sample_rate / cutoff_hz)
-    )  # samples mirrored at either end
-    return scipy.signal.sosfiltfilt(
-        sections, waveform.astype(np.float64), padlen=max(0, edge)
-    ).astype(np.float32)
+    edge = min(len(waveform) - 1, round(3 * sample_rate / cutoff_hz))  # samples mirrored there
+    samples = waveform.astype(np.float64)
+    return scipy.signal.sosfiltfilt(sections, samples, padlen=max(0, edge)).astype(np.float32)
 
 
-def trim(waveform, sample_rate, top_db, keep_seconds=KEEP_SECONDS):
+def trim(
+    waveform: np.ndarray, sample_rate: int, top_db: float, keep_seconds: float = KEEP_SECONDS
+) -> np.ndarray:
     """Cut the edges that stay `top_db` below the loudest frame, keeping a little on each side.
 
     A recording of which next to nothing would be left (a click in near silence) is returned whole.
@@ -188,69 +181,61 @@ def edges(
 ) -> tuple[int, int]:
     """First sample that `trim` keeps, and the first one behind those that it keeps."""
     frame, hop = frame_size(sample_rate)
-    _, (start, stop) = librosa.effects.trim(
-        waveform, top_db=top_db, frame_length=frame, hop_length=hop
-    )
+    size = {"frame_length": frame, "hop_length": hop}
+    _, (start, stop) = librosa.effects.trim(waveform, top_db=top_db, **size)
     if stop - start < recording.CLICK_SECONDS * sample_rate:
         return 0, len(waveform)
     keep = round(keep_seconds * sample_rate)
     return max(0, start - keep), min(len(waveform), stop + keep)
 
 
-def frame_size(sample_rate):
-    """The frames whose levels say where there is sound: their length, and from one to the next.
-
-    Returns (samples, samples).
-    """
+def frame_size(sample_rate: int) -> tuple[int, int]:
+    """The frames whose levels say where there is sound: samples in one, and to the next."""
     frame = max(4, round(FRAME_SECONDS * sample_rate))
     return frame, frame // 4
 
 
-def denoise(waveform, sample_rate):
+def denoise(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Spectral gating (noisereduce, Sainburg 2020, doi:10.1371/journal.pcbi.1008228).
 
     The noise is learned from the recording's own quietest moments, digital silence apart, and
-    lowered by 14 dB at
-    most: what was there can still be heard. Recordings too short for this are returned as they are.
+    lowered by 14 dB at most: what was there can still be heard. Recordings too short for this are
+    returned as they are.
     """
     _require_mono(waveform)
     noise = quietest(waveform, sample_rate)
     if len(noise) < NOISE_SAMPLES:
         return waveform
-    options = {"stationary": True, "y_noise": noise, "prop_decrease": 0.8}
+    options = {"stationary": True, "y_noise": noise, "prop_decrease": 0.8, **GATE}
     options["padding"] = gate_padding(len(waveform), sample_rate)
-    return noisereduce.reduce_noise(y=waveform, sr=sample_rate, **GATE, **options).astype(
-        np.float32
-    )
+    return noisereduce.reduce_noise(y=waveform, sr=sample_rate, **options).astype(np.float32)
 
 
-def gate_padding(n_samples, sample_rate, smooth_seconds=0.05):
-    """As little silence around a waveform as leaves noisereduce's frames, and what it makes of
-    them, where they are.
+def gate_padding(n_samples: int, sample_rate: int, smooth_seconds: float = 0.05) -> int:
+    """As little silence (samples) around a waveform as leaves noisereduce's frames where they are.
 
     Its own choice is 3.75 s at 16 kHz. What it takes in pieces has sound around them, and keeps
     that choice.
     """
+    if n_samples > GATE["chunk_size"]:
+        return GATE_PADDING
     reach = GATE["n_fft"] + GATE["hop_length"] + round(smooth_seconds * sample_rate)
-    whole = n_samples <= GATE["chunk_size"]
-    return (
-        min(GATE_PADDING, reach + (GATE_PADDING - reach) % GATE["hop_length"])
-        if whole
-        else GATE_PADDING
-    )
+    return min(GATE_PADDING, reach + (GATE_PADDING - reach) % GATE["hop_length"])
 
 
-def quietest(waveform, sample_rate, share=0.2):
-    """The quietest frames of a waveform, end to end, digital silence left out: float32 [samples]."""
+def quietest(waveform: np.ndarray, sample_rate: int, share: float = 0.2) -> np.ndarray:
+    """The quietest share of a waveform's frames, end to end, without digital silence: [samples]."""
     size = round(FRAME_SECONDS * sample_rate)
     frames = waveform[: len(waveform) // size * size].reshape(-1, size)
     level = np.sqrt(np.mean(np.square(frames), axis=1))
-    frames, level = frames[level > 1e-5], level[level > 1e-5]
-    count = max(round(share * len(frames)), -(-NOISE_SAMPLES // size))
-    return frames[np.sort(np.argsort(level, kind="stable")[:count])].reshape(-1)
+    sounding = np.flatnonzero(level > 1e-5)
+    count = max(round(share * len(sounding)), -(-NOISE_SAMPLES // size))
+    order = np.argsort(level[sounding], kind="stable")
+    quiet = np.sort(sounding[order[:count]])
+    return frames[quiet].reshape(-1)
 
 
-def normalise(waveform, peak=0.99, max_gain_db=np.inf):
+def normalise(waveform: np.ndarray, peak: float = 0.99, max_gain_db: float = np.inf) -> np.ndarray:
     """Scale to the given peak, raising by at most `max_gain_db`; silence stays silence.
 
     >>> normalise(np.array([0.0, -0.5], dtype=np.float32)).tolist()
@@ -259,13 +244,13 @@ def normalise(waveform, peak=0.99, max_gain_db=np.inf):
     return (waveform * gain(waveform, peak, max_gain_db)).astype(np.float32)
 
 
-def gain(waveform, peak=0.99, max_gain_db=np.inf):
+def gain(waveform: np.ndarray, peak: float = 0.99, max_gain_db: float = np.inf) -> float:
     """The factor that brings a waveform to the given peak, at most `max_gain_db`; 0 for silence."""
     loudest = float(np.abs(waveform).max(initial=0))
     return min(peak / loudest, 10 ** (max_gain_db / 20)) if loudest > 1e-9 else 0.0
 
 
-def load_clean(path, config, whole=False):
+def load_clean(path: str | Path, config, whole: bool = False) -> np.ndarray:
     """A recording from its file to its cleaned waveform: float32 [samples] at the config's rate.
 
     Args: path; config; whole leaves its edges as they are, so that times count from the beginning

@@ -10,236 +10,183 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torchaudio import transforms
 
 from helpers.audio import recording
 from helpers.base import work
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
+IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
+FLOOR_DB = -100.0  # LogMel of digital silence
 MEL_GROUPS = 32  # mel statistics of the feature table are taken over so many groups of bands
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram in dB (re full scale), a module so that training, the app and an export
-    share it.
+    """Log-mel spectrogram in dB re full scale, one module for training, the app and an export.
 
-    Power of a centred Hann STFT, mel bands after Slaney (area-normalised), 10 log10 with a floor of
-    1e-10. Nothing depends on the clip's own maximum, so silence stays quiet. Agrees with
-    ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)``.
+    Power of a centred Hann STFT (torchaudio), mel bands after Slaney (librosa), 10 log10 with a
+    floor of 1e-10. Nothing depends on the clip's own maximum, so silence stays quiet. Agrees with
+    ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)``. Its buffers follow
+    from its arguments and are not saved with a network.
 
+    Args: sample_rate, f_min, f_max in Hz (None: half the sample rate); n_fft, hop_length in
+        samples. Raises ValueError where a band would catch no frequency bin at all.
     Shape: waveforms [B, N] -> [B, n_mels, 1 + N // hop_length].
 
     >>> LogMel(16000, n_fft=512, hop_length=160, n_mels=40)(torch.zeros(2, 16000)).shape
     torch.Size([2, 40, 101])
     """
 
-    def __init__(self, sample_rate, n_fft=1024, hop_length=320, n_mels=128, f_min=0.0, f_max=None):
+    def __init__(
+        self,
+        sample_rate: int,
+        n_fft: int = 1024,
+        hop_length: int = 320,
+        n_mels: int = 128,
+        f_min: float = 0.0,
+        f_max: float | None = None,
+    ):
         super().__init__()
-        self.n_fft, self.hop_length = n_fft, hop_length
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer(
-            "bands", mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False
+        self.power = transforms.Spectrogram(n_fft, hop_length=hop_length, pad_mode="constant")
+        self.power.register_buffer("window", self.power.window, persistent=False)
+        self.decibels = transforms.AmplitudeToDB()
+        # torchaudio's own mel filters end at 5512 Hz for 11025 Hz and so disagree with librosa's.
+        bands = librosa.filters.mel(
+            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max
         )
+        if empty := int((bands.max(axis=1) == 0).sum()):
+            raise ValueError(
+                f"{empty} of {n_mels} mel bands catch no frequency bin: use fewer bands or a"
+                f" longer n_fft than {n_fft}"
+            )
+        self.register_buffer("bands", torch.from_numpy(bands), persistent=False)
 
-    def forward(self, waveforms):
-        spectrum = torch.stft(
-            waveforms,
-            self.n_fft,
-            self.hop_length,
-            window=self.window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        return 10 * torch.log10(torch.clamp(self.bands @ power, min=1e-10))
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return self.decibels(self.bands @ self.power(waveforms))
 
 
-def log_mel(config):
+def log_mel(config) -> LogMel:
     """The LogMel that a config describes."""
-    features = config.features
-    return LogMel(
-        config.audio.sample_rate,
-        features.n_fft,
-        features.hop_length,
-        features.n_mels,
-        features.f_min,
-        features.f_max,
-    )
+    options = config.features.model_dump(exclude={"image_size"})
+    return LogMel(config.audio.sample_rate, **options)
 
 
 @functools.lru_cache(maxsize=8)
-def shared_log_mel(config):
-    """The same, made once per config: for looking and describing, where nobody moves it to another
-    device.
-    """
+def shared_log_mel(config) -> LogMel:
+    """The same, made once per config: for looking and describing, never moved to a device."""
     return log_mel(config)
 
 
-def hz_to_mel(hz):
-    """Slaney's mel scale: linear below 1 kHz, logarithmic above (Slaney 1998, Auditory Toolbox).
-
-    >>> hz_to_mel(np.array([0.0, 1000.0])).tolist()
-    [0.0, 15.0]
-    """
-    return np.where(
-        hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
-    )
-
-
-def mel_to_hz(mel):
-    """Inverse of hz_to_mel."""
-    return np.where(
-        mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27)
-    )
-
-
-def mel_filterbank(sample_rate, n_fft, n_mels, f_min=0.0, f_max=None):
-    """Triangular mel filters of equal area: float32 tensor [n_mels, 1 + n_fft // 2].
-
-    Raises ValueError where a filter would catch no frequency bin at all.
-    """
-    frequencies = np.linspace(0, sample_rate / 2, 1 + n_fft // 2)
-    ends = hz_to_mel(np.array([f_min, f_max or sample_rate / 2]))
-    edges = mel_to_hz(np.linspace(*ends, n_mels + 2))
-    rising = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-    if empty := int((triangles.max(axis=1) == 0).sum()):
-        raise ValueError(
-            f"{empty} of {n_mels} mel bands catch no frequency bin: use fewer bands or a longer n_fft than {n_fft}"
-        )
-    return torch.from_numpy(triangles.astype(np.float32))
-
-
 # --- packed waveforms
-# --------------------------------------------------------------------------------------
 
 
-def pack(clips, copies, folder, path, config):
+def pack(clips: pd.DataFrame, copies: pd.DataFrame, folder, path, config) -> pd.DataFrame:
     """Pack all clips and augmented copies as int16 rows of one array that is memory-mapped later.
 
     Args: clips, copies the tables of clips.csv and augmented.csv; folder the run folder; path of
         the .npy file to write; config. Returns the rows of waveforms.csv, in the array's order.
     """
-    rows = pd.concat(
-        [
-            clips.assign(parent_id=""),
-            copies.assign(split="train", start_seconds=0.0).merge(
-                clips.set_index("clip_id")["valid_seconds"], left_on="parent_id", right_index=True
-            ),
-        ],
-        ignore_index=True,
-    )
+    valid = clips.set_index("clip_id")["valid_seconds"]
+    copies = copies.assign(split="train", start_seconds=0.0)
+    copies = copies.merge(valid, left_on="parent_id", right_index=True)
+    rows = pd.concat([clips.assign(parent_id=""), copies], ignore_index=True)
     size = round(config.audio.clip_seconds * config.audio.sample_rate)
     packed = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(len(rows), size))
-    loaded = work.in_threads(
-        recording.read_steps, [Path(folder) / clip for clip in rows["path"]], "pack waveforms"
-    )
-    for row, waveform in enumerate(loaded):
-        packed[row] = waveform
+    paths = [Path(folder) / clip for clip in rows["path"]]
+    for row, steps in enumerate(work.in_threads(recording.read_steps, paths, "pack waveforms")):
+        packed[row] = steps
     packed.flush()
     return rows
 
 
-def unpack(packed):
-    """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8: NumPy array or tensor
-    of any shape.
-    """
+def unpack(packed: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    """Waveforms float32 in [-1, 1] from int16, images in [0, 1] from uint8, of any shape."""
     full = 255 if packed.dtype in (np.uint8, torch.uint8) else recording.STEPS
-    return (
-        packed.astype(np.float32) / full
-        if isinstance(packed, np.ndarray)
-        else packed.float() / full
-    )
+    if isinstance(packed, np.ndarray):
+        return packed.astype(np.float32) / full
+    return packed.float() / full
 
 
 # --- feature table
-# -----------------------------------------------------------------------------------------
 
 
-def describe(waveform, config):
-    """Features of one clip, the table's row: a flat dict of float.
+def describe(waveform: np.ndarray, config) -> dict[str, float]:
+    """Features of one clip, the table's row.
 
     Mean and deviation over time of spectral centroid, roll-off (85 %), bandwidth, flatness,
     zero-crossing rate, RMS, 20 MFCCs and the log-mel spectrum in MEL_GROUPS groups of bands.
 
     Args: waveform float32 [samples], without padding; config.
     """
-    features, rate = config.features, config.audio.sample_rate
-    waveform = np.pad(waveform, (0, max(0, features.n_fft - len(waveform))))
-    frames = {"n_fft": features.n_fft, "hop_length": features.hop_length}
-    magnitude = np.abs(librosa.stft(waveform, **frames)) + 1e-10
-    mel = shared_log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
-    groups = [group.mean(axis=0) for group in np.array_split(mel, min(MEL_GROUPS, len(mel)))]
-    centroid = librosa.feature.spectral_centroid(S=magnitude, sr=rate)
+    rate = config.audio.sample_rate
+    n_fft = config.features.n_fft
+    hop = config.features.hop_length
+    waveform = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
+    magnitude = np.abs(librosa.stft(waveform, n_fft=n_fft, hop_length=hop)) + 1e-10
+    of = librosa.feature
+    centroid = of.spectral_centroid(S=magnitude, sr=rate)
     tracks = {
         "centroid": centroid[0],
-        "rolloff": librosa.feature.spectral_rolloff(S=magnitude, sr=rate)[0],
-        "bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid)[0],
-        "flatness": librosa.feature.spectral_flatness(S=magnitude)[0],
-        "zero_crossing_rate": zero_crossing_rate(waveform, features.hop_length),
-        "rms": librosa.feature.rms(y=waveform, hop_length=features.hop_length)[0],
-        **{
-            f"mfcc_{i:02d}": track
-            for i, track in enumerate(librosa.feature.mfcc(S=mel, n_mfcc=20), 1)
-        },
-        **{f"mel_{i:02d}": track for i, track in enumerate(groups, 1)},
+        "rolloff": of.spectral_rolloff(S=magnitude, sr=rate)[0],
+        "bandwidth": of.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid)[0],
+        "flatness": of.spectral_flatness(S=magnitude)[0],
+        "zero_crossing_rate": zero_crossing_rate(waveform, hop),
+        "rms": of.rms(y=waveform, hop_length=hop)[0],
     }
-    return {
-        f"{name}_{stat}": float(getattr(np, stat)(track))
-        for name, track in tracks.items()
-        for stat in ("mean", "std")
-    }
+    mel = shared_log_mel(config)(torch.from_numpy(waveform)[None])[0].numpy()
+    for number, track in enumerate(of.mfcc(S=mel, n_mfcc=20), 1):
+        tracks[f"mfcc_{number:02d}"] = track
+    for number, group in enumerate(np.array_split(mel, min(MEL_GROUPS, len(mel))), 1):
+        tracks[f"mel_{number:02d}"] = group.mean(axis=0)
+    row = {}
+    for name, track in tracks.items():
+        row[f"{name}_mean"] = float(np.mean(track))
+        row[f"{name}_std"] = float(np.std(track))
+    return row
 
 
-def zero_crossing_rate(waveform, hop_length, frame_length=2048):
-    """Changes of sign per sample of each centred frame, as librosa counts them, without looking at
-    a sample twice.
+def zero_crossing_rate(
+    waveform: np.ndarray, hop_length: int, frame_length: int = 2048
+) -> np.ndarray:
+    """Changes of sign per sample of each centred frame, as librosa counts them.
 
-    Args: waveform float32 [samples]; hop_length, frame_length in samples. Returns float64 [frames].
+    No sample is looked at twice. Args: waveform float32 [samples]; hop_length, frame_length in
+    samples. Returns float64 [frames].
     """
     padded = np.pad(waveform, frame_length // 2, mode="edge")
     negative = padded < -1e-10  # what is quieter is 0, and 0 is positive
-    crossed = np.concatenate(([0], np.cumsum(negative[1:] != negative[:-1])))  # up to each sample
+    changes = np.diff(negative, prepend=negative[:1])
+    crossed = np.cumsum(changes)  # up to each sample
     first = np.arange(0, len(padded) - frame_length + 1, hop_length)
-    return (crossed[first + frame_length - 1] - crossed[first]) / frame_length
+    last = first + frame_length - 1
+    return (crossed[last] - crossed[first]) / frame_length
 
 
-def feature_table(packed, rows, config):
-    """The feature table: identity columns of waveforms.csv and the features of `describe`, a row
-    per clip.
+def feature_table(packed: np.ndarray, rows: pd.DataFrame, config) -> pd.DataFrame:
+    """The feature table: identity columns of waveforms.csv, and `describe`, a row per clip.
 
     Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
     """
-    lengths = (
-        (rows["valid_seconds"] * config.audio.sample_rate)
-        .round()
-        .astype(int)
-        .clip(1, packed.shape[1])
-        .to_numpy()
-    )
+    lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int)
+    lengths = lengths.clip(1, packed.shape[1]).to_numpy()
+
+    def described(index):
+        return describe(unpack(packed[index][: lengths[index]]), config)
+
     with warnings.catch_warnings(), work.cpu_threads(1):
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
-        described = work.in_threads(
-            lambda i: describe(unpack(packed[i][: lengths[i]]), config),
-            range(len(rows)),
-            "feature table",
-        )
-        table = pd.DataFrame(list(described))
-    identity = rows[
-        ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
-    ].reset_index(drop=True)
+        table = pd.DataFrame(work.in_threads(described, range(len(rows)), "feature table"))
+    identity = rows[IDENTITY].reset_index(drop=True)
     return pd.concat([identity, table.round(6)], axis=1)
 
 
-def feature_columns(table):
+def feature_columns(table: pd.DataFrame) -> list[str]:
     """The columns of a feature table that are features, not identity."""
     return [column for column in table if re.search(r"_(mean|std)$", column)]
 
 
-def validate(packed, rows, table):
-    """Look at the packed waveforms and the feature table: a dict of lists of clip ids (empty is
-    good).
+def validate(packed: np.ndarray, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, list]:
+    """Look at the packed waveforms and the feature table: lists of clip ids (empty is good).
 
     Silent waveforms; features missing (NaN or infinite), which the models fill with the training
     side's median; clips that repeat another clip's features to the last digit, of which a model

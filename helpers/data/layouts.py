@@ -11,25 +11,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from helpers.audio import containers
 from helpers.base import errors, tables
 from helpers.data import filenames
 
-AUDIO_SUFFIXES = {
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aif",
-    ".aiff",
-    ".aifc",
-    ".au",
-    ".m4a",
-    ".aac",
-    ".webm",
-    ".mp4",
-}
 TABLE_SUFFIXES = {".csv", ".tsv"}
 TEST_NAMES = {"test", "testing", "test_audio", "audio_test", "test_soundscapes"}
 NAMED = 0.8  # share of the recordings that a table has to name
@@ -224,7 +209,7 @@ def _kind(path):
         return None
     if path.suffix.casefold() in TABLE_SUFFIXES:
         return "table"
-    if path.suffix.casefold() not in AUDIO_SUFFIXES:
+    if path.suffix.casefold() not in containers.SUFFIXES:
         return None
     return "test" if _in_test_folder(path) else "train"
 

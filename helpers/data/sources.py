@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from helpers.audio import containers
 from helpers.base import artifacts, tables, targets
 from helpers.base.errors import SourceError
 from helpers.data import filenames, label_table, layouts, relabel
-from helpers.data.layouts import AUDIO_SUFFIXES, TEST_NAMES
+from helpers.data.layouts import TEST_NAMES
 
 TRAIN_NAMES = {"train", "training", "train_audio", "audio_train", "train_short_audio", "src_wavs"}
 CONTAINERS = {"audio", "data", "wav", "wavs", "recordings", "clips", "sounds"}
@@ -108,13 +109,13 @@ def _walk(root) -> Iterator[str]:
     Links to folders are not followed.
     """
     for folder, folders, names in os.walk(root):
-        odd = [name for name in folders if _is_audio(name) or Path(folder, name).is_symlink()]
+        odd = [name for name in folders if _sounds(name) or Path(folder, name).is_symlink()]
         for name in names + odd:
             yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _is_audio(path):
-    return PurePosixPath(path).suffix.casefold() in AUDIO_SUFFIXES
+def _sounds(name):
+    return PurePosixPath(name).suffix.casefold() in containers.SUFFIXES
 
 
 def _file(root, path, data):
@@ -148,7 +149,7 @@ def _status(root, path):
         return "ignored", "hidden or system file"
     if place.is_symlink() and place.is_dir():
         return "ignored", "a link to a folder, not followed: copy the folder, or give it as DATA"
-    if not _is_audio(path):
+    if not _sounds(path):
         return "ignored", "not an audio file by its name"
     if path != path.encode("utf-8", "ignore").decode():
         return "quarantined", "NAME_UNSAFE: the name is not valid UTF-8; rename the file"
@@ -397,7 +398,7 @@ def _check_classes(table, root, multilabel):
         raise SourceError(
             f"No labelled audio was found below {root}: {len(table)} files, none of them a "
             "recording in a class folder. Expected <folder>/<class>/<recording>, at any depth; "
-            f"audio is {' '.join(sorted(AUDIO_SUFFIXES))}" + _hint(root)
+            f"audio is {' '.join(containers.SUFFIXES)}" + _hint(root)
         )
     classes = targets.classes(train, multilabel)
     _refuse_names(classes)

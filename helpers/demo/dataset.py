@@ -7,6 +7,7 @@ top: see DEFECTS.
 
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +24,7 @@ VERSION = 1  # raise it whenever the same settings give other files
 
 STUDIO_RATE = 32_000  # Hz; everything is made at this rate, then resampled to the recorder's
 
-# How many recordings each class gets, in proportion: four to one between the largest and the
-# smallest.
+# How many recordings each class gets, in proportion: four to one between the ends.
 CLASS_WEIGHTS = {
     "dog_bark": 4.0,
     "rain": 3.6,
@@ -57,8 +57,7 @@ SAMPLE_RATES = {
 }
 TAKES = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}
 
-# What is planted on top of the sound recordings. The marker file maps each planted path to its
-# kind.
+# What is planted on top of the sound recordings; the marker maps each planted path to its kind.
 DEFECTS = {
     "empty": "a file of 0 bytes",
     "not_audio": "a text file named .wav",
@@ -93,7 +92,7 @@ COPIES = ("exact_duplicate", "reencoded_duplicate", "two_labels")
 
 @dataclass(frozen=True)
 class Recording:
-    """What is drawn for one file before any sound is made: who, how long, through which recorder."""
+    """What is drawn for one file before any sound is made: who, how long, which recorder."""
 
     path: str  # relative to the data set's root
     label: str
@@ -108,52 +107,80 @@ class Recording:
     snr_db: float
 
 
-def make(root, key_path, seed=0, n_train=340, n_test=80):
-    """Write the data set and the hidden key of its test side; the same arguments give the same
-    bytes.
+def ensure(
+    root: str | Path, key_path: str | Path, seed: int = 0, n_train: int = 340, n_test: int = 80
+) -> dict[str, int]:
+    """Write the data set and the hidden key of its test side, unless they are there already.
 
-    Args: root folder, made anew, or replaced if `make` made it; key_path CSV (filename, label),
+    The same arguments give the same bytes.
+
+    Args: root folder, made anew, or replaced if `ensure` made it; key_path CSV (filename, label),
         outside root; n_train, n_test numbers of sound recordings, at least 10 each; the defects
         come on top.
     Returns the counts {"train", "test", "defects", "sources"} (files, defects included).
     Raises ValueError for impossible arguments, FileExistsError if root holds files of someone else.
     """
-    root, key_path = Path(root), Path(key_path)
-    _check(root, key_path, n_train, n_test)
-    settings = _settings(root, key_path, seed, n_train, n_test)
-    train, test, planted, originals = plan(seed, n_train, n_test)
-    # From here on the folder is in doubt: the marker says whose it is, but matches no settings.
-    artifacts.write_json(marker_path(key_path), {"root": settings["root"]})
-    with artifacts.replacing(root) as folder:
-        _write_all(folder, train + test, planted, originals)
-    keyed = test + [recording for recording, kind in planted if kind == "undecodable"]
-    rows = sorted(f"{Path(recording.path).name},{recording.label}\n" for recording in keyed)
-    artifacts.write_text(key_path, "filename,label\n" + "".join(rows))
-    counts = {"train": n_train + len(planted) - 1, "test": len(keyed), "defects": len(planted)}
-    counts["sources"] = len({recording.source for recording in train + test})
-    defects = {recording.path: kind for recording, kind in planted}
-    facts = {"counts": counts, "defects": defects, "originals": originals}
-    artifacts.write_json(marker_path(key_path), settings | facts)
-    return counts
+    fewest = len(CLASS_WEIGHTS)
+    if min(n_train, n_test) < fewest:
+        raise ValueError(f"n_train={n_train}, n_test={n_test}: each must be at least {fewest}")
+    settings = {"version": VERSION, "seed": seed, "n_train": n_train, "n_test": n_test}
+    return kept(root, key_path, settings, lambda folder: _fill(folder, seed, n_train, n_test))[
+        "counts"
+    ]
 
 
-def ensure(root, key_path, seed=0, n_train=340, n_test=80):
-    """Make the data set unless it is there with exactly these settings; otherwise as `make`."""
+def kept(root, key_path, settings: dict, fill: Callable) -> dict:
+    """A data set made with `fill`, unless it is there with exactly these settings.
+
+    Args: root, key_path as of `ensure`; settings that the files follow from; fill writes them into
+        a folder and returns (the key: {file name: label}, facts to be noted).
+    Returns what the marker holds: the settings and the facts. Raises ValueError, FileExistsError.
+    """
+    root = Path(root)
+    key_path = Path(key_path)
+    if key_path.resolve().is_relative_to(root.resolve()):
+        reason = f"lies inside {root} and gives the labels away; put it outside"
+        raise ValueError(f"the key {key_path} {reason}")
     marker = marker_path(key_path)
-    settings = _settings(root, key_path, seed, n_train, n_test)
-    if marker.is_file() and Path(root).is_dir() and Path(key_path).is_file():
-        found = artifacts.read_json(marker)
-        if settings.items() <= found.items():
-            return found["counts"]
-    return make(root, key_path, seed, n_train, n_test)
+    place = Path(os.path.relpath(root, key_path.parent)).as_posix()
+    settings = {**settings, "root": place}
+    notes = artifacts.read_json(marker) if marker.is_file() else {"root": None}
+    if settings.items() <= notes.items() and root.is_dir() and key_path.is_file():
+        return notes
+    if root.exists() and notes.get("root", place) != place and any(root.iterdir()):
+        raise FileExistsError(f"{root} holds files that {marker} does not claim; move it away")
+    # From here on the folder is in doubt: the marker says whose it is, but matches no settings.
+    artifacts.write_json(marker, {"root": place})
+    with artifacts.replacing(root) as folder:
+        key, facts = fill(folder)
+    rows = [f"{name},{label}\n" for name, label in sorted(key.items())]
+    artifacts.write_text(key_path, "filename,label\n" + "".join(rows))
+    artifacts.write_json(marker, settings | facts)
+    return settings | facts
 
 
-def marker_path(key_path):
-    """The JSON beside the key: settings, counts, defects {path: kind}, originals {copy: original}."""
+def marker_path(key_path: str | Path) -> Path:
+    """The JSON beside the key: settings, and what was noted of the files."""
     return Path(key_path).with_suffix(".json")
 
 
-def plan(seed, n_train, n_test):
+def _fill(folder, seed, n_train, n_test):
+    """Write the set; notes counts, defects {path: kind} and originals {copy: original}."""
+    train, test, planted, originals = plan(seed, n_train, n_test)
+    _write_all(folder, train + test, planted, originals)
+    keyed = test + [recording for recording, kind in planted if kind == "undecodable"]
+    counts = {
+        "train": n_train + len(planted) - 1,
+        "test": len(keyed),
+        "defects": len(planted),
+        "sources": len({recording.source for recording in train + test}),
+    }
+    defects = {recording.path: kind for recording, kind in planted}
+    key = {Path(recording.path).name: recording.label for recording in keyed}
+    return key, {"counts": counts, "defects": defects, "originals": originals}
+
+
+def plan(seed: int, n_train: int, n_test: int) -> tuple[list, list, list, dict]:
     """Draw every recording of the set, without making a sound.
 
     Returns: train and test, lists of Recording; planted, a list of (Recording, kind of DEFECTS);
@@ -161,55 +188,49 @@ def plan(seed, n_train, n_test):
     """
     rng = np.random.default_rng(seed)
     sources = iter(rng.choice(16**6, size=n_train + n_test + len(DEFECTS), replace=False).tolist())
-    train, test = (
-        _draw_side(side, n, seed, sources, rng)
-        for side, n in (("train", n_train), ("test", n_test))
-    )
-    planted = [
-        (_draw_defect(kind, seed, sources, rng), kind) for kind in DEFECTS if kind not in COPIES
-    ]
+    train = _draw_side("train", n_train, seed, sources, rng)
+    test = _draw_side("test", n_test, seed, sources, rng)
+    damaged = [kind for kind in DEFECTS if kind not in COPIES]
+    planted = [(_draw_defect(kind, seed, sources, rng), kind) for kind in damaged]
+    originals = {}
     copied = rng.choice(len(train), size=len(COPIES), replace=False)
-    copies = [
-        _draw_copy(train[i], kind, next(sources), rng)
-        for i, kind in zip(copied, COPIES, strict=True)
-    ]
-    originals = {copy.path: train[i].path for copy, i in zip(copies, copied, strict=True)}
-    return train, test, planted + list(zip(copies, COPIES, strict=True)), originals
+    for index, kind in zip(copied, COPIES, strict=True):
+        copy = _draw_copy(train[index], kind, next(sources), rng)
+        planted.append((copy, kind))
+        originals[copy.path] = train[index].path
+    return train, test, planted, originals
 
 
-def class_counts(n_recordings):
-    """Share n_recordings (at least one per class) among the classes by CLASS_WEIGHTS: {label:
-    count}.
-    """
-    shares = np.array(list(CLASS_WEIGHTS.values())) / sum(CLASS_WEIGHTS.values())
-    wanted = 1 + shares * (n_recordings - len(shares))
+def class_counts(n_recordings: int) -> dict[str, int]:
+    """Share n_recordings (at least one per class) among the classes by CLASS_WEIGHTS."""
+    weights = np.array(list(CLASS_WEIGHTS.values()))
+    wanted = 1 + weights / weights.sum() * (n_recordings - len(weights))
     counts = np.floor(wanted).astype(int)
-    counts[np.argsort(counts - wanted, kind="stable")[: n_recordings - counts.sum()]] += 1
+    most_short = np.argsort(counts - wanted, kind="stable")
+    counts[most_short[: n_recordings - counts.sum()]] += 1
     return dict(zip(CLASS_WEIGHTS, counts.tolist(), strict=True))
 
 
-def perform(recording):
-    """Make the sound of a planned recording: float array [samples, channels], peak as planned, ends
-    faded.
-    """
-    source_rng = np.random.default_rng([recording.seed, recording.source])
-    physics, scene = synth.draw_source(recording.label, source_rng), synth.draw_scene(source_rng)
-    take_rng = np.random.default_rng([recording.seed, recording.source, recording.take])
-    sound = synth.render(
-        recording.label, physics, recording.duration_seconds, STUDIO_RATE, take_rng
-    )
+def perform(recording: Recording) -> np.ndarray:
+    """Make the sound of a planned recording: [samples, channels], peak as planned, ends faded."""
+    source = [recording.seed, recording.source]
+    source_rng = np.random.default_rng(source)
+    take_rng = np.random.default_rng([*source, recording.take])
+    physics = synth.draw_source(recording.label, source_rng)
+    scene = synth.draw_scene(source_rng)
+    seconds = recording.duration_seconds
+    sound = synth.render(recording.label, physics, seconds, STUDIO_RATE, take_rng)
     sound = synth.place(sound, STUDIO_RATE, take_rng, scene, recording.snr_db)
     sound = soxr.resample(sound, STUDIO_RATE, recording.sample_rate)
     sound *= synth.fades(sound.size, recording.sample_rate)
+    channels = [sound]
     if recording.n_channels == 2:  # the nearer microphone hears it 0.1 ms earlier, and louder
-        far = 0.7 * np.roll(sound, int(0.0001 * recording.sample_rate) + 1)
-        sound = np.stack([sound, far], axis=1)
-    return (sound * (10 ** (recording.peak_dbfs / 20) / np.abs(sound).max())).reshape(
-        len(sound), -1
-    )
+        channels.append(0.7 * np.roll(sound, int(0.0001 * recording.sample_rate) + 1))
+    gain = 10 ** (recording.peak_dbfs / 20) / np.abs(channels).max()
+    return np.stack(channels, axis=1) * gain
 
 
-def write(path, sound, sample_rate, encoding):
+def write(path: Path, sound: np.ndarray, sample_rate: int, encoding: str):
     """Write a sound [samples, channels] in one of the ENCODINGS, the same bytes every time."""
     _, container, subtype, _ = ENCODINGS[encoding]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +248,7 @@ def _draw_side(side, n_recordings, seed, sources, rng):
 
 
 def _draw_class(side, label, n_recordings, seed, sources, rng):
-    """Draw takes of fresh sources until the class has its recordings, from five sources or more if
-    it can.
-    """
+    """Draw takes of fresh sources until the class has its recordings, if it can of five."""
     recordings = []
     while len(recordings) < n_recordings:
         first = _draw_recording(side, label, seed, next(sources), rng)
@@ -250,11 +269,9 @@ def _draw_take(first, side, take, rng):
     shortest, longest = _pick({(1.1, 2): 0.1, (2, 5): 0.8, (5, 11.8): 0.1}, rng)
     extension = ENCODINGS[first.encoding][0]
     extension = extension.upper() if rng.uniform() < 0.1 else extension
-    name = (
-        f"{rng.integers(16**8):08x}"
-        if side == "test"
-        else f"{first.label}/{first.source:06x}-{take}"
-    )
+    name = f"{first.label}/{first.source:06x}-{take}"
+    if side == "test":
+        name = f"{rng.integers(16**8):08x}"
     # Lossy decoders overshoot the encoded peak, so those files keep more headroom.
     loudest = -4 if first.encoding in ("ogg", "mp3") else -1
     return replace(
@@ -278,16 +295,14 @@ def _draw_defect(kind, seed, sources, rng):
 
 
 def _draw_copy(original, kind, source, rng):
-    """Where a copy of an original goes: under a new source's name, in another class for two_labels."""
+    """Where a copy goes: under a new source's name, for two_labels in another class."""
     others = [label for label in CLASS_WEIGHTS if label != original.label]
     label = str(rng.choice(others)) if kind == "two_labels" else original.label
     encoding = original.encoding
     if kind == "reencoded_duplicate":
         encoding = "wav_16" if original.encoding == "mp3" else "mp3"
-    extension = ENCODINGS[encoding][0]
-    return replace(
-        original, path=f"train/{label}/{source:06x}-1.{extension}", label=label, encoding=encoding
-    )
+    path = f"train/{label}/{source:06x}-1.{ENCODINGS[encoding][0]}"
+    return replace(original, path=path, label=label, encoding=encoding)
 
 
 def _write_all(folder, recordings, planted, originals):
@@ -296,9 +311,8 @@ def _write_all(folder, recordings, planted, originals):
     Parallel(n_jobs=-1, prefer="threads")(delayed(_write_one)(folder, *job) for job in jobs)
     for recording, kind in planted:
         if kind in COPIES:
-            _write_copy(
-                folder / originals[recording.path], folder / recording.path, recording, kind
-            )
+            original = folder / originals[recording.path]
+            _write_copy(original, folder / recording.path, recording.encoding, kind)
 
 
 def _write_one(folder, recording, kind):
@@ -309,54 +323,31 @@ def _write_one(folder, recording, kind):
         path.write_bytes(DAMAGED_BYTES[kind](path.read_bytes()))
 
 
-def _write_copy(original, path, recording, kind):
+def _write_copy(original, path, encoding, kind):
     if kind == "reencoded_duplicate":
         sound, sample_rate = soundfile.read(original, always_2d=True)
-        write(path, sound, sample_rate, recording.encoding)
+        write(path, sound, sample_rate, encoding)
     else:
         path.write_bytes(original.read_bytes())
 
 
 def _fixed_serial(data):
-    """An Ogg stream with serial number 1 where libsndfile drew one, page checksums renewed (RFC
-    3533).
-    """
+    """An Ogg stream with serial number 1 where libsndfile drew one, checksums anew (RFC 3533)."""
     mirror = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-    pages, start = [], 0
-    while start < len(data):
-        n_segments = data[start + 26]
-        end = start + 27 + n_segments + sum(data[start + 27 : start + 27 + n_segments])
-        page = bytearray(data[start:end])
-        page[14:18], page[22:26] = b"\x01\x00\x00\x00", b"\x00\x00\x00\x00"
+    pages = bytearray(data)
+    start = 0
+    while start < len(pages):
+        body = start + 27 + pages[start + 26]
+        end = body + sum(pages[start + 27 : body])
+        pages[start + 14 : start + 18] = b"\x01\x00\x00\x00"
+        pages[start + 22 : start + 26] = bytes(4)
         # Ogg's checksum is zlib's with the bits mirrored and nothing inverted.
-        checksum = zlib.crc32(page.translate(mirror), 0xFFFFFFFF) ^ 0xFFFFFFFF
-        page[22:26] = int(f"{checksum:032b}"[::-1], 2).to_bytes(4, "little")
-        pages.append(bytes(page))
+        checksum = zlib.crc32(pages[start:end].translate(mirror), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        pages[start + 22 : start + 26] = checksum.to_bytes(4, "big").translate(mirror)
         start = end
-    return b"".join(pages)
+    return bytes(pages)
 
 
 def _pick(shares, rng):
     """One of the keys of {value: share}."""
     return list(shares)[rng.choice(len(shares), p=list(shares.values()))]
-
-
-def _settings(root, key_path, seed, n_train, n_test):
-    place = Path(os.path.relpath(root, Path(key_path).parent)).as_posix()
-    return {"version": VERSION, "root": place, "seed": seed, "n_train": n_train, "n_test": n_test}
-
-
-def _check(root, key_path, n_train, n_test):
-    if min(n_train, n_test) < len(CLASS_WEIGHTS):
-        raise ValueError(
-            f"n_train={n_train}, n_test={n_test}: each must be at least {len(CLASS_WEIGHTS)}"
-        )
-    if key_path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(
-            f"the key {key_path} lies inside {root} and gives the labels away; put it outside"
-        )
-    marker = marker_path(key_path)
-    place = _settings(root, key_path, 0, 0, 0)["root"]
-    ours = marker.is_file() and artifacts.read_json(marker).get("root") == place
-    if root.exists() and not ours and any(root.iterdir()):
-        raise FileExistsError(f"{root} holds files that {marker} does not claim; move it away")

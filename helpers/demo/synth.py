@@ -76,7 +76,7 @@ NOISES = {
 
 
 def draw_source(label, rng):
-    """Draw the physics of one source of class `label`: a dict of the parameters in RANGES[label]."""
+    """Draw the physics of one source of class `label`: the parameters in RANGES[label]."""
     return {name: float(np.exp(rng.uniform(*np.log(span)))) for name, span in RANGES[label].items()}
 
 
@@ -154,9 +154,11 @@ def footsteps(duration_seconds, sample_rate, rng, *, step_hz, floor_hz, scuff_hz
     heels = _beats(duration_seconds, step_hz, 0.08, rng)
     weight = rng.uniform(0.5, 1, heels.size)
     brush = shape(rng.standard_normal(n_samples), sample_rate, peaks=[(scuff_hz, 1.5, 1)])
-    brush *= _strike(heels + 0.09, weight, np.sin(np.pi * time / 0.2) ** 2, n_samples, sample_rate)
+    swish = np.sin(np.pi * time / 0.2) ** 2
+    brush *= _strike(heels + 0.09, weight, swish, n_samples, sample_rate)
     heel = _strike(heels, weight, knock, n_samples, sample_rate)
-    return heel / np.abs(heel).max() + scuff * brush / max(np.abs(brush).max(), 1e-9)
+    sole = scuff * brush / max(np.abs(brush).max(), 1e-9)
+    return heel / np.abs(heel).max() + sole
 
 
 def dog_bark(duration_seconds, sample_rate, rng, *, pitch_hz, mouth_hz, barks_per_second, breath):
@@ -165,8 +167,10 @@ def dog_bark(duration_seconds, sample_rate, rng, *, pitch_hz, mouth_hz, barks_pe
     position = np.linspace(0, 1, int(0.22 * sample_rate))
     burst = np.minimum(position / 0.12, 1) * (1 - position) ** 1.2
     n_samples = _seconds(duration_seconds, sample_rate).size
-    envelope = _strike(starts, rng.uniform(0.6, 1, starts.size), burst, n_samples, sample_rate)
-    voice = _harmonics(pitch_hz * (0.8 + 0.6 * envelope), 14, 0.8, sample_rate)
+    loudness = rng.uniform(0.6, 1, starts.size)
+    envelope = _strike(starts, loudness, burst, n_samples, sample_rate)
+    pitch_hz = pitch_hz * (0.8 + 0.6 * envelope)
+    voice = _harmonics(pitch_hz, 14, 0.8, sample_rate)
     throat = envelope * (voice + breath * rng.standard_normal(n_samples))
     return shape(throat, sample_rate, peaks=[(mouth_hz, 0.6, 1), (2.2 * mouth_hz, 0.5, 0.5)])
 
@@ -197,7 +201,8 @@ def wind(duration_seconds, sample_rate, rng, *, hollow_hz, gust_hz, gust_db, slo
     hiss = shape(rng.standard_normal(n_samples), sample_rate, slope_db=-slope_db)
     howl = shape(rng.standard_normal(n_samples), sample_rate, peaks=[(hollow_hz, 0.8, 1)])
     level = 10 ** (gust_db * gust / 20)
-    return level * (hiss / hiss.std() + np.sqrt(level) * howl / howl.std())
+    hollow = np.sqrt(level) * howl / howl.std()
+    return level * (hiss / hiss.std() + hollow)
 
 
 def engine(duration_seconds, sample_rate, rng, *, firing_hz, pipe_hz, roughness, wobble):
@@ -246,7 +251,7 @@ SOUNDS = {
 
 
 def noise(kind, duration_seconds, sample_rate, rng):
-    """Background of one of the NOISES, [samples] of unit RMS; raises ValueError for another kind."""
+    """Background of one of the NOISES, [samples] of unit RMS. Raises ValueError for another."""
     n_samples = round(duration_seconds * sample_rate)
     hiss = rng.standard_normal(n_samples)
     if kind in ("white", "pink", "brown"):
@@ -382,11 +387,13 @@ def _pulses(rate_hz, sharpness, sample_rate):
 
 
 def _drift(n_samples, rate_hz, sample_rate, rng):
-    """A smooth random curve [n_samples] with about `rate_hz` new values a second, of unit spread."""
-    knots = rng.standard_normal(int(n_samples * rate_hz / sample_rate) + 3)
+    """A smooth random curve [n_samples], about `rate_hz` new values a second, of unit spread."""
+    n_knots = int(n_samples * rate_hz / sample_rate) + 3
+    knots = rng.standard_normal(n_knots)
     position = np.arange(n_samples) * rate_hz / sample_rate + rng.uniform()
-    share = 0.5 - 0.5 * np.cos(np.pi * (position % 1))
     left = position.astype(int)
+    turn = np.pi * (position % 1)
+    share = 0.5 - 0.5 * np.cos(turn)
     return knots[left] * (1 - share) + knots[left + 1] * share
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import joblib
 import pandas as pd
 
-from helpers.audio import clean, features, recording, windowing
+from helpers.audio import features, recording, windowing
 from helpers.base import artifacts, errors, work
 from helpers.compare import classic
 from helpers.data import folders
@@ -144,7 +144,7 @@ def describe(row, root, config):
     Args: row of recordings.csv; root data folder; config. Returns a list of dicts.
     """
     rows = []
-    cut = windowing.cut(clean.load_clean(Path(root) / row.path, config), config.audio)
+    cut = windowing.clips_of(Path(root) / row.path, config)
     for number, (start_seconds, valid_seconds, clip) in enumerate(cut):
         heard = clip[: max(1, round(valid_seconds * config.audio.sample_rate))]
         heard = features.unpack(recording.to_steps(heard))  # as a clip is stored

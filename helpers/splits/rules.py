@@ -59,9 +59,7 @@ def require_usable(decoded, rules) -> None:
     """
     seconds = len(decoded.waveform) / decoded.sample_rate
     mono = recording.to_mono(decoded.waveform)[0]
-    sound = mono - mono.mean(dtype=np.float64).astype(np.float32)
-    levels = recording.frame_levels(sound, decoded.sample_rate)
-    loudest_db = recording.level_db(levels.max(keepdims=True))
+    loudest_db = recording.loudest_db(mono, decoded.sample_rate)
     facts = f"it lasts {seconds:.3g} s and reaches {loudest_db:.0f} dBFS"
     for code, reason, broken in broken_rules(seconds, loudest_db, rules):
         if broken:

@@ -4,6 +4,7 @@ Every function returns a matplotlib Figure. Colours are Okabe and Ito's, which c
 can tell apart; where every class needs its own, there are not enough of them, and tab20 it is.
 """
 
+import librosa
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -167,11 +168,11 @@ def envelope(waveform, sample_rate, points=400):
 
 def mel_ticks(settings, sample_rate):
     """Positions in [0, 1] on the mel axis of round frequencies, and their names in kHz."""
-    low, high = features.hz_to_mel(np.array([settings.f_min, settings.f_max or sample_rate / 2]))
-    khz = [k for k in (0.25, 1, 4, 16) if low < features.hz_to_mel(np.array(k * 1000.0)) < high]
-    return [float((features.hz_to_mel(np.array(k * 1000.0)) - low) / (high - low)) for k in khz], [
-        f"{k:g}" for k in khz
-    ]
+    low, high = librosa.hz_to_mel([settings.f_min, settings.f_max or sample_rate / 2])
+    khz = np.array([0.25, 1, 4, 16])
+    places = (librosa.hz_to_mel(1000 * khz) - low) / (high - low)
+    inside = (places > 0) & (places < 1)
+    return places[inside].tolist(), [f"{k:g}" for k in khz[inside]]
 
 
 @styled
