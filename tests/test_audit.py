@@ -323,15 +323,13 @@ def test_the_area_is_scikit_learns_and_its_interval_the_bootstraps():
     assert area == pytest.approx(
         roc_auc_score(positive, score)
     ) and influence.sum() == pytest.approx(0)
-    table = pd.DataFrame({"label": np.where(positive, "yes", "no"), "yes": score, "group": group})
-    weights = intervals.bootstrap_weights(100, 2000, seed=0)
-    expected = evaluate.auc_interval(table, ["yes"], weights)
-    found = intervals.interval(
-        area, area + weights @ np.bincount(group, influence), np.bincount(group)
-    )
-    assert [found["low"], found["high"]] == pytest.approx(
-        [expected["low"], expected["high"]], abs=0.005
-    )
+    label = np.where(positive, "yes", "no")
+    table = pd.DataFrame({"label": label, "predicted": "yes", "yes": score, "group": group})
+    weights = evaluate.draws(table, 2000, seed=0)
+    sizes = np.bincount(group)
+    expected = intervals.interval(evaluate.score_samples(table, weights, "roc_auc"), sizes)
+    found = intervals.interval(area + (weights - 1) @ np.bincount(group, influence), sizes)
+    assert found == pytest.approx(expected, abs=0.005)
 
 
 def test_only_recordings_of_one_fold_are_ranked_against_each_other():

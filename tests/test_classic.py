@@ -26,11 +26,15 @@ def validated(request, tmp_path_factory):
     )
 
 
+def size(fitted):
+    return classic.FORMATS[fitted.name].size(fitted.model)
+
+
 def seen_means(fitted):
     """The mean of each feature that a fitted model has taken from its training rows."""
     model = fitted.model
     if fitted.name == "dnn":
-        return model.mean.numpy()
+        return model.network_.mean.numpy()
     pipeline = (
         model.calibrated_classifiers_[0].estimator
         if hasattr(model, "calibrated_classifiers_")
@@ -96,20 +100,16 @@ def test_costs_are_positive(validated):
 def test_size_counts_the_numbers_of_a_fitted_model(monkeypatch):
     table = feature_rows()
     [linear, *_], _ = fitted_models(monkeypatch, "mfcc_linear", table)
-    assert (
-        classic.size(linear) == 3 * 3 + 3
-    )  # three MFCC means and an intercept for each of three classes
+    assert size(linear) == 3 * 3 + 3  # three MFCC means and an intercept for each of three classes
     [svm, *_], _ = fitted_models(monkeypatch, "svm", table)
-    assert classic.size(svm) % 4 == 0 and 0 < classic.size(svm) <= 4 * table["fold"].ne(1).sum()
+    assert size(svm) % 4 == 0 and 0 < size(svm) <= 4 * table["fold"].ne(1).sum()
     [trees, *_], _ = fitted_models(monkeypatch, "xgboost", table)
-    assert classic.size(trees) == sum(
+    assert size(trees) == sum(
         len(tree.strip().splitlines()) for tree in trees.model.get_booster().get_dump()
     )
     [dense, *_], _ = fitted_models(monkeypatch, "dnn", table)
     layers = (4 * 256 + 256) + (256 * 128 + 128) + (128 * 3 + 3)
-    assert (
-        classic.size(dense) == layers + 2 * 256 + 2 * 128
-    )  # and the scales and offsets of two BatchNorms
+    assert size(dense) == layers + 2 * 256 + 2 * 128  # and the scales and offsets of two BatchNorms
 
 
 @pytest.mark.parametrize("name", ["mfcc_linear", "svm", "dnn"])

@@ -1,4 +1,4 @@
-"""Every model by name on the same folds; ensembles that join them; the same model on the test side."""
+"""Every model by name on the same folds; ensembles; the same model on the test side."""
 
 import numpy as np
 import pandas as pd
@@ -116,7 +116,7 @@ def test_a_stack_of_several_labels_comes_back_from_its_file(tmp_path):
     found = {name: (table, costs) for name, table in zip(("cnn", "svm"), tables, strict=True)}
     _, total = rivals.cross_validate("stacking", None, rows, None, config, tmp_path, found)
     assert total["parameters"] == 200 + 2 * 4  # two members' odds of two classes, for each class
-    again = rivals._stack_table(rivals._stack_load(tmp_path), tables, tables[0])
+    again = rivals._stack_table(rivals._stack_load(tmp_path), tables)
     meta = rivals.stack_fit(tables, labels, multilabel=True)
     np.testing.assert_allclose(
         again[["p", "q"]], meta.predict_proba(rivals.stack_inputs(tables).to_numpy())

@@ -19,7 +19,7 @@ CLASSES = ("a", "b", "c")
 
 
 def clip_tables(seed, multilabel=False, n_recordings=12, folds=3):
-    """Probabilities of clips, one to three per recording in any order, and the table of the clips."""
+    """Probabilities of clips, one to three per recording in any order; the table of the clips."""
     rng, clips = np.random.default_rng(seed), []
     for number in range(n_recordings):
         label = (
@@ -294,7 +294,7 @@ def test_the_thresholds_by_hand():
 
 
 # --- say
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_all_classes_that_reach_their_threshold_are_said_in_one_order():
@@ -329,16 +329,9 @@ def test_of_no_rows_nothing_is_said():
 )
 def test_the_confusion_of_single_labels_agrees_with_scikit_learn(pairs):
     true, said = zip(*pairs, strict=True)
-    rows = prediction_rows(true, said, groups=np.arange(len(true)) // 3)
+    rows = prediction_rows(true, said)
     np.testing.assert_array_equal(
         decisions.confusion(rows), reference.confusion_matrix(true, said, labels=list(CLASSES))
-    )
-    per_group = decisions.group_confusions(rows, CLASSES)
-    tables = np.diagonal(per_group, axis1=1, axis2=2), per_group.sum(axis=2), per_group.sum(axis=1)
-    np.testing.assert_array_equal(decisions.group_counts(rows, CLASSES), tables)
-    assert len(per_group) == rows["group"].nunique()
-    np.testing.assert_array_equal(
-        per_group.sum(axis=(1, 2)), rows["group"].value_counts(sort=False)
     )
 
 
@@ -346,7 +339,7 @@ def test_the_confusion_of_single_labels_agrees_with_scikit_learn(pairs):
 @given(seeds)
 def test_the_confusion_of_several_labels_counts_hits_and_what_was_said_wrongly_beside_each(seed):
     rows = tagged(seed)
-    found = decisions.confusion(rows, multilabel=True)
+    found = decisions.confusion(rows)
     counted = np.zeros((3, 3), dtype=int)
     for label, predicted in zip(
         rows["label"].map(targets.split), rows["predicted"].map(targets.split), strict=True
@@ -365,7 +358,7 @@ def test_the_confusion_of_several_labels_counts_hits_and_what_was_said_wrongly_b
 def test_perfect_answers_have_a_diagonal_confusion():
     labels = ["a|b", "", "c", "a|b|c"]
     np.testing.assert_array_equal(
-        decisions.confusion(prediction_rows(labels, labels), multilabel=True), np.diag([2, 2, 2])
+        decisions.confusion(prediction_rows(labels, labels)), np.diag([2, 2, 2])
     )
 
 

@@ -197,7 +197,7 @@ def test_python_the_command_and_the_app_say_the_same(bundle, scenes, home, tmp_p
     assert list(events) == ["onset", "offset", "label", "probability"]
     pd.testing.assert_frame_equal(events, bundle.events(path), atol=1e-5)
     pd.testing.assert_frame_equal(
-        windows, bundle.windows(path).replace("", np.nan), atol=1e-5, check_dtype=False
+        windows, bundle.hear(path).windows().replace("", np.nan), atol=1e-5, check_dtype=False
     )
     labels = [
         line.split("\t")
@@ -316,7 +316,7 @@ def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(
     assert (code or "1.wav: ") in capsys.readouterr()[int(code is not None)]
     if code:
         with pytest.raises(errors.AudioIssue, match=code):
-            bundle.windows(path)
+            bundle.hear(path).windows()
 
 
 # --- the windows of a whole file

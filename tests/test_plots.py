@@ -73,7 +73,7 @@ def files(tmp_path):
 def drawn(name, files):
     """The figure of each function, from the smallest data that says something."""
     scored = prediction_rows("abcabc", "abcabb")
-    counts = decisions.group_confusions(scored, list("abc")).sum(axis=0)
+    counts = decisions.confusion(scored)
     return {
         "class_counts": lambda: plots.class_counts(scored, "How many?"),
         "recording_facts": lambda: plots.recording_facts(RECORDINGS),
@@ -163,7 +163,7 @@ def test_figures_of_several_labels_are_drawn_and_say_what_they_score():
     assert (
         len(score_plots.roc_curves(predictions, labels).axes[0].lines) == 4
     )  # a class each, and chance
-    assert score_plots.confusion(decisions.confusion(predictions, multilabel=True), labels).axes
+    assert score_plots.confusion(decisions.confusion(predictions), labels).axes
     assert score_plots.reliability(*decisions.calibration(predictions, multilabel=True)).axes
 
 

@@ -196,7 +196,7 @@ def test_a_bundle_that_learned_from_images_hears_recordings(run, stereo):
 
 def test_windows_cover_a_recording_and_average_to_what_is_said_of_it(run, stereo):
     bundle = inference.Bundle(run)
-    table = bundle.windows(stereo)
+    table = bundle.hear(stereo).windows()
     assert list(table) == ["start", "end", "label", "probability", *LABELS]
     np.testing.assert_allclose(table["start"], [0, 0.25, 0.5, 0.7], atol=1e-3)
     np.testing.assert_allclose(table["end"], [0.5, 0.75, 1.0, 1.2], atol=1e-3)

@@ -1,5 +1,4 @@
-"""Models on the feature table, on the same folds as the networks: scikit-learn, XGBoost and a dense
-network.
+"""Models on the feature table, on the same folds as the networks, all of scikit-learn's interface.
 
 Nothing is chosen here, so each model is fitted on every fold but the one it is tested on. Scalers,
 the medians that missing features are filled with, and calibration see the training side only;
@@ -17,6 +16,7 @@ import skops.io
 import torch
 import xgboost
 from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -29,7 +29,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from helpers.audio import features
 from helpers.base import artifacts, targets
-from helpers.compare import table_network
+from helpers.base.settings import Config
+from helpers.compare.table_network import DenseClassifier
 from helpers.splits import partition
 from helpers.training import losses
 
@@ -54,17 +55,20 @@ class Fitted:
     multilabel: bool
 
 
-def columns_of(name, table):
+def columns_of(name: str, table: pd.DataFrame) -> list[str]:
     """The feature columns that a model sees: MFCC means for the plain linear baseline, else all."""
     columns = features.feature_columns(table)
-    return (
-        [c for c in columns if c.startswith("mfcc_") and c.endswith("_mean")]
-        if name == "mfcc_linear"
-        else columns
-    )
+    if name != "mfcc_linear":
+        return columns
+    return [column for column in columns if column.startswith("mfcc_") and column.endswith("_mean")]
 
 
-def cross_validate(name, table, config, folder=None):
+def cross_validate(
+    name: str,
+    table: pd.DataFrame,
+    config: Config,
+    folder: Path | None = None,
+) -> tuple[pd.DataFrame, dict]:
     """Fit one model per round, predict the clips of its test fold, save it below `folder`/fold<k>.
 
     Args: name of the model; table the feature table; config; folder that the models go to (None:
@@ -72,38 +76,33 @@ def cross_validate(name, table, config, folder=None):
     Returns (out-of-fold clip probabilities: clip_id, fold and a column per class; costs: a dict of
     train_seconds, ms_per_clip and parameters, the means over the rounds).
     """
-    tables, costs, labels = [], [], targets.classes(table, config.data.multilabel)
+    labels = targets.classes(table, config.data.multilabel)
+    copies = config.compare.augmented_copies
+    tables = []
+    costs = []
     for turn in partition.rounds(table["fold"].dropna(), "last", config.split.test_folds):
-        training = partition.fold_rows(
-            table, turn["train"], with_copies=config.compare.augmented_copies
-        )
-        test = partition.fold_rows(table, [turn["test"]])
+        training = partition.fold_rows(table, turn["train"], with_copies=copies)
+        test = partition.fold_rows(table, [turn["test"]]).reset_index(drop=True)
         started = time.perf_counter()
         fitted = fit(name, training, labels, config)
         done = time.perf_counter()
         probabilities = predict(fitted, test)
-        ms_per_clip = 1000 * (time.perf_counter() - done) / len(test)
-        costs.append(
-            {
-                "train_seconds": done - started,
-                "ms_per_clip": ms_per_clip,
-                "parameters": size(fitted),
-            }
-        )
+        asked = time.perf_counter() - done
+        size = FORMATS[name].size(fitted.model)
+        costs.append((done - started, 1000 * asked / len(test), size))
         if folder:
             save(fitted, Path(folder) / f"fold{turn['test']}", turn)
-        tables.append(
-            pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), probabilities], axis=1)
-        )
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(costs).mean().round(3).to_dict()
+        tables.append(pd.concat([test[["clip_id", "fold"]], probabilities], axis=1))
+    costs = pd.DataFrame(costs, columns=["train_seconds", "ms_per_clip", "parameters"])
+    return pd.concat(tables, ignore_index=True), costs.mean().round(3).to_dict()
 
 
 # --- fitting
 # -----------------------------------------------------------------------------------------------
 
 
-def fit(name, training, labels, config):
-    """Fit a model by name on rows of the feature table: a Fitted.
+def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) -> Fitted:
+    """Fit a model by name on rows of the feature table.
 
     Of rows with the same features and label one is learned from. Rare classes are helped as
     train.balance says; where a model has no focal loss (all but the dnn), it gets class weights
@@ -113,77 +112,83 @@ def fit(name, training, labels, config):
         raise ValueError(
             f"{name!r} is no model on the feature table; there are: {', '.join(NAMES)}"
         )
-    several, balance = config.data.multilabel, config.train.balance
     columns = columns_of(name, training)
     training = training.drop_duplicates([*columns, "label"])
-    wanted, x, groups = (
-        targets.matrix(training["label"], labels),
-        values(training, columns),
-        training["group"].to_numpy(),
-    )
-    if balance == "sampling" and name != "dnn":  # which draws for itself, anew in each epoch
-        chances = losses.sampling_weights(torch.from_numpy(wanted)).numpy()
-        drawn = np.sort(np.random.default_rng(config.seed).choice(len(x), len(x), p=chances))
-        wanted, x, groups = wanted[drawn], x[drawn], groups[drawn]
-    known = [
-        c for c in range(len(labels)) if 0 < wanted[:, c].sum() < len(wanted)
-    ]  # both answers are there to learn
-    model = MAKERS[name](x, wanted[:, known], groups, balance, several, config.seed)
-    return Fitted(name, model, list(labels), [labels[c] for c in known], columns, several)
+    wanted = targets.matrix(training["label"], labels)
+    if config.train.balance == "sampling" and name != "dnn":  # which draws anew in each epoch
+        rng = np.random.default_rng(config.seed)
+        rows = np.sort(rng.choice(len(wanted), len(wanted), p=chances(wanted)))
+        training = training.iloc[rows]
+        wanted = wanted[rows]
+    share = wanted.mean(axis=0)
+    learned = np.flatnonzero((share > 0) & (share < 1))  # both answers are there to learn
+    x = values(training, columns)
+    model = MAKERS[name](x, wanted[:, learned], training["group"].to_numpy(), config)
+    known = [labels[number] for number in learned]
+    return Fitted(name, model, list(labels), known, columns, config.data.multilabel)
 
 
-def values(rows, columns):
+def chances(wanted: np.ndarray) -> np.ndarray:
+    """How likely each row of target vectors [n, C] is to be drawn so that classes come alike."""
+    return losses.sampling_weights(torch.from_numpy(wanted)).numpy()
+
+
+def values(rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """The features of some rows, float32 [n, columns], NaN where they are missing or infinite."""
     x = rows[columns].to_numpy(np.float32)
     return np.where(np.isfinite(x), x, np.nan)
 
 
-def pipeline(model):
+def pipeline(model: BaseEstimator) -> BaseEstimator:
     """Missing features filled, then standardised, then the model."""
     return make_pipeline(
         SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model
     )
 
 
-def weighting(balance):
-    """scikit-learn's word for a balance."""
-    return "balanced" if balance in ("weights", "focal") else None
+def weighting(config: Config) -> str | None:
+    """scikit-learn's word for train.balance."""
+    return "balanced" if config.train.balance in ("weights", "focal") else None
 
 
-def fit_linear(x, wanted, groups, balance, several, seed):
+def by_class(machine: BaseEstimator, config: Config) -> BaseEstimator:
+    """Where a recording may have several labels: one machine for each class."""
+    return OneVsRestClassifier(machine) if config.data.multilabel else machine
+
+
+def answers(wanted: np.ndarray, config: Config) -> np.ndarray:
+    """What scikit-learn is told: class numbers [n], or of several labels target vectors [n, C]."""
+    return wanted if config.data.multilabel else wanted.argmax(axis=1)
+
+
+def fit_linear(x, wanted, groups, config: Config) -> BaseEstimator:
     """A logistic regression; with several labels one for each class."""
-    machine = pipeline(LogisticRegression(max_iter=2000, class_weight=weighting(balance)))
-    return (
-        OneVsRestClassifier(machine).fit(x, wanted)
-        if several
-        else machine.fit(x, wanted.argmax(axis=1))
-    )
+    machine = pipeline(LogisticRegression(max_iter=2000, class_weight=weighting(config)))
+    return by_class(machine, config).fit(x, answers(wanted, config))
 
 
-def fit_svm(x, wanted, groups, balance, several, seed):
-    """A support vector machine with an RBF kernel, its probabilities calibrated by group on the
-    training side.
+def fit_svm(x, wanted, groups, config: Config) -> BaseEstimator:
+    """A support vector machine (RBF), its probabilities calibrated by group on the training side.
+
+    Classes of so few sources that a part lacks one cannot be calibrated by group: the distances
+    must do.
     """
-    machine = pipeline(SVC(C=5.0, class_weight=weighting(balance), random_state=seed))
-    folds, answers = calibration_folds(wanted.argmax(axis=1), groups, seed), wanted.argmax(axis=1)
-    if all(0 < n < len(part) for part, _ in folds for n in wanted[part].sum(axis=0)):
+    balance = weighting(config)
+    machine = pipeline(SVC(C=5.0, class_weight=balance, random_state=config.seed))
+    largest = wanted.argmax(axis=1)
+    folds = calibration_folds(largest, groups, config.seed)
+    shares = np.array([wanted[part].mean(axis=0) for part, _ in folds])
+    weights = {}
+    if ((shares > 0) & (shares < 1)).all():
         machine = CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False)
-    # Classes of so few sources that a part lacks one cannot be calibrated by group: the distances
-    # must do.
-    if several:
-        return OneVsRestClassifier(machine).fit(x, wanted)
-    if not weighting(balance) or not isinstance(machine, CalibratedClassifierCV):
-        return machine.fit(x, answers)
-    with (
-        warnings.catch_warnings()
-    ):  # the machine has its class weights; without these the calibration would undo them
-        warnings.filterwarnings(
-            "ignore", message="Since Pipeline does not appear to accept sample_weight"
-        )
-        return machine.fit(x, answers, sample_weight=compute_sample_weight("balanced", answers))
+        if balance and not config.data.multilabel:  # else the calibration would undo its weights
+            weights = {"sample_weight": compute_sample_weight(balance, largest)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Since Pipeline does not appear to accept")
+        return by_class(machine, config).fit(x, answers(wanted, config), **weights)
 
 
-def calibration_folds(answers, groups, seed):
+def calibration_folds(answers: np.ndarray, groups: np.ndarray, seed: int) -> list:
     """Three splits of the training rows by group, as a list of (train, test) indices."""
     splitter = StratifiedGroupKFold(n_splits=3, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -191,114 +196,136 @@ def calibration_folds(answers, groups, seed):
         return list(splitter.split(np.zeros(len(answers)), answers, groups))
 
 
-def fit_xgboost(x, wanted, groups, balance, several, seed):
+def fit_xgboost(x, wanted, groups, config: Config) -> BaseEstimator:
     """Gradient-boosted trees, 200 of depth 4 per class (Chen & Guestrin 2016, arXiv:1603.02754)."""
-    options = {
-        "n_estimators": 200,
-        "max_depth": 4,
-        "learning_rate": 0.1,
-        "subsample": 0.8,
-        "colsample_bytree": 0.5,
-    }
-    model = xgboost.XGBClassifier(**options, n_jobs=-1, random_state=seed)
-    chances = losses.sampling_weights(torch.from_numpy(wanted)).numpy()
-    weights = len(x) * chances if weighting(balance) else None
-    return model.fit(x, wanted if several else wanted.argmax(axis=1), sample_weight=weights)
+    model = xgboost.XGBClassifier(
+        n_estimators=200,
+        max_depth=4,
+        learning_rate=0.1,
+        subsample=0.8,
+        colsample_bytree=0.5,
+        n_jobs=-1,
+        random_state=config.seed,
+    )
+    weights = len(x) * chances(wanted) if weighting(config) else None
+    return model.fit(x, answers(wanted, config), sample_weight=weights)
 
 
-def fit_dnn(x, wanted, groups, balance, several, seed):
+def fit_dnn(x, wanted, groups, config: Config) -> BaseEstimator:
     """The dense network of `table_network`."""
-    return table_network.fit(x, wanted, balance, several, seed)
+    model = DenseClassifier(config.train.balance, config.data.multilabel, config.seed)
+    return model.fit(x, wanted)
 
 
-MAKERS = dict(zip(NAMES, (fit_linear, fit_svm, fit_xgboost, fit_dnn), strict=True))
+MAKERS = {"mfcc_linear": fit_linear, "svm": fit_svm, "xgboost": fit_xgboost, "dnn": fit_dnn}
 
 # --- predicting
 # --------------------------------------------------------------------------------------------
 
 
-def predict(fitted, rows):
+def predict(fitted: Fitted, rows: pd.DataFrame) -> pd.DataFrame:
     """Class probabilities of rows of the feature table: a table with a column per label."""
     x = values(rows, fitted.columns)
-    if fitted.name == "dnn":
-        found = table_network.probabilities(fitted.model, x, fitted.multilabel)
-    elif hasattr(fitted.model, "predict_proba"):
-        found = fitted.model.predict_proba(x)
+    if hasattr(fitted.model, "predict_proba"):
+        probabilities = fitted.model.predict_proba(x)
     else:
-        found = from_decision(fitted.model, x, fitted.multilabel)
-    found = found.reshape(len(x), -1)[
-        :, -len(fitted.known) :
-    ]  # of a single class among several labels, its own column
-    return pd.DataFrame(found, columns=fitted.known).reindex(columns=fitted.labels, fill_value=0.0)
+        probabilities = from_decision(fitted.model, x, fitted.multilabel)
+    # of a single class among several labels there may be two columns: no and yes
+    yes = probabilities.reshape(len(x), -1)[:, -len(fitted.known) :]
+    return pd.DataFrame(yes, columns=fitted.known).reindex(columns=fitted.labels, fill_value=0.0)
 
 
-def from_decision(model, x, multilabel):
+def from_decision(model: BaseEstimator, x: np.ndarray, multilabel: bool) -> np.ndarray:
     """Uncalibrated probabilities [rows, C] of a model that only has a decision function."""
     decision = model.decision_function(x)
     if multilabel:
         return expit(decision)
-    return softmax(
-        np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, axis=1
-    )
+    if decision.ndim == 1:
+        decision = np.stack([-decision, decision], axis=1)
+    return softmax(decision, axis=1)
 
 
-# --- files
-# -------------------------------------------------------------------------------------------------
+# --- files: nothing is pickled
+# -----------------------------------------------------------------------------
 
 
-def save(fitted, folder, turn):
-    """Write a fitted model (skops, safetensors, or XGBoost's own format: nothing is pickled) with
-    its card.
-    """
+class Skops:
+    """Pipelines of scikit-learn; only types that it and NumPy need are loaded."""
+
+    file = "model.skops"
+
+    def save(self, model, path):
+        skops.io.dump(model, path)
+
+    def load(self, path, multilabel):
+        return skops.io.load(path, trusted=TRUSTED_TYPES)
+
+    def size(self, model):
+        """Weights and intercepts, or support vectors times features, summed over the classes."""
+        if isinstance(model, OneVsRestClassifier):
+            return sum(self.size(part) for part in model.estimators_)
+        if isinstance(model, CalibratedClassifierCV):
+            return self.size(model.calibrated_classifiers_[0].estimator)
+        last = model[-1]
+        if isinstance(last, SVC):
+            return last.support_vectors_.size
+        return last.coef_.size + last.intercept_.size
+
+
+class Trees:
+    """XGBoost's own format."""
+
+    file = "model.ubj"
+
+    def save(self, model, path):
+        model.save_model(path)
+
+    def load(self, path, multilabel):
+        model = xgboost.XGBClassifier()
+        model.load_model(path)
+        return model
+
+    def size(self, model):
+        """Nodes of all trees."""
+        return len(model.get_booster().trees_to_dataframe())
+
+
+class Weights:
+    """The numbers of a network, as safetensors."""
+
+    file = "model.safetensors"
+
+    def save(self, model, path):
+        model.save_model(path)
+
+    def load(self, path, multilabel):
+        model = DenseClassifier(multilabel=multilabel)
+        model.load_model(path)
+        return model
+
+    def size(self, model):
+        """Numbers that are learned."""
+        return sum(parameter.numel() for parameter in model.network_.parameters())
+
+
+FORMATS = {"mfcc_linear": Skops(), "svm": Skops(), "xgboost": Trees(), "dnn": Weights()}
+
+
+def save(fitted: Fitted, folder: Path, turn: dict) -> None:
+    """Write a fitted model in its format (see FORMATS), with its card."""
+    facts = ("name", "labels", "known", "columns", "multilabel")
+    card = {name: getattr(fitted, name) for name in facts}
+    card["folds"] = {**turn, "train": list(turn["train"])}
     with artifacts.replacing(folder) as temporary:
         temporary.mkdir()
-        if fitted.name == "xgboost":
-            fitted.model.save_model(temporary / "model.ubj")
-        elif fitted.name == "dnn":
-            table_network.save(fitted.model, temporary / "model.safetensors")
-        else:
-            skops.io.dump(fitted.model, temporary / "model.skops")
-        card = {
-            name: getattr(fitted, name)
-            for name in ("name", "labels", "known", "columns", "multilabel")
-        }
-        artifacts.write_json(
-            temporary / "card.json", {**card, "folds": {**turn, "train": list(turn["train"])}}
-        )
+        kind = FORMATS[fitted.name]
+        kind.save(fitted.model, temporary / kind.file)
+        artifacts.write_json(temporary / "card.json", card)
 
 
-def load(folder):
-    """A saved model: a Fitted. skops loads only the types that scikit-learn and NumPy need."""
-    card, folder = artifacts.read_json(Path(folder) / "card.json"), Path(folder)
+def load(folder: Path) -> Fitted:
+    """A saved model, ready to predict."""
+    card = artifacts.read_json(Path(folder) / "card.json")
     card.pop("folds")
-    if card["name"] == "xgboost":
-        model = xgboost.XGBClassifier()
-        model.load_model(folder / "model.ubj")
-    elif card["name"] == "dnn":
-        model = table_network.load(folder / "model.safetensors")
-    else:
-        model = skops.io.load(folder / "model.skops", trusted=TRUSTED_TYPES)
-    return Fitted(model=model, **card)
-
-
-def size(fitted):
-    """How many numbers a fitted model holds: weights, support vectors times features, or tree
-    nodes.
-    """
-    model = fitted.model
-    if fitted.name == "xgboost":
-        return len(model.get_booster().trees_to_dataframe())
-    if fitted.name == "dnn":
-        return sum(parameter.numel() for parameter in model.parameters())
-    parts = model.estimators_ if isinstance(model, OneVsRestClassifier) else [model]
-    parts = [
-        p.calibrated_classifiers_[0].estimator if isinstance(p, CalibratedClassifierCV) else p
-        for p in parts
-    ]
-    last = [part[-1] for part in parts]
-    return int(
-        sum(
-            p.support_vectors_.size if isinstance(p, SVC) else p.coef_.size + p.intercept_.size
-            for p in last
-        )
-    )
+    kind = FORMATS[card["name"]]
+    return Fitted(model=kind.load(Path(folder) / kind.file, card["multilabel"]), **card)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,121 +34,121 @@ class Hearing:
     how: str = "mean"
 
     @property
-    def overall(self):
+    def overall(self) -> pd.Series:
         """The class probabilities of the file, highest first: windows count by what they hold."""
-        table = self._together(pd.Series(0, self.probabilities.index), self.how)
-        return table.iloc[0].sort_values(ascending=False, kind="stable")
+        everything = pd.Series(0, self.probabilities.index)
+        return (
+            self._together(everything, self.how).loc[0].sort_values(ascending=False, kind="stable")
+        )
 
-    def by_window(self):
+    def by_window(self) -> pd.DataFrame:
         """Class probabilities over time: a row per window, NaN where it holds no sound."""
-        found = self._together(self.heard.pieces["window"], "mean")
-        return found.reindex(self.heard.windows.index)
+        sounding = self._together(self.heard.pieces["window"], "mean")
+        return sounding.reindex(self.heard.windows.index)
 
-    def windows(self):
+    def windows(self) -> pd.DataFrame:
         """A row per window: start, end (seconds), label, probability, the classes (`columns`).
 
         Of a window without sound nothing is said: its label is empty, its numbers are missing.
         """
-        found = self.by_window()
-        heard = found.dropna()
-        said = decisions.say(heard, self.thresholds).reindex(found.index, fill_value="")
-        times = self.heard.windows.set_axis(WINDOW[:2], axis=1).round(4)
-        surest = found.where(self._said(found)).max(axis=1)
-        table = times.assign(label=said, probability=surest.round(6))
-        return pd.concat([table, found.round(6).set_axis(columns(found), axis=1)], axis=1)
+        probabilities = self.by_window()
+        labels = decisions.say(probabilities.dropna(), self.thresholds)
+        table = self.heard.windows.set_axis(WINDOW[:2], axis=1).round(4)
+        table["label"] = labels.reindex(table.index, fill_value="")
+        table["probability"] = probabilities.where(self._said(probabilities)).max(axis=1).round(6)
+        return table.join(probabilities.round(6).set_axis(columns(probabilities), axis=1))
 
-    def events(self):
+    def events(self) -> pd.DataFrame:
         """What was heard from when to when: onset, offset (seconds), label, probability.
 
         Where windows overlap they are averaged. Neighbours of one label are joined, up to a pause
         that divides the file into takes, and an event begins and ends with its sound. Where a
         recording may have several labels, each class has events of its own.
         """
-        takes = self.heard.pieces["take"].unique()
-        rows = [row for take in takes for row in self._events_of(take)]
-        table = pd.DataFrame(rows, columns=list(EVENT))
+        rows = []
+        for take in self.heard.pieces["take"].unique():
+            spans, probabilities = self.spans(take)
+            said = self._said(probabilities)
+            for name in probabilities:
+                for run in _runs(said[name].to_numpy()):
+                    rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
+        table = pd.DataFrame(rows, columns=EVENT)
         table = table.sort_values(["onset", "offset", "label"], ignore_index=True)
         return table.round({"onset": 4, "offset": 4, "probability": 6})
 
-    def _events_of(self, take):
-        """The events of one take, as rows."""
-        spans, found = self.spans(take)
-        said, seconds, rows = self._said(found), spans["offset"] - spans["onset"], []
-        for name in found:
-            for run in _runs(said[name].to_numpy()):
-                probability = np.average(found[name].iloc[run], weights=seconds.iloc[run])
-                onset, offset = spans["onset"].iloc[run[0]], spans["offset"].iloc[run[-1]]
-                rows.append((onset, offset, name, probability))
-        return rows
-
-    def course(self):
+    def course(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """What was heard over time, in two tables of a row per span with sound.
 
         Returns (its onset and offset in seconds; its class probabilities).
         """
         takes = [self.spans(take) for take in self.heard.pieces["take"].unique()]
-        spans = pd.concat([spans for spans, _ in takes], ignore_index=True)
-        return spans, pd.concat([found for _, found in takes], ignore_index=True)
+        spans, probabilities = zip(*takes, strict=True)
+        return pd.concat(spans, ignore_index=True), pd.concat(probabilities, ignore_index=True)
 
-    def said(self):
+    def said(self) -> pd.DataFrame:
         """Which classes are said of each window: a table of bool, False where there is no sound."""
-        found = self.by_window()
-        return self._said(found) & found.notna()
+        probabilities = self.by_window()
+        return self._said(probabilities) & probabilities.notna()
 
-    def spans(self, take):
+    def spans(self, take: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """A take in spans of half a window, and what the windows that cover each say together.
 
         Returns (onset, offset of the sound in each span; class probabilities), two tables of a row
         per span with sound.
         """
-        rows = self.heard.pieces["take"].eq(take).to_numpy()
-        pieces, probabilities = self.heard.pieces[rows], self.probabilities.to_numpy()[rows]
-        starts, ends = self._half_windows(pieces["sound_start"].min(), pieces["sound_end"].max())
-        places, covers = self._covering(pieces, starts, ends)
-        sound_start = np.where(covers, pieces["sound_start"].to_numpy()[places], -np.inf)
-        sound_end = np.where(covers, pieces["sound_end"].to_numpy()[places], np.inf)
-        onset = np.maximum(starts, sound_start.max(axis=1))
-        offset = np.minimum(ends, sound_end.min(axis=1))
-        weights = covers * self.heard.valid_seconds.to_numpy()[rows][places]
-        heard = covers.any(axis=1) & (onset < offset)
-        total = np.einsum("sk,skc->sc", weights, probabilities[places])[heard]
-        found = total / weights[heard].sum(axis=1, keepdims=True)
-        spans = pd.DataFrame({"onset": onset[heard], "offset": offset[heard]})
-        return spans, pd.DataFrame(found, columns=list(self.probabilities))
+        pieces = self.heard.pieces.query("take == @take")
+        begin = pieces["sound_start"].min()
+        end = pieces["sound_end"].max()
+        starts, ends = self._half_windows(begin, end)
+        span = self._covered(pieces["window"], starts, ends)
+        sounding = pieces.loc[span.index].groupby(span.to_numpy())
+        spans = sounding.agg(onset=("sound_start", "max"), offset=("sound_end", "min"))
+        spans["onset"] = spans["onset"].clip(lower=starts[spans.index])
+        spans["offset"] = spans["offset"].clip(upper=ends[spans.index])
+        heard = spans[spans["onset"] < spans["offset"]]
+        probabilities = self._together(span, "mean").loc[heard.index]
+        return heard.reset_index(drop=True), probabilities.reset_index(drop=True)
 
-    def _covering(self, pieces, starts, ends):
-        """The pieces whose windows cover each span: places [spans, most], and which of them do."""
-        windows = self.heard.windows.loc[pieces["window"]].to_numpy()
-        first = np.searchsorted(windows[:, 1], ends)
-        last = np.searchsorted(windows[:, 0], starts, side="right")
-        most = max(1, (last - first).max())  # three at most, as windows lie half over each other
-        places = first[:, None] + np.arange(most)
-        return np.minimum(places, len(pieces) - 1), places < last[:, None]
+    def _covered(self, window, starts, ends):
+        """The spans that each piece's window covers: their numbers, by piece."""
+        windows = self.heard.windows.loc[window]
+        first = np.searchsorted(starts, windows["start_seconds"])
+        last = np.searchsorted(ends, windows["end_seconds"], side="right")
+        covered = [range(*both) for both in zip(first, last, strict=True)]
+        return pd.Series(covered, window.index).explode().dropna().astype(int)
 
     def _half_windows(self, begin, end):
         """Starts and ends (seconds) of the half windows of a take.
 
         What is very short belongs to the one beside it.
         """
-        edges, least = self.heard.edges, self.heard.shortest
+        edges = self.heard.edges
+        least = self.heard.shortest
         inner = edges[(edges > begin + least) & (edges < end - least)]
         return np.append(begin, inner), np.append(inner, end)
 
-    def _said(self, found):
+    def _said(self, probabilities):
         """Which classes are said of each row of a table of probabilities: a table of bool."""
         if self.thresholds is not None:
-            return found.ge(self.thresholds[list(found)])
-        best = found.fillna(-1).to_numpy().argmax(axis=1)
-        return pd.DataFrame(np.eye(found.shape[1], dtype=bool)[best], found.index, found.columns)
+            return probabilities.ge(self.thresholds[list(probabilities)])
+        best = probabilities.fillna(-1).to_numpy().argmax(axis=1)
+        said = np.eye(len(probabilities.columns), dtype=bool)[best]
+        return pd.DataFrame(said, probabilities.index, probabilities.columns)
 
     def _together(self, key, how):
-        """The pieces' probabilities joined by a key, each counted by what it holds."""
-        classes, several = list(self.probabilities), self.thresholds is not None
-        weights = decisions.weigh(self.heard.valid_seconds, key)
-        table = self.probabilities.assign(**{KEY: key})
-        return decisions.aggregate(table, KEY, classes, how, several, weights)
+        """The pieces' probabilities joined by a key, each counted by what it holds.
 
-    def write(self, folder, stem):
+        Args: key a Series by piece, which may stand there several times; how to join.
+        """
+        pieces = key.index
+        key = key.reset_index(drop=True).rename(KEY)
+        table = self.probabilities.loc[pieces].reset_index(drop=True)
+        seconds = self.heard.valid_seconds.loc[pieces].reset_index(drop=True)
+        weights = decisions.weigh(seconds, key)
+        several = self.thresholds is not None
+        return decisions.aggregate(table.join(key), KEY, list(table), how, several, weights)
+
+    def write(self, folder: Path, stem: str) -> None:
         """Write <stem>.windows.csv, <stem>.events.csv and Audacity's <stem>.labels.txt.
 
         Each is put in place whole.
@@ -155,21 +156,21 @@ class Hearing:
         for name, text in self.files().items():
             artifacts.write_text(Path(folder) / f"{stem}.{name}", text)
 
-    def files(self):
+    def files(self) -> dict:
         """What `write` writes: text by the end of the file's name."""
-        windows, events = self.windows(), self.events()
+        events = self.events()
         labels = [
             f"{row.onset:.6f}\t{row.offset:.6f}\t{' '.join(str(row.label).split())}\n"
             for row in events.itertuples()
         ]
         return {
-            "windows.csv": windows.to_csv(index=False, lineterminator="\n"),
+            "windows.csv": self.windows().to_csv(index=False, lineterminator="\n"),
             "events.csv": events.to_csv(index=False, lineterminator="\n"),
             "labels.txt": "".join(labels),
         }
 
 
-def columns(classes):
+def columns(classes: Iterable[str]) -> list[str]:
     """The classes as columns of a table of windows: one that is called as another column is marked.
 
     >>> columns(["dog", "start"])
@@ -178,23 +179,32 @@ def columns(classes):
     return [f"class {name}" if name in WINDOW else name for name in classes]
 
 
-def stems(paths):
-    """A name for the answers of each file: its stem; its whole name where several share that, or
-    that and a number.
+def stems(paths: Iterable[Path | str]) -> list[str]:
+    """A name for the answers of each file: its stem, or where several share that its whole name.
+
+    Where they share that too, a number is added.
 
     >>> stems(["a/x.wav", "b/x.wav", "x.mp3", "y.wav"])
     ['x.wav', 'x.wav-2', 'x.mp3', 'y']
     """
     places = [Path(path).absolute() for path in paths]
-    once = list(dict.fromkeys(places))
-    sharing = Counter(place.stem.casefold() for place in once)
-    names, taken = {}, set()
-    for place in once:
+    sharing = Counter(place.stem.casefold() for place in set(places))
+    names = {}
+    taken = set()
+    for place in dict.fromkeys(places):
         name = place.name if sharing[place.stem.casefold()] > 1 else place.stem
-        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        names[place] = next(name for name in numbered if name.casefold() not in taken)
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = (one for one in itertools.chain([name], numbered) if one.casefold() not in taken)
+        names[place] = next(free)
         taken.add(names[place].casefold())
     return [names[place] for place in places]
+
+
+def _event(spans, probabilities):
+    """An event as a row: spans beside each other, and how probable its class is in each."""
+    seconds = spans["offset"] - spans["onset"]
+    probability = np.average(probabilities, weights=seconds)
+    return spans["onset"].iloc[0], spans["offset"].iloc[-1], probabilities.name, probability
 
 
 def _runs(flags):

@@ -2,11 +2,12 @@
 
 From the command line: ``python -m helpers predict FILE… --run demo --out folder`` (or ``make
 predict FILE=… RUN=demo OUT=folder``). A file is heard from its first sample to its last
-(`clean.whole`), by whatever way it comes.
+(`windowing.whole`), by whatever way it comes.
 """
 
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from helpers.audio import decoder, features, windowing
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts, errors, work
-from helpers.compare import hearing
+from helpers.compare.hearing import Hearing
 from helpers.models import checkpoints, networks
 from helpers.splits import rules
 
@@ -33,53 +34,53 @@ class Bundle:
     network yet, or a file of it is not what training wrote.
     """
 
-    def __init__(self, folder, name="cnn", device="cpu"):
+    def __init__(
+        self,
+        folder: Path | str,
+        name: str = "cnn",
+        device: str = "cpu",
+    ):
         home = Path(folder) / "models" / name
         paths = sorted(home.glob("fold*"))
         if not paths:
             raise errors.StageError(
-                f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or `make run-all`."
+                f"There is no trained {name} in {folder}. Run 05_train_cnn.ipynb, or"
+                " `make run-all`."
             )
         artifacts.check_seal(
             home, "fold*/card.json", "fold*/weights.safetensors", "thresholds.json"
         )
         self.config = checkpoints.read_card(paths[0])["config"]
+        self.device = device
         loaded = [checkpoints.load(path, self.config, device) for path in paths]
         work.keep_memory()
-        self.models, self.labels, self.device = (
-            [model for model, _ in loaded],
-            loaded[0][1]["labels"],
-            device,
-        )
-        self.multilabel, self.thresholds = self.config.data.multilabel, None
-        if self.multilabel:
-            with artifacts.readable(home / "thresholds.json"):
-                found = artifacts.read_json(home / "thresholds.json")
-                self.thresholds = pd.Series(found, dtype=float)[self.labels]
+        self.models = [model for model, _ in loaded]
+        self.labels = loaded[0][1]["labels"]
+        self.multilabel = self.config.data.multilabel
+        self.thresholds = thresholds(home)[self.labels] if self.multilabel else None
 
     @torch.no_grad()
-    def predict_clips(self, waveforms):
-        """Class probabilities [B, C] of clips float32 [B, clip_samples], the mean over folds and
-        shifted views.
+    def predict_clips(self, waveforms: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Class probabilities [B, C] of clips float32 [B, clip_samples].
+
+        They are the mean over folds and shifted views.
         """
         waveforms = torch.as_tensor(waveforms, device=self.device)
-        views, size = self.config.train.views, waveforms.shape[1]
-        shifted = [waveforms.roll(round(view * size / views), dims=1) for view in range(views)]
-        return (
-            (
-                sum(model.probabilities(x) for model in self.models for x in shifted)
-                / views
-                / len(self.models)
-            )
-            .cpu()
-            .numpy()
+        views = self.config.train.views
+        size = waveforms.shape[1]
+        shifts = [round(view * size / views) for view in range(views)]
+        total = sum(
+            model.probabilities(waveforms.roll(shift, dims=1))
+            for model in self.models
+            for shift in shifts
         )
+        return (total / views / len(self.models)).cpu().numpy()
 
-    def hear(self, source):
-        """What the networks hear in a whole file: a Hearing. Args: source its path, or what
-        `audio.decode` made of it.
+    def hear(self, source: Path | str | Decoded) -> Hearing:
+        """What the networks hear in a whole file.
 
-        Raises AudioIssue for what 02 would set aside, by the same rules.
+        Args: source its path, or what `decoder.decode` made of it. Raises AudioIssue for what 02
+            would set aside, by the same rules.
         """
         return self._heard([self._whole(source)])[0]
 
@@ -94,44 +95,30 @@ class Bundle:
         return whole
 
     def _heard(self, files):
-        """A Hearing of each Whole; the clips of all go through the networks together, BATCH at a
-        time.
-        """
+        """A Hearing of each Whole; the clips of all go through the networks BATCH at a time."""
         clips = itertools.chain.from_iterable(whole.clips() for whole in files)
         batches = iter(lambda: list(itertools.islice(clips, BATCH)), [])
-        found = np.concatenate([self.predict_clips(np.stack(batch)) for batch in batches])
+        probabilities = np.concatenate([self.predict_clips(np.stack(batch)) for batch in batches])
         ends = np.cumsum([len(whole.pieces) for whole in files])
-        tables = [pd.DataFrame(part, columns=self.labels) for part in np.split(found, ends[:-1])]
         how = self.config.model.aggregate
         return [
-            hearing.Hearing(whole, table, self.thresholds, how)
-            for whole, table in zip(files, tables, strict=True)
+            Hearing(whole, pd.DataFrame(part, columns=self.labels), self.thresholds, how)
+            for whole, part in zip(files, np.split(probabilities, ends[:-1]), strict=True)
         ]
 
-    def predict_file(self, path):
-        """Class probabilities of a recording: a Series, highest first. Raises AudioIssue for what
-        cannot be used.
-        """
+    def predict_file(self, path: Path | str) -> pd.Series:
+        """Class probabilities of a recording, highest first. Raises AudioIssue as `hear`."""
         return self.hear(path).overall
 
-    def windows(self, path):
-        """What is said of a recording over time: start, end (seconds), label, probability and a
-        column per class.
+    def events(self, path: Path | str) -> pd.DataFrame:
+        """What was heard from when to when: onset, offset (seconds), label, probability.
 
-        A row per window, half over the one before, from the first sample to the last; where there
-        is no sound, nothing is said. Raises AudioIssue for what cannot be used.
-        """
-        return self.hear(path).windows()
-
-    def events(self, path):
-        """What was heard in a recording from when to when: onset, offset (seconds), label,
-        probability. Raises AudioIssue for what cannot be used.
+        Raises AudioIssue as `hear`.
         """
         return self.hear(path).events()
 
-    def predict_files(self, paths, batch_size=4):
-        """Class probabilities of many recordings: a table with a row per path, in their order, and
-        a column per class.
+    def predict_files(self, paths: Sequence[Path | str], batch_size: int = 4) -> pd.DataFrame:
+        """Class probabilities of many recordings: a row per path, a column per class.
 
         Each thread takes some files from their bytes to the networks' answers, `batch_size` at a
         time, so no core waits and memory does not grow with their number. Raises AudioIssue, with
@@ -142,11 +129,11 @@ class Bundle:
             files = [self._named(path) for path in paths[first : first + batch_size]]
             return [heard.overall[self.labels] for heard in self._heard(files)]
 
-        if not len(paths):
-            return pd.DataFrame(columns=self.labels)
+        firsts = range(0, len(paths), batch_size)
         with work.cpu_threads(1):
-            found = list(work.in_threads(answer, range(0, len(paths), batch_size), "predict files"))
-        return pd.DataFrame([row for rows in found for row in rows]).set_axis(list(paths))
+            answers = list(work.in_threads(answer, firsts, "predict files"))
+        rows = list(itertools.chain.from_iterable(answers))
+        return pd.DataFrame(rows, columns=self.labels).set_axis(list(paths))
 
     def _named(self, path):
         """The Whole of a path; what is wrong with it says its path."""
@@ -155,38 +142,56 @@ class Bundle:
         except errors.AudioIssue as issue:
             raise errors.AudioIssue(issue.code, f"{path}: {issue.detail}") from None
 
-    def predict_packed(self, packed, rows, batch_size=64):
+    def predict_packed(
+        self,
+        packed: np.ndarray,
+        rows: pd.DataFrame,
+        batch_size: int = 64,
+    ) -> pd.DataFrame:
         """Class probabilities of rows of waveforms.csv: a table clip_id and a column per class."""
-        batches = np.array_split(rows.index.to_numpy(), max(1, -(-len(rows) // batch_size)))
-        batches = work.progress(batches, "predict", len(batches))
-        found = [
-            self.predict_clips(features.unpack(packed[batch])) for batch in batches if len(batch)
-        ]
-        table = pd.DataFrame(
-            np.concatenate(found) if found else np.zeros((0, len(self.labels))), columns=self.labels
-        )
-        return pd.concat([rows[["clip_id"]].reset_index(drop=True), table], axis=1)
+        table = pd.DataFrame(0.0, rows.index, self.labels)
+        starts = range(0, len(rows), batch_size)
+        for start in work.progress(starts, "predict", len(starts)):
+            batch = rows.index[start : start + batch_size]
+            table.loc[batch] = self.predict_clips(features.unpack(packed[batch]))
+        table.insert(0, "clip_id", rows["clip_id"])
+        return table.reset_index(drop=True)
 
 
-def costs(model, packed, history):
-    """What the network costs, for the leaderboard: seconds of training per fold, ms per clip,
-    parameters.
+def thresholds(home: Path) -> pd.Series:
+    """From which probability on a model says each class, by class; for runs with several labels.
+
+    Args: home the model's folder.
     """
+    with artifacts.readable(home / "thresholds.json"):
+        return pd.Series(artifacts.read_json(home / "thresholds.json"), dtype=float)
+
+
+def costs(model: torch.nn.Module, packed: np.ndarray, history: list) -> dict:
+    """What the network costs: seconds of training per fold, ms per clip, parameters.
+
+    Args: model; packed int16 [clips, samples]; history of its training.
+    """
+    seconds = pd.DataFrame(history).groupby("fold")["seconds"].sum()
     return {
-        "train_seconds": round(
-            float(pd.DataFrame(history).groupby("fold")["seconds"].sum().mean()), 3
-        ),
+        "train_seconds": round(float(seconds.mean()), 3),
         "ms_per_clip": round(1000 * seconds_per_clip(model, packed), 3),
         "parameters": networks.count_parameters(model),
     }
 
 
-def seconds_per_clip(model, packed, count=32, repeats=3):
+def seconds_per_clip(
+    model: torch.nn.Module,
+    packed: np.ndarray,
+    count: int = 32,
+    repeats: int = 3,
+) -> float:
     """Time that one network takes per clip, in batches of `count`: the median of some repeats."""
-    waveforms, times = torch.from_numpy(features.unpack(packed[:count])), []
+    waveforms = torch.from_numpy(features.unpack(packed[:count]))
+    times = []
     with torch.inference_mode():
         for _ in range(repeats + 1):
             started = time.perf_counter()
             model(waveforms)
-            times.append((time.perf_counter() - started) / len(waveforms))
-    return float(np.median(times[1:]))
+            times.append(time.perf_counter() - started)
+    return float(np.median(times[1:])) / len(waveforms)

@@ -12,18 +12,27 @@ import numpy as np
 import pandas as pd
 import skops.io
 from scipy.special import logit
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from helpers.base import artifacts, targets
-from helpers.base.settings import ENSEMBLES
+from helpers.base.settings import ENSEMBLES, Config
 from helpers.compare import classic, inference
 from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
 from helpers.training import train
 
 
-def cross_validate(name, packed, rows, table, config, folder, found):
+def cross_validate(
+    name: str,
+    packed: np.ndarray,
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+    config: Config,
+    folder: Path,
+    found: dict,
+) -> tuple[pd.DataFrame, dict]:
     """Train a model by name, one per round, and predict each test fold.
 
     Args: name; packed int16 [clips, samples]; rows of waveforms.csv; table the feature table;
@@ -36,10 +45,6 @@ def cross_validate(name, packed, rows, table, config, folder, found):
         return _ensemble(name, rows, config, folder, found)
     if name in classic.NAMES:
         return classic.cross_validate(name, table, config, folder)
-    return _network(name, packed, rows, config, folder)
-
-
-def _network(name, packed, rows, config, folder):
     config = config.with_network(name)
     out_of_fold, history = train.cross_validate(packed, rows, config, folder)
     model, _ = checkpoints.load(next(Path(folder).glob("fold*")), config)
@@ -47,76 +52,72 @@ def _network(name, packed, rows, config, folder):
 
 
 def _ensemble(name, rows, config, folder, found):
-    members = {member: found[member] for member in config.members()}
-    tables = [out_of_fold for out_of_fold, _ in members.values()]
-    costs = pd.DataFrame([cost for _, cost in members.values()]).sum().round(3).to_dict()
-    if name == "soft_vote":
-        artifacts.write_json(Path(folder) / "card.json", {"name": name, "members": list(members)})
-        return soft_vote(tables), costs
-    labels, several = rows.set_index("clip_id")["label"], config.data.multilabel
-    meta = stack_fit(tables, labels, several)
-    skops.io.dump(meta, Path(folder) / "model.skops")
+    members = config.members()
+    tables = [found[member][0] for member in members]
+    costs = pd.DataFrame([found[member][1] for member in members]).sum().round(3).to_dict()
     artifacts.write_json(Path(folder) / "card.json", {"name": name, "members": list(members)})
-    parts = meta.estimators_ if several else [meta]  # of a class without recordings, a constant
-    costs["parameters"] += sum(
-        part.coef_.size for part in parts if isinstance(part, LogisticRegression)
-    )
+    if name == "soft_vote":
+        return soft_vote(tables), costs
+    labels = rows.set_index("clip_id")["label"]
+    several = config.data.multilabel
+    stack = stack_fit(tables, labels, several)
+    skops.io.dump(stack, Path(folder) / "model.skops")
+    parts = stack.estimators_ if several else [stack]
+    weighed = [part for part in parts if isinstance(part, LogisticRegression)]  # others: constants
+    costs["parameters"] += sum(part.coef_.size for part in weighed)
     return stack_cross_validate(tables, labels, several), costs
 
 
-def thresholds(name, folder):
-    """From which probability on a model of a run says each class: a Series; for runs with several
-    labels.
-    """
-    found = artifacts.read_json(Path(folder) / "models" / name / "thresholds.json")
-    return pd.Series(found, dtype=float)
+def thresholds(name: str, folder: Path) -> pd.Series:
+    """From which probability on a model of a run says each class; for runs with several labels."""
+    return inference.thresholds(Path(folder) / "models" / name)
 
 
-def megabytes(name, folder, config):
+def megabytes(name: str, folder: Path, config: Config) -> float:
     """Size on disk of a model of a run, per fold; of an ensemble with its members."""
     if name in ENSEMBLES:
-        return round(sum(megabytes(member, folder, config) for member in config.members()), 3)
-    networks = list((Path(folder) / "models" / name).glob("fold*"))
-    folds = {
-        path.name.partition("-")[0] for path in networks
-    }  # several networks, one per seed, make one fold's model
-    return round(
-        sum(file.stat().st_size for path in networks for file in path.iterdir()) / len(folds) / 1e6,
-        3,
-    )
+        members = [megabytes(member, folder, config) for member in config.members()]
+        return round(sum(members), 3)
+    files = list((Path(folder) / "models" / name).glob("fold*/*"))
+    # several networks, one per seed, make one fold's model
+    folds = {file.parent.name.partition("-")[0] for file in files}
+    size = sum(file.stat().st_size for file in files)
+    return round(size / len(folds) / 1e6, 3)
 
 
 # --- what the split, and what the balance does
 # --------------------------------------------------------------
 
 
-def leak_gap(table, config):
-    """What a quick model (the dnn) scores on the certified folds, and what it seems to on a leaking
-    split.
+def leak_gap(table: pd.DataFrame, config: Config) -> dict:
+    """What a quick model (the dnn) scores on the certified folds, and on a leaking split.
 
     There clips and copies are dealt out at random, so copies of a recording, and other recordings
-    of its source, are learned from. Only the split differs. Returns {"honest", "leaking"}, each as
-    `evaluate.summary`, and "can_leak": whether there are copies, or sources with several clips, at
-    all.
+    of its source, are learned from. Only the split differs.
+
+    Returns {"honest", "leaking"}, each as `evaluate.summary`, and "can_leak": whether there are
+    copies, or sources with several clips, at all.
     """
     config = config.model_copy(
         update={"compare": config.compare.model_copy(update={"augmented_copies": True})}
     )
+    is_tested = table["fold"].notna()
     folds = table["fold"].dropna().unique()
-    dealt = pd.Series(np.random.default_rng(config.seed).choice(folds, len(table)), table.index)
-    leaking = table.assign(fold=dealt.where(table["fold"].notna()).astype("Int64"))
-    found = {
-        name: _quick_scores(rows, config)
-        for name, rows in (("honest", table), ("leaking", leaking))
+    dealt = np.random.default_rng(config.seed).choice(folds, len(table))
+    leaking = table.assign(fold=pd.Series(dealt, table.index, dtype="Int64").where(is_tested))
+    return {
+        "honest": _quick_scores(table, config),
+        "leaking": _quick_scores(leaking, config),
+        "can_leak": bool(table.loc[is_tested, "group"].duplicated().any()),
     }
-    return {**found, "can_leak": bool(table.loc[table["fold"].notna(), "group"].duplicated().any())}
 
 
 def gap_in_words(gap: dict, metric: str) -> str:
     """What `leak_gap` found for a metric, naming its model, which is not the network."""
     if not gap["can_leak"]:
         return "Nothing can leak here: there are no copies, and every source has one clip."
-    seems, honest = (evaluate.percent(gap[name][metric]) for name in ("leaking", "honest"))
+    seems = evaluate.percent(gap["leaking"][metric])
+    honest = evaluate.percent(gap["honest"][metric])
     score = evaluate.in_words(metric)
     return (
         "The quick dense network on the feature table, which is not the network of 05: on a random"
@@ -124,7 +125,7 @@ def gap_in_words(gap: dict, metric: str) -> str:
     )
 
 
-def balance_effects(table, config):
+def balance_effects(table: pd.DataFrame, config: Config) -> pd.DataFrame:
     """What each way of helping rare classes does to a quick model (the dnn), on the same folds.
 
     Returns a table: balance, then the metrics of the leaderboard with their intervals.
@@ -154,84 +155,99 @@ def _quick_predictions(table, config):
 # ---------------------------------------------------------------------------------------------
 
 
-def soft_vote(tables):
-    """The mean of the members' probabilities; tables with clip_id, perhaps fold, and a column per
-    class.
+def soft_vote(tables: list) -> pd.DataFrame:
+    """The mean of the members' probabilities, in the order of the first.
+
+    Args: tables with clip_id, perhaps fold, and a column per class.
     """
-    aligned = [table.set_index("clip_id") for table in tables]
-    mean = sum(table.reindex(aligned[0].index) for table in aligned) / len(aligned)
-    if "fold" in mean:
-        mean["fold"] = aligned[0]["fold"]
-    return mean.reset_index()
+    mean = sum(_aligned(tables)) / len(tables)
+    identity = tables[0][[column for column in ("clip_id", "fold") if column in tables[0]]]
+    return identity.join(mean, on="clip_id").reset_index(drop=True)
 
 
-def stack_inputs(tables):
+def stack_inputs(tables: list) -> pd.DataFrame:
     """The members' log odds side by side, [clips, members x classes], indexed by clip_id."""
-    aligned = [table.set_index("clip_id").drop(columns="fold", errors="ignore") for table in tables]
-    return pd.concat(
-        [logit(table.reindex(aligned[0].index).clip(1e-6, 1 - 1e-6)) for table in aligned], axis=1
-    )
+    return pd.concat([logit(table.clip(1e-6, 1 - 1e-6)) for table in _aligned(tables)], axis=1)
 
 
-def stack_fit(tables, labels, multilabel=False):
-    """The model that weighs the members: a logistic regression on their out-of-fold probabilities,
-    one per class where there are several labels. labels: a Series by clip_id.
+def _aligned(tables):
+    """The members' probabilities, by clip_id, in the order of the first."""
+    indexed = [table.set_index("clip_id").drop(columns="fold", errors="ignore") for table in tables]
+    return [table.reindex(indexed[0].index) for table in indexed]
+
+
+def stack_fit(
+    tables: list,
+    labels: pd.Series,
+    multilabel: bool = False,
+) -> BaseEstimator:
+    """The model that weighs the members: a logistic regression on their out-of-fold probabilities.
+
+    Where there are several labels it is one per class. Args: tables; labels by clip_id.
     """
-    inputs, meta = stack_inputs(tables), LogisticRegression(C=0.02, max_iter=3000)
-    if not multilabel:
-        return meta.fit(inputs.to_numpy(), labels[inputs.index])
-    return OneVsRestClassifier(meta).fit(
-        inputs.to_numpy(), targets.matrix(labels[inputs.index], decisions.class_columns(tables[0]))
-    )
+    inputs = stack_inputs(tables)
+    labels = labels[inputs.index]
+    stack = LogisticRegression(C=0.02, max_iter=3000)
+    if multilabel:
+        stack = OneVsRestClassifier(stack)
+        labels = targets.matrix(labels, decisions.class_columns(tables[0]))
+    return stack.fit(inputs.to_numpy(), labels)
 
 
-def stack_cross_validate(tables, labels, multilabel=False):
-    """Out-of-fold probabilities of the stack: each fold is predicted by weights learned on the
-    other folds.
-    """
+def stack_cross_validate(
+    tables: list,
+    labels: pd.Series,
+    multilabel: bool = False,
+) -> pd.DataFrame:
+    """Out-of-fold probabilities of the stack: the weights of a fold come from the other folds."""
     parts = []
     for fold in sorted(tables[0]["fold"].unique()):
-        meta = stack_fit([table[table["fold"] != fold] for table in tables], labels, multilabel)
+        learned = [table[table["fold"] != fold] for table in tables]
         held_out = [table[table["fold"] == fold] for table in tables]
-        parts.append(_stack_table(meta, held_out, tables[0]).assign(fold=fold))
+        stack = stack_fit(learned, labels, multilabel)
+        parts.append(_stack_table(stack, held_out).assign(fold=fold))
     return pd.concat(parts, ignore_index=True)
 
 
-def _stack_table(meta, tables, like):
-    inputs, classes = stack_inputs(tables), decisions.class_columns(like)
-    known = classes if isinstance(meta, OneVsRestClassifier) else meta.classes_
-    found = pd.DataFrame(meta.predict_proba(inputs.to_numpy()), columns=known, index=inputs.index)
-    return found.reindex(columns=classes, fill_value=0.0).reset_index()
+def _stack_table(stack, tables):
+    inputs = stack_inputs(tables)
+    classes = decisions.class_columns(tables[0])
+    learned = classes if isinstance(stack, OneVsRestClassifier) else stack.classes_
+    probabilities = stack.predict_proba(inputs.to_numpy())
+    table = pd.DataFrame(probabilities, columns=learned, index=inputs.index)
+    return table.reindex(columns=classes, fill_value=0.0).reset_index()
 
 
 # --- the test side
 # -----------------------------------------------------------------------------------------
 
 
-def test_probabilities(name, folder, config, packed, rows, table):
-    """Class probabilities of test clips by a model of a run: a table clip_id and a column per
-    class.
+def test_probabilities(
+    name: str,
+    folder: Path,
+    config: Config,
+    packed: np.ndarray,
+    rows: pd.DataFrame,
+    table: pd.DataFrame,
+) -> pd.DataFrame:
+    """Class probabilities of test clips by a model of a run: clip_id and a column per class.
 
     Args: name of the model; folder of the run; config; packed int16 [clips, samples]; rows of
         waveforms.csv; table the feature table.
     """
-    if name not in (*ENSEMBLES, *classic.NAMES):
-        return inference.Bundle(folder, name).predict_packed(packed, rows)
     home = Path(folder) / "models" / name
     if name in ENSEMBLES:
         members = artifacts.read_json(home / "card.json")["members"]
         tables = [
             test_probabilities(member, folder, config, packed, rows, table) for member in members
         ]
-        return (
-            soft_vote(tables)
-            if name == "soft_vote"
-            else _stack_table(_stack_load(home), tables, tables[0])
-        )
-    loaded = [classic.load(path) for path in sorted(home.glob("fold*"))]
-    clips = table[table["clip_id"].isin(rows["clip_id"])]
-    votes = [classic.predict(fitted, clips) for fitted in loaded]
-    return pd.concat([clips[["clip_id"]].reset_index(drop=True), sum(votes) / len(votes)], axis=1)
+        return soft_vote(tables) if name == "soft_vote" else _stack_table(_stack_load(home), tables)
+    if name not in classic.NAMES:
+        return inference.Bundle(folder, name).predict_packed(packed, rows)
+    models = [classic.load(path) for path in sorted(home.glob("fold*"))]
+    clips = table[table["clip_id"].isin(rows["clip_id"])].reset_index(drop=True)
+    mean = sum(classic.predict(fitted, clips) for fitted in models) / len(models)
+    return pd.concat([clips[["clip_id"]], mean], axis=1)
 
 
 def _stack_load(home):

@@ -144,21 +144,21 @@ def apply(
 def _settle(text, classes, multilabel):
     """The label that an edit means, accents as the classes spell them; None leaves out."""
     spelled = {tables.spelling(name): name for name in classes}
-    parts = [part.strip() for part in targets.split(text)] if multilabel else [text]
+    parts = [part.strip() for part in targets.split(text, multilabel)]
     parts = [spelled.get(tables.spelling(part), part) for part in parts if part]
     word = parts[0].casefold() if len(parts) == 1 and parts[0] not in classes else ""
     if word == DROP:
         return None
     if word == NONE and multilabel:
         return ""
-    return targets.join(parts) if multilabel else parts[0]
+    return targets.join(parts)
 
 
 def _note(new, classes, multilabel):
     """What is remarkable about a change: left out, or a class that no other recording has."""
     if new is None:
         return "left out"
-    names = targets.split(new) if multilabel else [new]
+    names = targets.split(new, multilabel)
     fresh = [name for name in names if name not in classes]
     if not fresh:
         return ""

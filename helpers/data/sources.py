@@ -289,7 +289,9 @@ def _settle_labels(table, data):
     table["label"] = labels.where(ok & ~left_out, "")
     _refuse_class_twins(table, data.multilabel)
     classes = set(targets.classes(table[table["status"].eq("ok")], data.multilabel))
-    known = table["label"].map(lambda label: classes.issuperset(_names(label, data.multilabel)))
+    known = table["label"].map(
+        lambda label: classes.issuperset(targets.split(label, data.multilabel))
+    )
     table["label"] = table["label"].where(train | known, "")
     return table
 
@@ -297,16 +299,12 @@ def _settle_labels(table, data):
 def _settled(label, data):
     """One recording's label after renaming and leaving out; "" where nothing is left."""
     rename = dict(data.rename)
-    names = [tables.spelling(name).strip() for name in _names(label, data.multilabel)]
+    names = [tables.spelling(name).strip() for name in targets.split(label, data.multilabel)]
     names = [rename.get(name, name) for name in names if name]
     if data.classes:
         names = [name if name in data.classes else data.other for name in names]
     names = [name for name in names if name and name not in data.exclude]
-    return targets.join(names) if data.multilabel else "".join(names)
-
-
-def _names(label, multilabel):
-    return targets.split(label) if multilabel else [label]
+    return targets.join(names)
 
 
 def _no_sources_where_they_are_the_classes(table, data):
@@ -365,7 +363,7 @@ def _thin_out(table, max_per_class, multilabel):
     train = table[_in_training(table)]
     source = train["source"].where(train["source"].ne(""), train["together"])
     source = source.where(source.ne(""), train["recording_id"])
-    labels = targets.rarest(train["label"]) if multilabel else train["label"]
+    labels = targets.rarest(train["label"], multilabel)
     rows = train.assign(source=source.map(recording_id), label=labels)
     rows = rows.sort_values(["source", "path"])
     per_source = max(1, max_per_class // SOURCES_KEPT)

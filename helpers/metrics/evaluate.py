@@ -9,17 +9,27 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 
-from helpers.base import artifacts, targets
+from helpers.base import artifacts
+from helpers.base.settings import Config
 from helpers.metrics import decisions, intervals, scoring
 
-# What stands first, and what leaderboard.csv holds of each model: for one label per recording, and
-# for several.
+# By data.multilabel, one label per recording or several: what stands first, what leaderboard.csv
+# holds of each model, what metrics.json holds, what each class is measured by.
 HEADLINE = {False: ("accuracy", "macro_f1"), True: ("macro_average_precision", "lwlrap")}
 LEADERBOARD = {
     False: ("accuracy", "macro_f1", "weighted_f1", "minority_recall", "majority_recall"),
     True: ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match"),
 }
+SUMMARY = {
+    False: (
+        *("accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1"),
+        *("minority_recall", "majority_recall", "roc_auc"),
+    ),
+    True: (*LEADERBOARD[True], "roc_auc"),
+}
+OF_CLASS = {False: "recall", True: "average_precision"}
 DIFFERENCE = "difference"  # to the best model of a leaderboard, paired: at most 0
 SPELLED = {
     "map_at_k": "MAP@k",
@@ -36,29 +46,27 @@ AGGREGATED = {
 BLOCK = 20_000_000  # weights at a time: 80 MB
 
 
-def headline(config):
-    """The metrics that stand first: the competition's where evaluate.metric names one, then the
-    usual two.
-    """
-    chosen = () if config.evaluate.metric == "auto" else (config.evaluate.metric,)
-    return tuple(dict.fromkeys((*chosen, *HEADLINE[config.data.multilabel])))
+def headline(config: Config) -> tuple[str, ...]:
+    """The metrics that stand first: the competition's (evaluate.metric), then the usual two."""
+    return _asked_first(HEADLINE[config.data.multilabel], config.evaluate.metric)
 
 
-def leaderboard_metrics(config):
-    """The metrics that leaderboard.csv holds of each model: the first of the headline, then the
-    usual ones.
-    """
-    return tuple(dict.fromkeys((headline(config)[0], *LEADERBOARD[config.data.multilabel])))
+def leaderboard_metrics(config: Config) -> tuple[str, ...]:
+    """The metrics that leaderboard.csv holds of each model, the first of the headline first."""
+    return _asked_first(LEADERBOARD[config.data.multilabel], headline(config)[0])
 
 
-def protocol(n_folds, config):
+def _asked_first(usual, metric):
+    """Metrics without repeats, the one that is asked for before the usual ones."""
+    return tuple(dict.fromkeys(usual if metric == "auto" else (metric, *usual)))
+
+
+def protocol(n_folds: int, config: Config) -> str:
     """How the scores come about, in the words that metrics.json and the report carry."""
     tested = min(n_folds, config.split.test_folds or n_folds)
-    pooled = (
-        f"Pooled out-of-fold predictions of {n_folds} folds"
-        if tested == n_folds
-        else (f"Predictions of {tested} of {n_folds} folds, never learned from")
-    )
+    pooled = f"Predictions of {tested} of {n_folds} folds, never learned from"
+    if tested == n_folds:
+        pooled = f"Pooled out-of-fold predictions of {n_folds} folds"
     chosen = {
         "validation": "The epoch is chosen on another fold than the one that is scored.",
         "last": "The last epoch is used; nothing is chosen.",
@@ -71,254 +79,204 @@ def protocol(n_folds, config):
     return " ".join([*words, "Intervals: 95 %, by bootstrap over sources and Student's t."])
 
 
-def summary(predictions, n_samples=2000, seed=0, multilabel=False, metric="auto", k=3):
+def summary(
+    predictions: pd.DataFrame,
+    n_samples: int = 2000,
+    seed: int = 0,
+    multilabel: bool = False,
+    metric: str = "auto",
+    k: int = 3,
+) -> dict:
     """Every headline metric of a table of predictions with its interval: {metric: {value, low,
     high}}.
 
     Args: predictions; n_samples of the bootstrap; seed; multilabel; metric and k as in the config's
         Evaluate section: the competition's metric is among those returned.
     """
-    weights = intervals.bootstrap_weights(predictions["group"].nunique(), n_samples, seed)
-    if multilabel:
-        found = _intervals(scoring.tagging_scores, predictions, weights)
-    else:
-        found = _label_summary(predictions, weights)
-    if metric not in ("auto", *found):
-        found |= _intervals(partial(_one_score, metric, k), predictions, weights)
-    return found
+    names = SUMMARY[multilabel]
+    if metric not in ("auto", *names):
+        names = (*names, metric)
+    samples = _samples(predictions, draws(predictions, n_samples, seed), names, k)
+    sizes = {**dict.fromkeys(names, group_sizes(predictions)), **_extreme_sizes(predictions)}
+    return {name: intervals.interval(samples[name], sizes[name]) for name in names}
 
 
-def scores_of(predictions, config):
+def _extreme_sizes(predictions):
+    """Recordings of each group that count for the recall of the extreme classes, by metric."""
+    truth, _, _ = decisions.answers(predictions)
+    extremes = scoring.extremes(truth.sum(axis=0))
+    by_group = _by_group(truth, predictions)
+    return {name: by_group[:, which].sum(axis=1) for name, which in extremes.items()}
+
+
+def scores_of(predictions: pd.DataFrame, config: Config) -> dict:
     """The summary of a table of predictions as a config asks for it."""
-    asked = config.evaluate
+    asked, several = config.evaluate, config.data.multilabel
     return summary(
-        predictions,
-        asked.bootstrap_samples,
-        config.seed,
-        config.data.multilabel,
-        asked.metric,
-        k=asked.k,
+        predictions, asked.bootstrap_samples, config.seed, several, asked.metric, asked.k
     )
 
 
-def over_seeds(table, clips, config):
-    """What one network per fold scores without the others of other seeds: {metric, mean, sd,
-    seeds}.
+def over_seeds(
+    table: pd.DataFrame,
+    clips: pd.DataFrame,
+    config: Config,
+) -> dict:
+    """What one network per fold scores without those of other seeds: {metric, mean, sd, seeds}.
 
     Args: table of seeds.csv, of two seeds or more; clips rows of waveforms.csv without copies;
         config. The metric is the first of the headline, mean and standard deviation are over the
         seeds.
     """
-    metric, several, how = headline(config)[0], config.data.multilabel, config.model.aggregate
-    alone = [part.drop(columns="seed") for _, part in table.groupby("seed")]
-    scores = [
-        scores_of(decisions.per_recording(part, clips, several, how), config)[metric]["value"]
-        for part in alone
-    ]
-    mean, deviation = float(np.mean(scores)), float(np.std(scores, ddof=1))
+    metric = headline(config)[0]
+    scores = []
+    for _, part in table.groupby("seed"):
+        predictions = decisions.per_recording(
+            part.drop(columns="seed"), clips, config.data.multilabel, config.model.aggregate
+        )
+        scores.append(scores_of(predictions, config)[metric]["value"])
     return {
         "metric": metric,
-        "mean": round(mean, 5),
-        "sd": round(deviation, 5),
+        "mean": round(float(np.mean(scores)), 5),
+        "sd": round(float(np.std(scores, ddof=1)), 5),
         "seeds": len(scores),
     }
 
 
-def _one_score(metric, k, truth, said, probabilities, weights):
-    """{metric: [samples]} of a metric by name, also one that only competitions ask for."""
-    by_answer = {
-        "accuracy": scoring.exact_match,
-        "macro_f1": scoring.macro_f1,
-        "row_f1": scoring.row_f1,
-    }
-    by_rank = {
-        "macro_average_precision": partial(scoring.macro, scoring.average_precision),
-        "roc_auc": partial(scoring.macro, scoring.auc),
-        "map_at_k": partial(scoring.map_at_k, k=k),
-        "lwlrap": scoring.lwlrap,
-        "cmap": scoring.cmap,
-    }
-    if metric in by_answer:
-        return {metric: by_answer[metric](truth, said, weights)}
-    return {metric: by_rank[metric](truth, probabilities, weights)}
+def per_class(
+    predictions: pd.DataFrame,
+    n_samples: int = 2000,
+    seed: int = 0,
+    multilabel: bool = False,
+) -> pd.DataFrame:
+    """A row per class: precision, recall, F1, its recordings and sources. Worst first.
 
-
-def _label_summary(predictions, weights):
-    labels = decisions.class_columns(predictions)
-    counts = decisions.group_counts(predictions, labels)
-    (hits, true, said), drawn = (
-        (table.sum(0) for table in counts),
-        [weights @ table for table in counts],
-    )
-    point = {**scoring.scores(hits, true, said), **scoring.extreme_recalls(hits, true, true)}
-    samples = {**scoring.scores(*drawn), **scoring.extreme_recalls(*drawn[:2], true)}
-    sizes = dict.fromkeys(point, counts[1].sum(axis=1))
-    for name, size in (("minority_recall", true[true > 0].min()), ("majority_recall", true.max())):
-        sizes[name] = counts[1][:, true == size].sum(axis=1)
-    result = {
-        name: intervals.interval(value, samples[name], sizes[name]) for name, value in point.items()
-    }
-    return {**result, "roc_auc": auc_interval(predictions, labels, weights)}
-
-
-def _intervals(score, predictions, weights):
-    """Each metric that score(truth, said, probabilities, weights of the rows) returns by name, with
-    its interval.
+    Recall, or with several labels per recording average precision, stands there with its interval.
     """
-    arrays, group = _arrays(predictions), pd.factorize(predictions["group"])[0]
-    point = score(*arrays, np.ones((1, len(group))))
-    samples, sizes = _drawn(partial(score, *arrays), weights, group), np.bincount(group)
-    return {
-        name: intervals.interval(value[0], samples[name], sizes) for name, value in point.items()
-    }
-
-
-def _arrays(predictions):
-    """(truth bool [n, C], said bool [n, C], probabilities [n, C])."""
-    labels = decisions.class_columns(predictions)
-    truth, said = (
-        targets.matrix(predictions[column], labels) > 0 for column in ("label", "predicted")
-    )
-    return truth, said, predictions[labels].to_numpy()
-
-
-def _drawn(score, weights, group):
-    """A score of all bootstrap samples, in blocks that fit in memory: what score(weights of rows
-    [samples, n]) returns.
-
-    Args: score, of a dict of arrays [samples, ...]; weights of the groups [samples, groups]; group
-        of each row [n].
-    """
-    size = max(1, BLOCK // max(1, len(group)))
-    counts = weights.astype(np.float32)  # exact
-    blocks = (counts[start : start + size, group] for start in range(0, len(weights), size))
-    parts = [score(block) for block in blocks]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def auc_interval(predictions, labels, weights):
-    """Macro one-against-rest area under the ROC curve, classes without recordings left out, with
-    its interval.
-    """
-    group = pd.factorize(predictions["group"])[0]
-    samples = _drawn(lambda rows: {"roc_auc": macro_auc(predictions, labels, rows)}, weights, group)
-    return intervals.interval(
-        macro_auc(predictions, labels), samples["roc_auc"], np.bincount(group)
-    )
-
-
-def macro_auc(predictions, labels, weights=None):
-    """Mean over the classes of `scoring.auc`, each against the rest; a class without recordings, or
-    with all, is left out. Args: weights of the rows [n], or [samples, n] for as many areas at once,
-    or None. Returns float or array.
-    """
-    weights = np.ones(len(predictions)) if weights is None else np.asarray(weights)
-    truth = targets.matrix(predictions["label"], labels) > 0
-    mean = scoring.macro(
-        scoring.auc, truth, predictions[list(labels)].to_numpy(), np.atleast_2d(weights)
-    )
-    return mean if weights.ndim == 2 else float(mean[0])
-
-
-def per_class(predictions, n_samples=2000, seed=0, multilabel=False):
-    """Table of precision, recall and F1 per class with support; recall, or with several labels per
-    recording average precision, with its interval, and the sources that the class comes from. Worst
-    first.
-    """
+    truth, said, probabilities = decisions.answers(predictions)
+    metric = OF_CLASS[multilabel]
+    score = partial(scoring.recalls, truth, said)
     if multilabel:
-        return _tags(predictions, n_samples, seed)
-    labels = decisions.class_columns(predictions)
-    counts = decisions.group_counts(predictions, labels)
-    weights = intervals.bootstrap_weights(len(counts[0]), n_samples, seed)
-    hits, true, said = (table.sum(0) for table in counts)
-    with np.errstate(invalid="ignore"):
-        recalls = (weights @ counts[0]) / (weights @ counts[1])
-    table = pd.DataFrame(
-        {"label": labels, "recordings": true.astype(int), "sources": (counts[1] > 0).sum(axis=0)}
-    )
-    table["precision"] = hits / np.maximum(said, 1)
-    table["recall"] = hits / np.maximum(true, 1)
-    table["recall_low"], table["recall_high"] = intervals.bounds(
-        table["recall"], recalls, counts[1]
-    )
-    table["f1"] = 2 * hits / np.maximum(true + said, 1)
-    return table.sort_values("recall", ignore_index=True)
-
-
-def _tags(predictions, n_samples, seed):
-    truth, said, probabilities = _arrays(predictions)
-    precisions = partial(scoring.each_class, scoring.average_precision, truth, probabilities)
-    group = pd.factorize(predictions["group"])[0]
-    weights = intervals.bootstrap_weights(group.max() + 1, n_samples, seed)
-    samples = _drawn(lambda rows: {"each": precisions(rows)}, weights, group)["each"]
-    sizes = pd.DataFrame(truth).groupby(group).sum().to_numpy()
-    table = pd.DataFrame(
-        {"label": decisions.class_columns(predictions), "recordings": truth.sum(axis=0)}
-    )
-    table["sources"] = (sizes > 0).sum(axis=0)
-    table["average_precision"] = precisions(np.ones((1, len(truth))))[0]
-    low, high = intervals.bounds(table["average_precision"], samples, sizes)
-    table["average_precision_low"], table["average_precision_high"] = low, high
-    hits = (truth & said).sum(axis=0)
-    table["precision"] = hits / np.maximum(said.sum(axis=0), 1)
-    table["recall"] = hits / np.maximum(truth.sum(axis=0), 1)
-    table["f1"] = 2 * hits / np.maximum(truth.sum(axis=0) + said.sum(axis=0), 1)
-    return table.sort_values("average_precision", ignore_index=True)
+        score = partial(scoring.each_class, scoring.average_precision, truth, probabilities)
+    samples = _drawn(score, draws(predictions, n_samples, seed), _groups(predictions))
+    by_group = _by_group(truth, predictions)
+    hits, true, claimed = (table.sum(axis=0) for table in (truth & said, truth, said))
+    shares = {
+        "precision": hits / np.maximum(claimed, 1),
+        "recall": hits / np.maximum(true, 1),
+        "f1": 2 * hits / np.maximum(true + claimed, 1),
+    }
+    if metric not in shares:
+        shares = {metric: samples[0], **shares}
+    table = pd.DataFrame({"label": decisions.class_columns(predictions), **shares})
+    table.insert(1, "recordings", true)
+    table.insert(2, "sources", (by_group > 0).sum(axis=0))
+    low, high = intervals.bounds(table[metric], samples[1:], by_group)
+    place = table.columns.get_loc(metric)
+    table.insert(place + 1, f"{metric}_low", low)
+    table.insert(place + 2, f"{metric}_high", high)
+    return table.sort_values(metric, ignore_index=True)
 
 
 # --- two sides, paired
 # -------------------------------------------------------------------------------------
 
 
-def draws(predictions, config):
-    """How often each group counts: [1 + samples, groups]. First each once, then the draws of the
-    bootstrap.
+def draws(
+    predictions: pd.DataFrame,
+    n_samples: int,
+    seed: int,
+) -> ndarray:
+    """How often each group counts: [1 + samples, groups].
+
+    First each once, then the draws of the bootstrap.
     """
     n_groups = predictions["group"].nunique()
-    drawn = intervals.bootstrap_weights(n_groups, config.evaluate.bootstrap_samples, config.seed)
+    drawn = intervals.bootstrap_weights(n_groups, n_samples, seed)
     return np.concatenate([np.ones((1, n_groups), dtype=drawn.dtype), drawn])
 
 
-def score_samples(predictions, weights, metric, k=3):
+def _samples(predictions, weights, names, k):
+    """Metrics by name where group g counts weights[:, g] times: {name: float [samples]}."""
+    tables = decisions.answers(predictions)
+
+    def score(rows):
+        values = scoring.measure(names, *tables, rows, k)
+        return np.stack([values[name] for name in names], axis=1)
+
+    columns = _drawn(score, weights, _groups(predictions)).T
+    return dict(zip(names, columns, strict=True))
+
+
+def _drawn(score, weights, group):
+    """A score of all samples, in blocks that fit in memory: [samples, …].
+
+    Args: score(weights of the rows [samples, n]); weights of the groups [samples, groups]; group of
+        each row [n].
+    """
+    size = max(1, BLOCK // max(1, len(group)))
+    counts = weights.astype(np.float32)  # exact
+    starts = range(0, len(counts), size)
+    return np.concatenate([score(counts[start : start + size, group]) for start in starts])
+
+
+def _groups(predictions):
+    """The group of each row, numbered in the order of their first rows: int [n]."""
+    return pd.factorize(predictions["group"])[0]
+
+
+def group_sizes(predictions: pd.DataFrame) -> ndarray:
+    """Recordings of each group, numbered in the order of their first rows: int [groups]."""
+    return np.bincount(_groups(predictions))
+
+
+def _by_group(truth, predictions):
+    """Recordings of each class in each group: int [groups, C]."""
+    return pd.DataFrame(truth).groupby(_groups(predictions)).sum().to_numpy()
+
+
+def score_samples(
+    predictions: pd.DataFrame,
+    weights: ndarray,
+    metric: str,
+    k: int = 3,
+) -> ndarray:
     """A metric by name where group g counts weights[:, g] times: float [samples].
 
     Args: predictions table, groups numbered in the order of their first rows; weights [samples,
         groups]; metric such as the first of the headline; k of map_at_k.
     """
-    score = partial(_one_score, metric, k, *_arrays(predictions))
-    return _drawn(score, weights, pd.factorize(predictions["group"])[0])[metric]
+    return _samples(predictions, weights, (metric,), k)[metric]
 
 
-def paired_change(reference, toggled, config):
-    """The change of the score with its 95 % interval, from the same draws of whole groups for both
-    sides.
+def paired_change(
+    reference: list,
+    toggled: list,
+    config: Config,
+) -> dict:
+    """The change of the score with its 95 % interval, from the same draws of groups for both sides.
 
-    Args: reference, toggled lists of tables of predictions, one per seed; config. The metric is the
-    first of the usual headline. Returns a dict: reference, toggled, change, change_low,
-    change_high, seeds_sd. Raises StageError where the recordings of the two sides differ.
+    Args: reference, toggled tables of predictions, one per seed; config. The metric is the first of
+        the usual headline.
+    Returns a dict: reference, toggled, change, change_low, change_high, seeds_sd. Raises StageError
+        where the recordings of the two sides differ.
     """
     _require_same_recordings(
         [*reference, *toggled], "the two sides were not tested on the same recordings"
     )
-    metric, weights = HEADLINE[config.data.multilabel][0], draws(reference[0], config)
+    first = reference[0]
+    metric = HEADLINE[config.data.multilabel][0]
+    weights = draws(first, config.evaluate.bootstrap_samples, config.seed)
     before = np.stack([score_samples(table, weights, metric) for table in reference])
     after = np.stack([score_samples(table, weights, metric) for table in toggled])
     change = after - before
-    found = intervals.difference(change.mean(axis=0), group_sizes(reference[0]))
     spread = change[:, 0].std(ddof=1) if len(change) > 1 else 0.0
-    means = {"reference": before[:, 0].mean(), "toggled": after[:, 0].mean(), "seeds_sd": spread}
-    means = {name: round(float(value), 5) for name, value in means.items()}
     return {
-        **means,
-        "change": found["value"],
-        "change_low": found["low"],
-        "change_high": found["high"],
+        "reference": round(float(before[:, 0].mean()), 5),
+        "toggled": round(float(after[:, 0].mean()), 5),
+        "seeds_sd": round(float(spread), 5),
+        **_flat("change", intervals.difference(change.mean(axis=0), group_sizes(first))),
     }
-
-
-def group_sizes(predictions):
-    """Recordings of each group, numbered in the order of their first rows: int [groups]."""
-    return np.bincount(pd.factorize(predictions["group"])[0])
 
 
 def _require_same_recordings(tables, message):
@@ -330,7 +288,7 @@ def _require_same_recordings(tables, message):
 # ----------------------------------------------------------------------------------------------
 
 
-def percent(entry):
+def percent(entry: dict) -> str:
     """A metric with its interval in words.
 
     >>> percent({"value": 0.931, "low": 0.9, "high": 0.954})
@@ -339,19 +297,21 @@ def percent(entry):
     return f"{100 * entry['value']:.1f} % ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
 
 
-def points(value, low, high):
+def points(
+    value: float,
+    low: float,
+    high: float,
+) -> str:
     """A difference of two scores with its interval, in points.
 
     >>> points(-0.0499, -0.0921, -0.0001)
     '-5.0 (-9.2 to +0.0)'
     """
-    signed = [
-        f"{round(100 * number, 1) + 0.0:+.1f}" for number in (value, low, high)
-    ]  # + 0.0: no negative zero
-    return "{} ({} to {})".format(*signed)
+    value, low, high = (round(100 * number, 1) + 0.0 for number in (value, low, high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"  # + 0.0: no negative zero
 
 
-def in_words(metric):
+def in_words(metric: str) -> str:
     """A metric's name for reading.
 
     >>> in_words("macro_f1"), in_words("map_at_k")
@@ -360,80 +320,86 @@ def in_words(metric):
     return SPELLED.get(metric) or metric.replace("_", " ").replace("f1", "F1")
 
 
-def metrics(predictions, clip_predictions, protocol, config):
-    """What metrics.json holds: protocol, counts, each headline metric per recording with its
-    interval; clips second.
+def metrics(
+    predictions: pd.DataFrame,
+    clip_predictions: pd.DataFrame,
+    protocol: str,
+    config: Config,
+) -> dict:
+    """What metrics.json holds: protocol, counts, each metric with its interval; clips second.
+
+    Args: predictions per recording; clip_predictions the same per clip; protocol its words.
     """
-    several, first, clips = (
-        config.data.multilabel,
-        headline(config),
-        scores_of(clip_predictions, config),
-    )
-    classes, n_groups = decisions.class_columns(predictions), int(predictions["group"].nunique())
-    answers = targets.matrix(predictions["predicted"], classes).sum(axis=0)
+    several = config.data.multilabel
+    first = headline(config)
+    clips = scores_of(clip_predictions, config)
+    _, said, _ = decisions.answers(predictions)
+    classes = np.array(decisions.class_columns(predictions), dtype=object)
+    n_groups = int(predictions["group"].nunique())
+    _, ece = decisions.calibration(predictions, multilabel=several)
     return {
         "protocol": f"{protocol} {intervals.few_sources(n_groups)}".strip(),
         "n_recordings": len(predictions),
         "n_groups": n_groups,
         "n_classes": len(classes),
-        "never_predicted": [
-            name for name, count in zip(classes, answers, strict=True) if not count
-        ],
+        "never_predicted": classes[~said.any(axis=0)].tolist(),
         "headline": list(first),
         **({"k": config.evaluate.k} if "map_at_k" in first else {}),
         **scores_of(predictions, config),
-        "expected_calibration_error": round(
-            decisions.calibration(predictions, multilabel=several)[1], 5
-        ),
+        "expected_calibration_error": round(ece, 5),
         **chance(predictions, several),
         "per_clip": {"n_clips": len(clip_predictions), **{name: clips[name] for name in first}},
     }
 
 
-def chance(predictions, multilabel=False):
-    """What no model at all would score in the first of the usual headline metrics: {name: value}."""
-    if (
-        multilabel
-    ):  # the average precision of random scores is the share of recordings with the class
-        shares = targets.matrix(predictions["label"], decisions.class_columns(predictions)).mean(
-            axis=0
-        )
+def chance(predictions: pd.DataFrame, multilabel: bool = False) -> dict:
+    """What no model at all would score in the first of the usual headline metrics: {name: value}.
+
+    The accuracy of always saying the largest class; or the average precision of random scores,
+    which is the share of recordings with the class.
+    """
+    truth, _, _ = decisions.answers(predictions)
+    shares = truth.mean(axis=0)
+    if multilabel:
         return {"chance_average_precision": round(float(shares[shares > 0].mean()), 5)}
-    return {
-        "majority_class_accuracy": round(
-            float(predictions["label"].value_counts(normalize=True).iloc[0]), 5
-        )
-    }
+    return {"majority_class_accuracy": round(float(shares.max()), 5)}
 
 
-def leaderboard(scored, costs, config):
+def leaderboard(
+    scored: dict,
+    costs: dict,
+    config: Config,
+) -> pd.DataFrame:
     """leaderboard.csv: a row per model, the best first, with what it scores less than the best.
 
     The models answered the same recordings, so the difference is paired: its interval comes from
-    the same draws of whole groups for both. Args: scored tables of predictions by the model's name;
-    costs dicts by its name; config.
+    the same draws of whole groups for both.
+
+    Args: scored tables of predictions by the model's name; costs dicts by its name; config.
     """
     _require_same_recordings(scored.values(), "the models were not tested on the same recordings")
-    metric, any_table = headline(config)[0], next(iter(scored.values()))
-    weights, sizes = draws(any_table, config), group_sizes(any_table)
+    metric = headline(config)[0]
+    any_table = next(iter(scored.values()))
+    weights = draws(any_table, config.evaluate.bootstrap_samples, config.seed)
     samples = {
         name: score_samples(table, weights, metric, config.evaluate.k)
         for name, table in scored.items()
     }
-    best, rows = max(samples.values(), key=lambda drawn: drawn[0]), []
+    best = max(samples.values(), key=lambda drawn: drawn[0])
+    rows = []
     for name, table in scored.items():
-        paired = _flat(DIFFERENCE, intervals.difference(samples[name] - best, sizes))
+        behind = intervals.difference(samples[name] - best, group_sizes(any_table))
+        paired = _flat(DIFFERENCE, behind)
         rows.append(leaderboard_row(name, table, config, **paired, **costs[name]))
     return pd.DataFrame(rows).sort_values(metric, ascending=False, kind="stable", ignore_index=True)
 
 
-def leaderboard_row(name, predictions, config, **costs):
-    """A row of leaderboard.csv: the metrics with their intervals, what decides first, then the
-    model's costs.
-    """
-    found, row = scores_of(predictions, config), {"model": name}
+def leaderboard_row(name: str, predictions: pd.DataFrame, config: Config, **costs) -> dict:
+    """A row of leaderboard.csv: the metrics with their intervals, then the model's costs."""
+    scores = scores_of(predictions, config)
+    row = {"model": name}
     for metric in leaderboard_metrics(config):
-        row |= _flat(metric, found[metric])
+        row |= _flat(metric, scores[metric])
     return row | costs
 
 
@@ -442,33 +408,33 @@ def _flat(name, entry):
     return {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
 
 
-def with_intervals(table):
-    """A table with each metric and its interval in one column of text, for reading; other columns
-    as they are.
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """A table for reading: each metric and its interval in one column of text, the rest as it is.
 
-    >>> with_intervals(pd.DataFrame({"model": ["svm"], "f1": [0.8], "f1_low": [0.75], "f1_high": [0.85]}))["f1"][0]
+    >>> scores = {"f1": [0.8], "f1_low": [0.75], "f1_high": [0.85]}
+    >>> with_intervals(pd.DataFrame({"model": ["svm"], **scores}))["f1"][0]
     '80.0 % (75.0–85.0)'
     """
     read = table[[column for column in table if not column.endswith(("_low", "_high"))]].copy()
     for name in [column for column in read if f"{column}_low" in table]:
-        columns = table[[name, f"{name}_low", f"{name}_high"]].set_axis(
-            ["value", "low", "high"], axis=1
-        )
-        write = percent if name != DIFFERENCE else lambda entry: points(**entry)
-        read[name] = [write(entry) for entry in columns.to_dict("records")]
+        bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+        if name == DIFFERENCE:
+            read[name] = [points(*entry) for entry in bounds]
+        else:
+            keys = ("value", "low", "high")
+            read[name] = [percent(dict(zip(keys, entry, strict=True))) for entry in bounds]
     return read.rename(columns={DIFFERENCE: f"{DIFFERENCE} to the best, points"})
 
 
-def best_in_words(board, n_groups):
-    """Which models the data cannot tell from the best, and, where there are few, how many sources
-    say so.
-    """
+def best_in_words(board: pd.DataFrame, n_groups: int) -> str:
+    """Which models the data cannot tell from the best, and, if few, how many sources say so."""
     tied = ", ".join(board.loc[ties(board), "model"])
     return f"Not clearly worse than the best: {tied}. {intervals.few_sources(n_groups)}".strip()
 
 
-def ties(board):
-    """Which models of a leaderboard the data cannot tell from the best: the paired interval holds
-    0. Bool [models].
+def ties(board: pd.DataFrame) -> pd.Series:
+    """Which models of a leaderboard the data cannot tell from the best: bool [models].
+
+    Of those the interval of the paired difference holds 0.
     """
     return board[f"{DIFFERENCE}_high"].ge(0)

@@ -1,94 +1,187 @@
-"""Metrics as plain arithmetic: arrays in, one value or an array of bootstrap samples out.
+"""Metrics as plain arithmetic: arrays in, an array of bootstrap samples out.
 
 Rows are recordings; weights [samples, n] say how often each is drawn, so that all samples are
-scored at once.
+scored at once. truth and said are bool [n, C], what is there and what was said; scores are [n, C].
 """
 
+from collections.abc import Callable, Collection
+from functools import partial
+
 import numpy as np
+from numpy import ndarray
 from scipy import sparse
 
 NORMAL = 1.96  # standard errors to either side that hold 95 % of the normal law
 
 
-def scores(hits, true, said):
+def measure(
+    names: Collection[str],
+    truth: ndarray,
+    said: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+    k: int = 3,
+) -> dict:
+    """Metrics by name: {name: [samples]}.
+
+    Args: names of metrics of answers (as of `of_answers`) or of rankings; truth, said bool [n, C];
+        scores [n, C]; weights [samples, n]; k of map_at_k.
+    """
+    answers = of_answers(truth, said, weights)
+    rankings = {
+        "macro_average_precision": partial(macro, average_precision),
+        "roc_auc": partial(macro, auc),
+        "lwlrap": lwlrap,
+        "map_at_k": partial(map_at_k, k=k),
+        "cmap": cmap,
+    }
+    return {
+        name: answers[name] if name in answers else rankings[name](truth, scores, weights)
+        for name in names
+    }
+
+
+def of_answers(
+    truth: ndarray,
+    said: ndarray,
+    weights: ndarray,
+) -> dict:
+    """Every metric of answers, said or not: {name: [samples]}. Accuracy is of whole rows."""
+    hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
+    with np.errstate(invalid="ignore"):
+        micro_f1 = 2 * hits.sum(axis=1) / (true.sum(axis=1) + claimed.sum(axis=1))
+    right = exact_match(truth, said, weights)
+    return {
+        **scores(hits, true, claimed),
+        **extreme_recalls(hits, true, truth.sum(axis=0)),
+        "accuracy": right,
+        "exact_match": right,
+        "micro_f1": micro_f1,
+        "row_f1": row_f1(truth, said, weights),
+    }
+
+
+def scores(
+    hits: ndarray,
+    true: ndarray,
+    said: ndarray,
+) -> dict:
     """Metrics of one label per row as a flat dict of arrays [...], from counts per class [..., C].
 
     A class that is in neither truth nor prediction is left out of the means; macro recall is the
-    mean over the classes that are in the truth (scikit-learn's balanced accuracy). Args: hits how
-    often a class was said where it is there; true how often it is there; said how often it was
-    said.
+    mean over the classes that are in the truth (scikit-learn's balanced accuracy).
+
+    Args: hits how often a class was said where it is there; true how often it is there; said how
+        often it was said.
 
     >>> scores(np.array([3, 4]), np.array([4, 4]), np.array([3, 5]))["accuracy"].item()
     0.875
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(said > 0, hits / said, np.where(true > 0, 0.0, np.nan))
-        recall = np.where(true > 0, hits / true, np.where(said > 0, 0.0, np.nan))
         f1 = np.where(true + said > 0, 2 * hits / (true + said), np.nan)
-        values = {
+        return {
             "accuracy": hits.sum(-1) / true.sum(-1),
-            "macro_precision": np.nanmean(precision, -1),
-            "macro_recall": np.nanmean(np.where(true > 0, recall, np.nan), -1),
-            "macro_f1": np.nanmean(f1, -1),
+            "macro_precision": _mean(precision),
+            "macro_recall": _mean(hits / true),
+            "macro_f1": _mean(f1),
             "weighted_f1": np.nansum(f1 * true, -1) / true.sum(-1),
         }
-    return values
 
 
-def extreme_recalls(hits, true, support):
-    """Recall over the classes with the fewest and with the most recordings (ties pooled): two
-    arrays [...].
+def _mean(values):
+    """Mean over the last axis of what is a number; NaN where nothing is."""
+    return np.nansum(values, -1) / np.isfinite(values).sum(-1)
+
+
+def recalls(
+    truth: ndarray,
+    said: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Recall of each class: [samples, C], NaN where it is not there."""
+    with np.errstate(invalid="ignore"):
+        return weights @ (truth & said).astype(float) / (weights @ truth.astype(float))
+
+
+def extremes(support: ndarray) -> dict:
+    """The classes with the fewest, and those with the most recordings: bool [C], by their metric.
+
+    >>> {name: classes.tolist() for name, classes in extremes(np.array([2, 5, 0, 2])).items()}
+    {'minority_recall': [True, False, False, True], 'majority_recall': [False, True, False, False]}
+    """
+    fewest = support[support > 0].min(initial=support.max())
+    return {"minority_recall": support == fewest, "majority_recall": support == support.max()}
+
+
+def extreme_recalls(
+    hits: ndarray,
+    true: ndarray,
+    support: ndarray,
+) -> dict:
+    """Recall over the smallest classes and over the largest (ties pooled): two arrays [...].
+
+    A bootstrap sample without the class says nothing of it: NaN.
 
     Args: hits, true counts per class [..., C]; support [C] by which the classes are few and many.
     """
-    few, many = support == support[support > 0].min(), support == support.max()
-    found = {"minority_recall": few, "majority_recall": many}
-    with np.errstate(
-        invalid="ignore"
-    ):  # a bootstrap sample without the class says nothing of it: NaN
+    with np.errstate(invalid="ignore"):
         return {
             name: hits[..., which].sum(-1) / true[..., which].sum(-1)
-            for name, which in found.items()
+            for name, which in extremes(support).items()
         }
 
 
-def auc(positive, score, weights):
-    """Area under the ROC curve for each row of weights [samples, n]: the chance that a positive
-    outranks a negative.
+def auc(
+    positive: ndarray,
+    score: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Area under the ROC curve: the chance that a positive outranks a negative. Array [samples].
 
-    Args: positive bool [n]; score [n]. Ties count half (Fawcett 2006,
-    doi:10.1016/j.patrec.2005.10.010). NaN where one side has no weight.
+    Ties count half (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010). NaN where one side has no
+    weight.
+
+    Args: positive bool [n]; score [n]; weights [samples, n].
     """
     hits, misses = _by_level(positive, score, weights)
     passed = np.cumsum(misses, axis=0)
-    outranked = (passed[:-1:2] + passed[1::2]) / 2
+    below = passed[:-1:2]
+    up_to = passed[1::2]
+    outranked = (below + up_to) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return (hits * outranked).sum(axis=0) / (hits.sum(axis=0) * passed[-1])
 
 
-def average_precision(positive, score, weights):
-    """Average precision for each row of weights [samples, n]: the mean precision at the rank of
-    each positive.
+def average_precision(
+    positive: ndarray,
+    score: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Average precision: the mean precision at the rank of each positive. Array [samples].
 
     Equal scores share a rank, as in scikit-learn's average_precision_score. NaN where no positive
-    has weight.
+    has weight. Args as of `auc`.
 
-    >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]), np.ones((1, 3))).round(4).tolist()
+    >>> positive, score = np.array([True, False, True]), np.array([0.9, 0.8, 0.7])
+    >>> average_precision(positive, score, np.ones((1, 3))).round(4).tolist()  # (1/1 + 2/3) / 2
     [0.8333]
     """
-    hits, misses = (table[::-1] for table in _by_level(positive, score, weights))
-    found, passed = np.cumsum(hits, axis=0), np.cumsum(misses, axis=0)[1::2]
+    hits, misses = _by_level(positive, score, weights)
+    hits = hits[::-1]  # highest first
+    passed = np.cumsum(misses[::-1], axis=0)
+    found = np.cumsum(hits, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = found / (found + passed)
-        return np.where(hits > 0, hits * precision, 0).sum(axis=0) / hits.sum(axis=0)
+        precision = found / (found + passed[1::2])
+        return np.nansum(hits * precision, axis=0) / hits.sum(axis=0)
 
 
 def _by_level(positive, score, weights):
-    """Weights of the positives and of the others, summed at and between the L distinct scores of
-    the positives.
+    """Weights of the positives and of the others at, and between, the L scores of the positives.
 
-    Where else the others lie counts in no ranking, so only the positives' scores are sorted. Lowest
-    first.
+    Where else the others lie counts in no ranking, so only the positives' scores are sorted.
+    Lowest first.
+
     Returns (hits [L, samples] at each score; misses [2 L + 1, samples] below the first score, at
     it, between it and the second, at that, …).
     """
@@ -106,104 +199,142 @@ def _summed(place, n_places, weights):
     return (pick @ weights.T).astype(float)
 
 
-def macro(metric, truth, scores, weights):
-    """Mean over the classes of a metric of one class, classes for which it is not defined left out:
-    [samples].
+def macro(
+    metric: Callable,
+    truth: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Mean over the classes of a metric of one class, undefined ones left out: [samples].
 
     Args: metric `auc` or `average_precision`; truth bool [n, C]; scores [n, C]; weights [samples,
         n].
     """
-    values = each_class(metric, truth, scores, weights)
     with np.errstate(invalid="ignore"):
-        return np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
+        return _mean(each_class(metric, truth, scores, weights))
 
 
-def each_class(metric, truth, scores, weights):
+def each_class(
+    metric: Callable,
+    truth: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+) -> ndarray:
     """A metric of one class, for each class: [samples, C]. Args as of `macro`."""
-    return np.stack(
-        [metric(truth[:, c], scores[:, c], weights) for c in range(truth.shape[1])], axis=1
-    )
+    values = [metric(there, score, weights) for there, score in zip(truth.T, scores.T, strict=True)]
+    return np.stack(values, axis=1)
 
 
-def lwlrap(truth, scores, weights):
-    """Label-weighted label-ranking average precision: over all labels of all recordings, the
-    precision at their rank.
+def lwlrap(
+    truth: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Label-weighted label-ranking average precision: [samples].
 
-    The metric of the Freesound Audio Tagging 2019 competition (Fonseca et al. 2019,
-    arXiv:1906.02975): within each recording the classes are ranked by score. Args: truth bool [n,
-    C]; scores [n, C]; weights [samples, n].
+    Over all labels of all recordings, the precision at their rank; within each recording the
+    classes are ranked by score. The metric of the Freesound Audio Tagging 2019 competition
+    (Fonseca et al. 2019, arXiv:1906.02975).
 
-    >>> truth, scores = np.array([[True, False, True], [False, True, False]]), np.array([[3, 2, 1], [3, 2, 1]])
+    Args: truth bool [n, C]; scores [n, C]; weights [samples, n].
+
+    >>> truth = np.array([[True, False, True], [False, True, False]])
+    >>> scores = np.array([[3, 2, 1], [3, 2, 1]])
     >>> lwlrap(truth, scores, np.ones((1, 2))).round(4).tolist()  # (1/1 + 2/3 + 1/2) / 3
     [0.7222]
     """
     there, last = _ranked(truth, scores)
     precision = np.take_along_axis(np.cumsum(there, axis=1), last, axis=1) / (last + 1)
     with np.errstate(invalid="ignore"):
-        return weights @ np.where(there, precision, 0).sum(axis=1) / (weights @ truth.sum(axis=1))
+        return weights @ (there * precision).sum(axis=1) / (weights @ truth.sum(axis=1))
 
 
 def _ranked(truth, scores):
-    """Truth [n, C] in the order of falling scores, and at each place the last place with the same
-    score: int [n, C].
-    """
+    """Truth [n, C] by falling score, and at each place the last with the same score: int [n, C]."""
+    n_classes = scores.shape[1]
     order = np.argsort(-scores, axis=1, kind="stable")
-    there, ranked = (np.take_along_axis(table, order, axis=1) for table in (truth, scores))
-    ends = np.pad(ranked[:, 1:] < ranked[:, :-1], ((0, 0), (0, 1)), constant_values=True)
-    places = np.where(ends, np.arange(scores.shape[1]), scores.shape[1])
-    return there, np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
+    there = np.take_along_axis(truth, order, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
+    is_last = np.diff(ranked, axis=1, append=-np.inf) < 0
+    places = np.where(is_last, np.arange(n_classes), n_classes)
+    from_the_last = np.minimum.accumulate(places[:, ::-1], axis=1)
+    return there, from_the_last[:, ::-1]
 
 
-def map_at_k(truth, scores, weights, k=3):
-    """Mean average precision of the k best classes of each row: with one label 1/rank, or 0 beyond
-    rank k.
+def map_at_k(
+    truth: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+    k: int = 3,
+) -> ndarray:
+    """Mean average precision of the k best classes of each row: [samples].
 
-    With m labels the precisions at those found are averaged over min(m, k); rows without a label do
-    not count. Equal scores rank in the order of the classes, as a submission writes them. The
-    metric of Freesound Audio Tagging 2018 (Fonseca et al. 2018, arXiv:1807.09902). Args: truth bool
-    [n, C]; scores [n, C]; weights [samples, n]; k.
+    With one label it is 1/rank, or 0 beyond rank k. With m labels the precisions at those found
+    are averaged over min(m, k); rows without a label do not count. Equal scores rank in the order
+    of the classes, as a submission writes them. The metric of Freesound Audio Tagging 2018 (Fonseca
+    et al. 2018, arXiv:1807.09902).
 
-    >>> truth, scores = np.array([[True, False, False], [False, False, True]]), np.array([[2, 3, 1], [2, 3, 1]])
-    >>> [map_at_k(truth, scores, np.ones((1, 2)), k).round(4).item() for k in (2, 3)]  # (1/2 + 0) / 2; (1/2 + 1/3) / 2
-    [0.25, 0.4167]
+    Args: truth bool [n, C]; scores [n, C]; weights [samples, n]; k.
+
+    >>> truth = np.array([[True, False, False], [False, False, True]])
+    >>> scores, ones = np.array([[2, 3, 1], [2, 3, 1]]), np.ones((1, 2))
+    >>> map_at_k(truth, scores, ones, k=2).tolist()  # (1/2 + 0) / 2
+    [0.25]
+    >>> map_at_k(truth, scores, ones, k=3).round(4).tolist()  # (1/2 + 1/3) / 2
+    [0.4167]
     """
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    there, labels = np.take_along_axis(truth, best, axis=1), truth.sum(axis=1)
-    precision = np.where(there, np.cumsum(there, axis=1) / np.arange(1, best.shape[1] + 1), 0).sum(
-        axis=1
-    )
+    there = np.take_along_axis(truth, best, axis=1)
+    n_labels = truth.sum(axis=1)
+    ranks = np.arange(1, best.shape[1] + 1)
+    precision = np.cumsum(there, axis=1) / ranks
+    of_row = (there * precision).sum(axis=1) / np.clip(n_labels, 1, k)
     with np.errstate(invalid="ignore"):
-        return weights @ (precision / np.clip(labels, 1, k)) / (weights @ (labels > 0))
+        return weights @ of_row / (weights @ (n_labels > 0))
 
 
-def cmap(truth, scores, weights, pad=5):
-    """Padded class-mean average precision: `pad` rows are added in which every class is there, with
-    score 1.
+def cmap(
+    truth: ndarray,
+    scores: ndarray,
+    weights: ndarray,
+    pad: int = 5,
+) -> ndarray:
+    """Padded class-mean average precision: [samples].
 
-    So a class that is never there counts too, and one with few recordings counts less. The metric
-    of BirdCLEF 2023 (kaggle.com/competitions/birdclef-2023). Args: truth bool [n, C]; scores [n, C]
-    in [0, 1]; weights [samples, n].
+    `pad` rows are added in which every class is there, with score 1. So a class that is never there
+    counts too, and one with few recordings counts less. The metric of BirdCLEF 2023
+    (kaggle.com/competitions/birdclef-2023).
 
-    >>> truth, scores = np.array([[True, False], [False, False]]), np.array([[0.2, 0.9], [0.6, 0.9]])
+    Args: truth bool [n, C]; scores [n, C] in [0, 1]; weights [samples, n].
+
+    >>> truth = np.array([[True, False], [False, False]])
+    >>> scores = np.array([[0.2, 0.9], [0.6, 0.9]])
     >>> cmap(truth, scores, np.ones((1, 2)), pad=1).round(4).tolist()  # ((1/1 + 2/3) / 2 + 1/1) / 2
     [0.9167]
     """
-    truth, scores = (
-        np.vstack([table, np.ones((pad, table.shape[1]), table.dtype)]) for table in (truth, scores)
-    )
+    below, beside = ((0, pad), (0, 0)), ((0, 0), (0, pad))
     return macro(
-        average_precision, truth, scores, np.pad(weights, ((0, 0), (0, pad)), constant_values=1)
+        average_precision,
+        np.pad(truth, below, constant_values=True),
+        np.pad(scores, below, constant_values=1),
+        np.pad(weights, beside, constant_values=1),
     )
 
 
-def row_f1(truth, said, weights):
-    """Mean over the rows of the F1 of what was said: where nothing is there and nothing is said, 1.
+def row_f1(
+    truth: ndarray,
+    said: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Mean over the rows of the F1 of what was said: [samples].
 
-    The metric of Cornell Birdcall Identification 2020 and BirdCLEF 2021, where such a row is called
-    nocall.
+    Where nothing is there and nothing is said it is 1; such a row is called nocall. The metric of
+    Cornell Birdcall Identification 2020 and BirdCLEF 2021.
+
     Args: truth, said bool [n, C]; weights [samples, n].
 
-    >>> truth, said = np.array([[True, True], [False, False], [False, False]]), np.eye(3, 2, dtype=bool)
+    >>> truth = np.array([[True, True], [False, False], [False, False]])
+    >>> said = np.array([[True, False], [False, True], [False, False]])
     >>> row_f1(truth, said, np.ones((1, 3))).round(4).tolist()  # (2/3 + 0 + 1) / 3
     [0.5556]
     """
@@ -212,85 +343,66 @@ def row_f1(truth, said, weights):
     return weights @ f1 / weights.sum(axis=1)
 
 
-def exact_match(truth, said, weights):
-    """Share of the rows of which exactly what is there was said; with one label per row, accuracy:
-    [samples].
+def exact_match(
+    truth: ndarray,
+    said: ndarray,
+    weights: ndarray,
+) -> ndarray:
+    """Share of the rows of which exactly what is there was said: [samples].
 
-    >>> exact_match(np.eye(2, dtype=bool), np.array([[True, False], [True, True]]), np.array([[1, 1], [3, 1]])).tolist()
+    With one label per row it is accuracy.
+
+    >>> truth, said = np.eye(2, dtype=bool), np.array([[True, False], [True, True]])
+    >>> exact_match(truth, said, np.array([[1, 1], [3, 1]])).tolist()
     [0.5, 0.75]
     """
     right = (truth == said).all(axis=1).astype(float)
     return weights @ right / weights.sum(axis=1)
 
 
-def macro_f1(truth, said, weights):
-    """Mean over the classes of F1, classes that are neither there nor said left out: [samples].
-
-    Args: truth, said bool [n, C]; weights [samples, n].
-    """
-    hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
-    return scores(hits, true, claimed)["macro_f1"]
-
-
-def tagging_scores(truth, said, scores, weights):
-    """Metrics of several labels per recording as a flat dict of arrays [samples].
-
-    Args: truth, said bool [n, C], what is there and what was said; scores [n, C]; weights [samples,
-    n]. A class that is neither there nor said is left out of macro F1.
-    """
-    hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(true + claimed > 0, 2 * hits / (true + claimed), np.nan)
-        return {
-            "macro_average_precision": macro(average_precision, truth, scores, weights),
-            "lwlrap": lwlrap(truth, scores, weights),
-            "macro_f1": np.nanmean(f1, axis=1),
-            "micro_f1": 2 * hits.sum(axis=1) / (true.sum(axis=1) + claimed.sum(axis=1)),
-            "exact_match": exact_match(truth, said, weights),
-            "roc_auc": macro(auc, truth, scores, weights),
-        }
-
-
-def best_thresholds(truth, scores):
+def best_thresholds(truth: ndarray, scores: ndarray) -> ndarray:
     """The threshold of each class [C] with the best F1: halfway between two neighbouring scores.
 
-    0.5 for a class that never, or always, is there: nothing can be chosen. Args: truth bool [n, C];
-    scores [n, C].
+    0.5 for a class that never, or always, is there: nothing can be chosen.
 
-    >>> best_thresholds(np.array([[True], [True], [False]]), np.array([[0.9], [0.4], [0.2]])).round(2).tolist()
+    Args: truth bool [n, C]; scores [n, C].
+
+    >>> truth, scores = np.array([[True], [True], [False]]), np.array([[0.9], [0.4], [0.2]])
+    >>> best_thresholds(truth, scores).round(2).tolist()
     [0.3]
     """
-    return np.array([_best_threshold(truth[:, c], scores[:, c]) for c in range(truth.shape[1])])
+    return np.array([_best_threshold(*column) for column in zip(truth.T, scores.T, strict=True)])
 
 
 def _best_threshold(positive, score):
     if positive.all() or not positive.any():
         return 0.5
     order = np.argsort(-score, kind="stable")
-    ranked, hits = score[order], np.cumsum(positive[order])
-    f1 = 2 * hits / (np.arange(1, len(score) + 1) + positive.sum())
-    last_of_ties = np.append(np.diff(ranked) < 0, True)
-    best = int(np.argmax(np.where(last_of_ties, f1, -1)))
-    if (
-        ranked[best] <= 0
-    ):  # every score would reach it, also that of a model that never heard of the class
+    ranked = np.append(score[order], 0.0)
+    f1 = 2 * np.cumsum(positive[order]) / (np.arange(1, len(ranked)) + positive.sum())
+    f1[np.diff(ranked[:-1], append=-np.inf) == 0] = -1  # a threshold does not part equal scores
+    best = int(np.argmax(f1))
+    lowest, below = ranked[best], ranked[best + 1]
+    if lowest <= 0:  # every score would reach it, also of a model that never heard of the class
         return 0.5
-    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    middle = (ranked[best] + below) / 2
-    return float(
-        middle if middle > below else ranked[best]
-    )  # between neighbouring numbers there is none
+    middle = (lowest + below) / 2
+    return float(middle if middle > below else lowest)  # neighbouring numbers have none between
 
 
-def wilson(value, n, reach=NORMAL):
-    """Wilson's score interval of a proportion over n independent trials (Wilson 1927): arrays (low,
-    high).
+def wilson(
+    value: ndarray,
+    n: ndarray,
+    reach: ndarray | float = NORMAL,
+) -> tuple[ndarray, ndarray]:
+    """Wilson's score interval of a proportion (Wilson 1927): arrays (low, high).
 
-    Args: value; n; reach, how many standard errors it goes to either side.
+    Args: value in 0..1; n independent trials; reach, standard errors to either side.
 
     >>> [round(float(bound), 3) for bound in wilson(1.0, 10)]
     [0.722, 1.0]
     """
-    centre = value + reach**2 / (2 * n)
-    half = reach * np.sqrt(value * (1 - value) / n + reach**2 / (4 * n**2))
-    return (centre - half) / (1 + reach**2 / n), (centre + half) / (1 + reach**2 / n)
+    trials = reach**2 / n
+    centre = value + trials / 2
+    variance = value * (1 - value) / n
+    half = np.sqrt(reach**2 * variance + (trials / 2) ** 2)
+    return (centre - half) / (1 + trials), (centre + half) / (1 + trials)

@@ -7,6 +7,7 @@ gives to recordings of that class. So a class that is hard for the model is not 
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 from scipy.special import expit
 
 from helpers.base import targets
@@ -23,9 +24,8 @@ DOUBTED = 0.5  # doubt from which on the models prefer another label than the gi
 LEAST = 1e-3
 
 
-def rank(predictions_by_model, multilabel=False):
-    """Recordings, or with several labels pairs of recording and class, the most doubtful label
-    first.
+def rank(predictions_by_model: dict, multilabel: bool = False) -> pd.DataFrame:
+    """Recordings, or with several labels pairs of recording and class, the most doubtful first.
 
     Args: predictions_by_model {name: table of `decisions.per_recording`}, out of fold, of the same
         recordings.
@@ -37,12 +37,12 @@ def rank(predictions_by_model, multilabel=False):
         rank (1 is the most doubtful).
     Raises ValueError where the tables are not of the same recordings, labels and classes.
     """
-    facts, probabilities = _aligned(predictions_by_model)
-    found = (_pairs if multilabel else _recordings)(facts, probabilities, list(probabilities[0]))
-    found = found.sort_values(
+    facts, tables = _aligned(predictions_by_model)
+    doubts = _of_pairs(facts, tables) if multilabel else _of_recordings(facts, tables)
+    ranked = doubts.sort_values(
         ["doubt", "recording_id"], ascending=[False, True], kind="stable", ignore_index=True
     )
-    return found.assign(rank=np.arange(1, len(found) + 1))
+    return ranked.assign(rank=ranked.index + 1)
 
 
 def one_per_source(ranked: pd.DataFrame) -> pd.DataFrame:
@@ -75,77 +75,77 @@ def in_words(ranked: pd.DataFrame) -> str:
     )
 
 
-def log_odds(probabilities, given):
-    """How much more probable each class is than the given one, as logarithms [n, C]; 0 for the
-    given one.
+def log_odds(probabilities: ndarray, given: ndarray) -> ndarray:
+    """How much more probable each class is than the given one, as logarithms [n, C].
 
     Every class is measured by the mean probability that its own recordings get, the threshold of
     confident learning.
+
     Args: probabilities [n, C]; given [n] index of the label.
     """
     floored = np.maximum(probabilities, LEAST)
     is_given = np.arange(floored.shape[1]) == given[:, None]
     counts = is_given.sum(axis=0)
-    usual = np.where(counts > 0, (floored * is_given).sum(axis=0) / np.maximum(counts, 1), 1.0)
+    mean = (floored * is_given).sum(axis=0) / np.maximum(counts, 1)
+    usual = np.where(counts > 0, mean, 1.0)
     logs = np.log(floored / usual)
     return logs - logs[is_given][:, None]
 
 
-def _recordings(facts, probabilities, classes):
+def _of_recordings(facts, tables):
     """One label per recording: the class that is most probable beside the given one."""
-    given = facts["label"].map({name: number for number, name in enumerate(classes)}).to_numpy()
-    against = np.mean([log_odds(table.to_numpy(), given) for table in probabilities], axis=0)
-    rows = np.arange(len(given))
-    against[rows, given] = -np.inf
-    suggested, mean = (
-        against.argmax(axis=1),
-        np.mean([table.to_numpy() for table in probabilities], axis=0),
-    )
-    return facts.assign(
-        suggested=np.array(classes, dtype=object)[suggested],
-        doubt=expit(against[rows, suggested]),
-        confidence_given=mean[rows, given],
-        confidence_suggested=mean[rows, suggested],
-    )
+    classes = tables[0].columns
+    given = classes.get_indexer(facts["label"])
+    numbers, doubts = _doubts([table.to_numpy() for table in tables], given)
+    return pd.concat([facts.assign(suggested=classes[numbers].astype(object)), doubts], axis=1)
 
 
-def _pairs(facts, probabilities, classes):
+def _of_pairs(facts, tables):
     """Several labels per recording: each class is a question of its own, whether it is there."""
-    there, tables = targets.matrix(facts["label"], classes).astype(int), []
-    for number, name in enumerate(classes):
-        given, rows = there[:, number], np.arange(len(facts))
-        answers = [np.stack([1 - table[name], table[name]], axis=1) for table in probabilities]
-        against = np.mean([log_odds(answer, given) for answer in answers], axis=0)
-        mean = np.mean(answers, axis=0)
-        tables.append(
-            facts.assign(
-                suggested=[
-                    targets.join({*targets.split(label)} ^ {name}) for label in facts["label"]
-                ],
-                doubt=expit(against[rows, 1 - given]),
-                confidence_given=mean[rows, given],
-                confidence_suggested=mean[rows, 1 - given],
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+    classes = list(tables[0])
+    truth = targets.matrix(facts["label"], classes).astype(int)
+    parts = []
+    for name, given in zip(classes, truth.T, strict=True):
+        answers = [np.stack([1 - table[name], table[name]], axis=1) for table in tables]
+        _, doubts = _doubts(answers, given)
+        suggested = [targets.join({*targets.split(label)} ^ {name}) for label in facts["label"]]
+        parts.append(pd.concat([facts.assign(suggested=suggested), doubts], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _doubts(answers, given):
+    """What the models hold against a label.
+
+    Args: answers, each model's probabilities [n, C]; given [n] index of the label.
+    Returns (index of the class that speaks most against it [n]; a table of how much).
+    """
+    rows = np.arange(len(given))
+    against = np.mean([log_odds(answer, given) for answer in answers], axis=0)
+    against[rows, given] = -np.inf
+    suggested = against.argmax(axis=1)
+    mean = np.mean(answers, axis=0)
+    doubts = {
+        "doubt": expit(against[rows, suggested]),
+        "confidence_given": mean[rows, given],
+        "confidence_suggested": mean[rows, suggested],
+    }
+    return suggested, pd.DataFrame(doubts)
 
 
 def _aligned(predictions_by_model):
-    """The given labels (recording_id, label) and each model's probabilities, all with the same rows
-    and columns.
-    """
+    """The recordings (recording_id, group, label) and each model's probabilities of them."""
+    if not predictions_by_model:
+        raise ValueError(
+            "No model has predicted anything: rank needs the predictions of one model at least."
+        )
     tables = {
         name: table.set_index("recording_id").sort_index()
         for name, table in predictions_by_model.items()
     }
-    if not tables:
-        raise ValueError(
-            "No model has predicted anything: rank needs the predictions of one model at least."
-        )
     first, like = next(iter(tables.items()))
     classes = decisions.class_columns(like)
     for name, table in tables.items():
-        same = table.index.equals(like.index) and table["label"].equals(like["label"])
+        same = table["label"].equals(like["label"])  # and their index
         if not same or set(decisions.class_columns(table)) != set(classes):
             raise ValueError(
                 f"{name} and {first} have not predicted the same recordings, labels and classes."

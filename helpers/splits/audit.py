@@ -132,7 +132,7 @@ def shortcuts(
         raise ValueError(
             f"got {len(labels)} classes in {n_folds} folds; the audit needs two of each"
         )
-    strata = targets.rarest(rows["label"]) if multilabel else rows["label"]
+    strata = targets.rarest(rows["label"], multilabel)
     names = np.array(labels)[asked].tolist()
     exam = _exam("the class", rows, truth[:, asked], names, strata, CLASS_LIMITS, seed, n_samples)
     in_names = metadata.name_facts(rows["path"], rows["label"])

@@ -196,7 +196,7 @@ def _weighed(entry, groups, alone):
 
 def _hear(entry, values, rows, multilabel, level, seed):
     """Add to an entry how alike its values sound, and whether that speaks against it."""
-    labels = targets.rarest(rows["label"]) if multilabel else rows["label"]
+    labels = targets.rarest(rows["label"], multilabel)
     entry["alike"], entry["p_value"] = alikeness(metadata.file_facts(rows), labels, values, seed)
     entry["heard"] = entry["p_value"] <= level
     if entry["trusted"]:

@@ -86,7 +86,7 @@ def folds(
     knows it is tested.
     Raises SplitError when a group crosses official folds or fewer than two classes have two groups.
     """
-    strata = targets.rarest(recordings["label"]) if multilabel else recordings["label"]
+    strata = targets.rarest(recordings["label"], multilabel)
     per_class = targets.by_class(recordings, multilabel).groupby("label")["group"].nunique()
     lonely = per_class.index[per_class < 2].tolist()
     if len(per_class) - len(lonely) < 2:
