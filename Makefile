@@ -88,7 +88,7 @@ ablate: $(READY)  ## what each cleaning step is worth, with intervals; takes a r
 ablation: $(READY)  ## what each ingredient of the recipe is worth, with intervals; a training per row; takes PRESET, DATA, RUN
 	@$(BIN)/python -m helpers ablation $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
 
-train: $(READY)  ## train a run's network, in several processes with NPROC=2; takes PRESET, DATA, RUN, SET
+train: $(READY)  ## train a run's network, each by several processes with NPROC=2; takes PRESET, DATA, RUN, SET
 	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers train $(filter-out --force,$(OPTIONS))
 
 report: $(READY)  ## make a run's report.html again: make report RUN=demo

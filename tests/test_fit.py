@@ -83,7 +83,7 @@ def test_steps_on_one_batch_lower_its_loss(clips):
         classifier(config).train(), data(clips, config, [1, 2], shuffled=True), config.train
     )
     inputs, wanted = next(iter(data(clips, config, [1, 2])))
-    draws = fit.draw_parts(len(inputs), config.train, torch.Generator())
+    draws = perturb.draw(len(inputs), config.train, torch.Generator())
     steps = [one.step(inputs, wanted, torch.tensor(0.0), *draws).tolist() for _ in range(6)]
     found = [loss for loss, *_ in steps]
     assert all(0 <= right <= 1 for _, right, *_ in steps)
@@ -91,48 +91,19 @@ def test_steps_on_one_batch_lower_its_loss(clips):
 
 
 def gradients(clips, config, size=8):
-    """Gradients of one step on the first clips, BatchNorm frozen: (a dict by name, what the step
-    returned).
-    """
+    """Gradients of one step on the first clips, BatchNorm frozen: a dict by name."""
     one = trainer(clips, config)
     one.model.eval()
     inputs, wanted = next(iter(data(clips, config, [1, 2])))
-    draws = fit.draw_parts(size, config.train, torch.Generator().manual_seed(3))
-    found = one.step(inputs[:size], wanted[:size], torch.tensor(0.0), *draws)
-    return {name: parameter.grad for name, parameter in one.model.named_parameters()}, found
-
-
-@pytest.mark.parametrize("parts", [2, 4])
-@pytest.mark.parametrize("network", ["cnn", "resnet"])
-def test_a_batch_in_parts_has_the_gradients_and_the_loss_of_the_whole(clips, parts, network):
-    settings = {**QUIET, "clip_norm": 1e9}
-    whole, loss = gradients(clips, small_config(train=settings, model={"name": network}))
-    cut, loss_cut = gradients(
-        clips, small_config(train={**settings, "accumulate": parts}, model={"name": network})
-    )
-    torch.testing.assert_close(loss_cut, loss)
-    for name, gradient in whole.items():
-        torch.testing.assert_close(cut[name], gradient, rtol=1e-3, atol=1e-5)
+    draws = perturb.draw(size, config.train, torch.Generator().manual_seed(3))
+    one.step(inputs[:size], wanted[:size], torch.tensor(0.0), *draws)
+    return {name: parameter.grad for name, parameter in one.model.named_parameters()}
 
 
 def test_gradients_are_scaled_down_to_the_norm_that_is_allowed(clips):
-    small, _ = gradients(clips, small_config(train={**QUIET, "clip_norm": 0.01}))
+    small = gradients(clips, small_config(train={**QUIET, "clip_norm": 0.01}))
     norm = torch.stack([gradient.square().sum() for gradient in small.values()]).sum().sqrt()
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
-
-
-@law
-@given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 99))
-def test_partners_are_found_within_a_part_and_parts_are_the_batch_in_order(size, count, seed):
-    train = small_config(
-        train={"accumulate": count, "batch_size": 64, "mix": "between_class"}
-    ).train
-    draws = fit.draw_parts(size, train, torch.Generator().manual_seed(seed))
-    parts = fit.in_parts((torch.arange(size), None, *draws), count)
-    assert torch.equal(torch.cat([part[0] for part in parts]), torch.arange(size))
-    for members, nothing, *drawn in parts:
-        assert nothing is None
-        assert sorted(perturb.Draws(*drawn).partner.tolist()) == list(range(len(members)))
 
 
 def watched(clips, monkeypatch, teachers=(), **train):
@@ -144,14 +115,16 @@ def watched(clips, monkeypatch, teachers=(), **train):
     monkeypatch.setattr(
         one.model, "bands", lambda inputs: (noted["heard"].append(inputs), bands(inputs))[1]
     )
-    one.network.register_forward_pre_hook(lambda module, inputs: noted["seen"].append(inputs[0]))
+    one.model.network.register_forward_pre_hook(
+        lambda module, inputs: noted["seen"].append(inputs[0])
+    )
     one.criterion = lambda logits, wanted: (
         noted["wanted"].append(wanted),
         criterion(logits, wanted),
     )[1]
     batch = next(iter(data(clips, small_config(), [1, 2])))
     before = [tensor.clone() for tensor in batch]
-    draws = fit.draw_parts(len(batch[0]), one.settings, torch.Generator().manual_seed(1))
+    draws = perturb.draw(len(batch[0]), one.settings, torch.Generator().manual_seed(1))
     one.step(*batch, torch.tensor(0.0), *draws)
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(batch, before, strict=True))
     return one, batch, draws, noted
@@ -175,9 +148,7 @@ def test_a_step_smooths_crops_mixes_filters_and_masks_in_this_order(clips, monke
     }
     train |= {"crop": 0.5}
     one, (inputs, wanted), draws, noted = watched(clips, monkeypatch, **train)
-    heard, expected = perturb.waveforms(
-        inputs, perturb.smooth(wanted, 0.1), draws, "between_class", 0.5
-    )
+    heard, expected = perturb.alter(inputs, wanted, draws, one.settings)
     assert heard.shape == (8, 2000)
     bands = perturb.filter_bands(one.model.front_end(heard), draws.bands_db)
     torch.testing.assert_close(noted["heard"][0], heard)
@@ -192,8 +163,8 @@ def test_a_taught_network_wants_its_teachers_answers_to_what_it_hears(clips, mon
     config = small_config()
     teachers = [classifier(config, seed).eval() for seed in (5, 6)]
     train = {"distil": share, "mix": "mixup", "shift": 1.0, "masks": 2}
-    _, (inputs, wanted), draws, noted = watched(clips, monkeypatch, teachers, **train)
-    heard, labels = perturb.waveforms(inputs, wanted, draws, "mixup")
+    one, (inputs, wanted), draws, noted = watched(clips, monkeypatch, teachers, **train)
+    heard, labels = perturb.alter(inputs, wanted, draws, one.settings)
     with torch.no_grad():
         answers = torch.stack([teacher.probabilities(heard) for teacher in teachers]).mean(0)
     torch.testing.assert_close(noted["wanted"][0], share * answers + (1 - share) * labels)
@@ -255,9 +226,7 @@ def test_everything_at_once_still_learns(clips):
         "masks": 1,
     }
     train |= {"crop": 0.5, "warmup_fraction": 0.1}
-    _, history = fitted(
-        clips, small_config(train={**train, "ema": 0.8, "accumulate": 2, "balance": "sampling"})
-    )
+    _, history = fitted(clips, small_config(train={**train, "ema": 0.8, "balance": "sampling"}))
     assert max(record["validation_accuracy"] for record in history) == 1
 
 
@@ -488,19 +457,17 @@ endings = st.sampled_from(
     ending=endings,
     ema=st.sampled_from([0.0, 0.8]),
     mix=st.sampled_from(["none", "mixup", "between_class"]),
-    accumulate=st.sampled_from([1, 2]),
     balance=st.sampled_from(["none", "sampling"]),
     network=st.sampled_from(["cnn", "resnet"]),
     precision=st.sampled_from(["fp32", "fp16"]),
 )
 def test_a_training_stopped_after_any_epoch_ends_as_if_it_had_not_been(
-    clips, tmp_path_factory, stop, ending, ema, mix, accumulate, balance, network, precision
+    clips, tmp_path_factory, stop, ending, ema, mix, balance, network, precision
 ):
     train = {
         "epochs": 4,
         "ema": ema,
         "mix": mix,
-        "accumulate": accumulate,
         "balance": balance,
         **ending,
     }
@@ -516,9 +483,9 @@ def test_a_training_stopped_after_any_epoch_ends_as_if_it_had_not_been(
     def interrupt(checkpoint):
         one, validation = trainer(clips, config, seed=7), data(clips, config, [3])
         for _ in range(stop):
-            if not fit.finished(one, validation if config.train.select == "validation" else None):
+            if not fit.finished(one):
                 fit.one_epoch(one, validation if config.train.select == "validation" else None)
-        fit.keep(checkpoint, one)
+        checkpoint.write(one.state())
 
     assert_goes_on(clips, config, tmp_path_factory.mktemp("kept"), interrupt)
 
@@ -555,7 +522,7 @@ def test_the_scale_of_half_precision_and_the_epochs_that_stall_are_gone_on_from_
     one.scaler.update(8.0)
     for _ in range(2):
         one.plateau.step(math.inf)
-    fit.keep(kept, one)
+    kept.write(one.state())
     other = trainer(clips, config)
     other.restore(kept.read())
     assert other.scaler.get_scale() == 8.0

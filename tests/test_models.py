@@ -4,6 +4,7 @@ import pytest
 import torch
 from tables import noise, small_config, tone_clips
 
+from helpers.base import recipe
 from helpers.models import networks
 from helpers.training.batches import Batches
 
@@ -26,6 +27,15 @@ def test_a_classifier_gives_a_logit_per_class(channels, n_samples):
 def test_an_unknown_network_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match=r"'wavenet'; there are: .*cnn.*timm:"):
         networks.build(small_config().with_network("wavenet"), 3)
+
+
+@pytest.mark.parametrize("name", recipe.named(*recipe.NETWORKS))
+def test_every_network_that_may_be_named_is_made_and_shown_part_by_part(name):
+    model = built(name=name).eval()
+    table = networks.outline(model, 4000)
+    assert model(torch.zeros(2, 4000)).shape == (2, 3)
+    assert table["parameters"].sum() == networks.count_parameters(model)
+    assert table["part"].iloc[0] == "front end" and table["output_shape"].iloc[-1] == "3"
 
 
 def test_a_batch_equals_its_clips():

@@ -25,7 +25,7 @@ QUIET = {
         "noise_db": None,
         "filter_db": 0.0,
     },
-    **{"mix": "none", "mix_share": 1.0, "masks": 0, "noise_share": 0.5, "mask_fraction": 0.15},
+    **{"mix": "none", "mix_share": 1.0, "masks": 0, "mask_fraction": 0.15, "label_smoothing": 0.0},
 }
 law = settings(deadline=None, max_examples=30, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
@@ -58,13 +58,8 @@ def drawn(size, seed=0, **train):
 
 def altered(x, seed=0, **train):
     """Waveforms after all that is named, and nothing else."""
-    return perturb.waveforms(
-        x,
-        torch.eye(len(x)),
-        drawn(len(x), seed, **train),
-        train.get("mix", "none"),
-        train.get("crop", 1.0),
-    )[0]
+    draws = drawn(len(x), seed, **train)
+    return perturb.alter(x, torch.eye(len(x)), draws, Train(**{**QUIET, **train}))[0]
 
 
 def always_highest(monkeypatch):
@@ -188,7 +183,7 @@ def test_waveforms_keep_shape_dtype_and_input_and_stay_finite(seed, batch, n, tr
     x, y = torch.rand(batch, n, generator=generator(seed)) * 2 - 1, torch.eye(batch)
     x[0] = 0  # silence
     before, draws = x.clone(), drawn(batch, seed, **train)
-    found, wanted = perturb.waveforms(x, y, draws, train["mix"], train["crop"])
+    found, wanted = perturb.alter(x, y, draws, Train(**{**QUIET, **train}))
     assert (
         found.shape == (batch, round(train["crop"] * n))
         and found.dtype == x.dtype
@@ -319,23 +314,24 @@ def test_noise_falls_by_0_3_or_6_db_per_octave(number, slope_db):
     assert np.polyfit(range(7), octaves, 1)[0] == pytest.approx(slope_db, abs=0.25)
 
 
-def test_every_colour_and_beginning_is_drawn_and_levels_lie_within_20_db():
-    noise_drawn = drawn(600, noise_db=30.0, noise_share=1.0).noise
+def test_every_colour_and_beginning_is_drawn_and_levels_lie_within_20_db(monkeypatch):
+    monkeypatch.setattr(perturb, "NOISE_SHARE", 1.0)
+    noise_drawn = drawn(600, noise_db=30.0).noise
     assert torch.bincount((noise_drawn[:, 0] * 3).long(), minlength=3).min() > 150
     below_db = -20 * noise_drawn[:, 2].log10()
     assert below_db.min() >= 30 - 1e-3 and below_db.max() <= 50 + 1e-3
 
 
-def test_a_share_of_the_clips_gets_noise_and_the_others_are_left_alone():
+def test_a_share_of_the_clips_gets_noise_and_the_others_are_left_alone(monkeypatch):
+    monkeypatch.setattr(perturb, "NOISE_SHARE", 0.3)
     x = torch.randn(600, 64, generator=generator())
-    same = (altered(x, noise_db=20.0, noise_share=0.3) == x).all(dim=1)
+    same = (altered(x, noise_db=20.0) == x).all(dim=1)
     assert same.float().mean().item() == pytest.approx(0.7, abs=0.06)
 
 
-def test_noise_added_to_silence_is_silence():
-    assert torch.equal(
-        altered(torch.zeros(3, 100), noise_db=0.0, noise_share=1.0), torch.zeros(3, 100)
-    )
+def test_noise_added_to_silence_is_silence(monkeypatch):
+    monkeypatch.setattr(perturb, "NOISE_SHARE", 1.0)
+    assert torch.equal(altered(torch.zeros(3, 100), noise_db=0.0), torch.zeros(3, 100))
 
 
 # --- mixing
@@ -541,9 +537,8 @@ def test_a_mask_covers_the_share_that_it_says():
 def test_what_is_done_to_a_clip_does_not_depend_on_its_company(seed, batch):
     x = torch.randn(batch, 300, generator=generator(seed))
     draws = drawn(batch, seed, shift=1.0, speed=0.2, gain_db=6.0, noise_db=20.0)
-    found, _ = perturb.waveforms(x, torch.eye(batch), draws, "none")
+    found, _ = perturb.alter(x, torch.eye(batch), draws, Train(**QUIET))
     for k in range(batch):
         alone = perturb.Draws(*(None if d is None else d[k : k + 1] for d in draws))
-        torch.testing.assert_close(
-            perturb.waveforms(x[k : k + 1], torch.eye(1), alone, "none")[0][0], found[k]
-        )
+        again, _ = perturb.alter(x[k : k + 1], torch.eye(1), alone, Train(**QUIET))
+        torch.testing.assert_close(again[0], found[k])

@@ -39,7 +39,7 @@ def fed(model, training, config):
     one, noted = fit.Trainer(model, training, config.train, seed=7), []
     step, criterion = one.run_step, one.criterion
     seen, asked = [], []
-    one.network.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
+    one.model.network.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
 
     def noting(logits, wanted):
         if logits.requires_grad:  # of the network, not of a loss to compare it with

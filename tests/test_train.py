@@ -21,6 +21,7 @@ from helpers.models import checkpoints, networks
 from helpers.run import cli
 from helpers.splits import partition
 from helpers.training import batches, fit, optimise, processes, train
+from helpers.view import curves
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["high", "low"]
@@ -38,7 +39,9 @@ class Bar:
 
 
 def one_round(clips, config, turn=TURN, kept_at=None, labels=LABELS):
-    return train.Round(*clips, labels, turn, config, "cpu", train.Clock(None, 1), Bar(), kept_at)
+    return train.Round(
+        *clips, labels, turn, config, "cpu", train.Clock(math.inf, 1), Bar(), kept_at
+    )
 
 
 def data(clips, config, folds, shuffled=False):
@@ -134,25 +137,25 @@ FLAT = np.minimum(np.linspace(0.1, 2, 24), 0.5)
 EARLY = [[RISING], [RISING, RISING, FLAT], [RISING, RISING[:9]], [RISING[:2]], [RISING[:1]]]
 
 
-@pytest.mark.parametrize("curves", EARLY)
-def test_a_training_whose_loss_was_still_falling_is_said_with_what_to_set(curves):
-    epochs = len(curves[0])
+@pytest.mark.parametrize("learned", EARLY)
+def test_a_training_whose_loss_was_still_falling_is_said_with_what_to_set(learned):
+    epochs = len(learned[0])
     config = small_config(train={"epochs": epochs})
-    said = train.still_falling(records(*curves), config)
+    said = curves.still_falling(records(*learned), config)
     assert f'SET="train.epochs={2 * epochs}"' in said and f"the last epoch ({epochs})" in said
-    assert said == train.still_falling(pd.DataFrame(records(*curves)), config)
+    assert said == curves.still_falling(pd.DataFrame(records(*learned)), config)
 
 
-@pytest.mark.parametrize("curves", [[ENOUGH], [FLAT], [RISING, FLAT], [RISING[:9]], []])
-def test_a_training_that_learned_enough_or_no_more_or_was_cut_short_is_not(curves):
+@pytest.mark.parametrize("learned", [[ENOUGH], [FLAT], [RISING, FLAT], [RISING[:9]], []])
+def test_a_training_that_learned_enough_or_no_more_or_was_cut_short_is_not(learned):
     """Half of the networks is no majority; nine of 24 epochs: a limit in time, or patience."""
-    assert train.still_falling(records(*curves), small_config(train={"epochs": 24})) == ""
+    assert curves.still_falling(records(*learned), small_config(train={"epochs": 24})) == ""
 
 
 def test_smoke_runs_and_histories_of_before_say_nothing_of_their_length():
     config = small_config(train={"epochs": 24})
-    assert train.still_falling(records(RISING), config.model_copy(update={"fast": True})) == ""
-    assert train.still_falling([{"fold": 1, "train_loss": 2.0}], config) == ""
+    assert curves.still_falling(records(RISING), config.model_copy(update={"fast": True})) == ""
+    assert curves.still_falling([{"fold": 1, "train_loss": 2.0}], config) == ""
 
 
 def test_what_two_tones_teach_is_learned_and_two_epochs_of_it_are_not(clips, tmp_path):
@@ -161,7 +164,7 @@ def test_what_two_tones_teach_is_learned_and_two_epochs_of_it_are_not(clips, tmp
     for epochs, early in ((2, True), (15, False)):
         config = small_config(train={"epochs": epochs, "select": "last"}, split={"test_folds": 1})
         _, history = train.cross_validate(packed, rows, config, tmp_path / str(epochs), "cpu")
-        assert bool(train.still_falling(history, config)) == early
+        assert bool(curves.still_falling(history, config)) == early
 
 
 def test_the_kept_epochs_are_one_record_per_fold():
@@ -178,7 +181,7 @@ def test_the_curves_are_told_as_they_are(chosen):
     settings = small_config(
         train={"select": "validation" if chosen else "last", "mix": "none"}
     ).train
-    says = train.curves_in_words(history, settings)
+    says = curves.in_words(history, settings)
     assert ("alidation" in says) is chosen and ("last one is kept" in says) is not chosen
     assert "mixed" not in says and "moved" in says
     quiet = {
@@ -189,24 +192,23 @@ def test_the_curves_are_told_as_they_are(chosen):
         "mix": "none",
         "masks": 0,
     }
-    assert "altered" not in train.curves_in_words(history, small_config(train=quiet).train)
+    assert "altered" not in curves.in_words(history, small_config(train=quiet).train)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
     wanted = torch.from_numpy(targets.matrix(partition.fold_rows(clips[1], [3])["label"], LABELS))
     members = partition.fold_rows(clips[1], [3]).index
 
-    def trained(config_seed, seed=0, suffix=""):
+    def trained(config_seed, seed=0, generation=train.FIRST):
         config = small_config(train={"epochs": 2, "masks": 1}).model_copy(
             update={"seed": config_seed}
         )
-        return weights(
-            one_round(clips, config).network(seed, "fold1", members, wanted, suffix=suffix)[0]
-        )
+        worker = one_round(clips, config)
+        return weights(worker.network(seed, members, wanted, generation=generation)[0])
 
     first, again = trained(3), trained(3)
     assert_same(first, again)
-    for other in (trained(4), trained(3, seed=1), trained(3, suffix="-taught")):
+    for other in (trained(4), trained(3, seed=1), trained(3, generation=train.TAUGHT)):
         assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -445,7 +447,7 @@ def test_a_clock_shares_what_is_left_among_the_networks_that_are_left(networks, 
 
 
 def test_a_clock_without_a_limit_has_no_deadline():
-    assert train.Clock(None, 3).deadline() is None
+    assert train.Clock(math.inf, 3).deadline() == math.inf
 
 
 @pytest.mark.parametrize("teaching", [{}, {"distil": 0.5}, {"pseudo_labels": 0.6}])
@@ -505,7 +507,7 @@ def test_another_training_has_another_digest(clips, what):
 
 
 @pytest.mark.parametrize("setting", [
-    {"max_minutes": 3.0}, {"threads": 2}, {"processes": 2}, {"resident": False}, {"capture": False}, {"views": 3},
+    {"max_minutes": 3.0}, {"threads": 2}, {"processes": 2}, {"capture": False}, {"views": 3},
 ])  # fmt: skip
 def test_how_it_is_carried_out_does_not_make_it_another_training(clips, setting):
     packed, rows = clips
@@ -700,12 +702,10 @@ def test_the_command_says_that_what_was_stopped_goes_on(run_folder, tmp_path, mo
     assert "goes on" in capsys.readouterr().err
 
 
-def test_the_command_says_what_a_process_that_failed_said(
-    run_folder, tmp_path, monkeypatch, capsys
-):
-    def fails(count, module, *arguments):
-        raise errors.TrainingError(f"{module} in {count} processes failed: out of memory")
+def test_the_command_says_that_a_process_was_ended(run_folder, tmp_path, monkeypatch, capsys):
+    def fails(function, shares):
+        raise errors.TrainingError(f"one of {len(shares)} processes was ended: out of memory")
 
-    monkeypatch.setattr(processes, "start", fails)
+    monkeypatch.setattr(processes, "side_by_side", fails)
     assert cli.main(["train", *options(tmp_path, processes=2)]) == 1
-    assert "out of memory" in capsys.readouterr().err
+    assert "one of 2 processes was ended: out of memory" in capsys.readouterr().err

@@ -2,9 +2,17 @@
 what it is worth.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -18,21 +26,73 @@ Pairs = Annotated[
 
 
 class Section(BaseModel):
-    """Settings that belong together: unknown keys are refused, and nothing changes them afterwards."""
+    """Settings that belong together: unknown keys are refused, and nothing changes them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-BACKBONE = r"timm:[\w.\-]+"  # any image network of the timm library
+# Every model by name, and what it reads: a network a picture, its frames one by one, or the
+# waveform; others the feature table, or the answers of other models. `models.networks` and
+# `compare.classic` make what stands here. Besides, timm:<name> is any image network of timm.
+MODELS = {
+    "mfcc_linear": "table",
+    "svm": "table",
+    "xgboost": "table",
+    "dnn": "table",
+    "cnn": "picture",
+    "resnet": "picture",
+    "lstm": "frames",
+    "gru": "frames",
+    "cnn1d": "waveform",
+    "soft_vote": "answers",
+    "stacking": "answers",
+}
+NETWORKS = ("picture", "frames", "waveform")  # what networks read
+# A network's own width, where another one is compared with it.
+WIDTHS = {"cnn": (32, 64, 128, 256), "resnet": (24, 24, 48, 96)}
+PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cnn" is the run's own
+
+
+TIMM = r"timm:[\w.\-]+"
+
+
+def reads(name: str) -> str | None:
+    """What a model reads, of MODELS; None if there is no model of this name.
+
+    >>> reads("gru"), reads("timm:resnet18"), reads("wavenet")
+    ('frames', 'picture', None)
+    """
+    return "picture" if re.fullmatch(TIMM, name) else MODELS.get(name)
+
+
+def named(*kinds: str) -> tuple[str, ...]:
+    """The names of the models that read one of these.
+
+    >>> named("answers")
+    ('soft_vote', 'stacking')
+    """
+    return tuple(name for name, kind in MODELS.items() if kind in kinds)
+
+
+def one_of(*names: str):
+    """A validator of a model's name: one of these, or timm:<name>."""
+
+    def check(name):
+        if name not in names and not re.fullmatch(TIMM, name):
+            raise ValueError(f"There are: {', '.join(names)}, timm:<name>")
+        return name
+
+    return AfterValidator(check)
+
+
 Channels = Annotated[Whole, Field(ge=1, le=4096)]
-NETWORK = rf"^(cnn|resnet|lstm|gru|cnn1d|{BACKBONE})$"
 
 
 class Model(Section):
-    name: Annotated[str, Field(pattern=NETWORK)] = "resnet"  # the network of 05
+    name: Annotated[str, one_of(*named(*NETWORKS))] = "resnet"  # the network of 05
     # Of each block; resnet: of the stem, then of each block, which halves the picture where it
     # changes their number.
-    channels: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)] = (24, 24, 48, 96)
+    channels: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)] = WIDTHS["resnet"]
     stem_stride: Literal[1, 2] = (
         2  # resnet: what the first convolution divides the spectrogram's size by
     )
@@ -63,7 +123,6 @@ class Train(Section):
         None  # for all networks of 05; what is cut short can be trained on; None: no limit
     )
     batch_size: Annotated[Whole, Field(ge=2)] = 32  # clips per step, over all processes
-    accumulate: Count = 1  # a step's batch passes in so many parts, for memory
     learning_rate: Positive = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     schedule: Literal["cosine", "plateau"] = (
@@ -100,7 +159,6 @@ class Train(Section):
     gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
     polarity: bool = True  # turned upside down, every other time
     noise_db: float | None = None  # coloured noise this far below the clip or further; None: none
-    noise_share: Probability = 0.5  # of the clips that get noise
     filter_db: Annotated[float, Field(ge=0)] = (
         0.0  # bands made louder or softer within +- this (FilterAugment); 0: off
     )
@@ -139,21 +197,15 @@ class Train(Section):
         "auto"  # auto: half on a GPU, or where a CPU is faster so
     )
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
-    resident: bool = True  # on a GPU: all clips in its memory, where they fit
     threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
-    processes: Count = (
-        1  # that train one network together (DistributedDataParallel): GPUs, or cores
-    )
+    processes: Count = 1  # each trains whole folds, on a GPU of its own where there are several
 
     @model_validator(mode="after")
     def _fits_together(self):
         if self.select == "last" and (self.schedule == "plateau" or self.monitor == "score"):
             raise ValueError(
-                "train.schedule=plateau and train.monitor need a validation fold: train.select=validation"
-            )
-        if self.batch_size // (self.processes * self.accumulate) < 2:
-            raise ValueError(
-                "train.batch_size is too small: each process and part of a step needs two clips"
+                "train.schedule=plateau and train.monitor need a validation fold: "
+                "train.select=validation"
             )
         if self.inputs == "images" and self.pseudo_labels is not None:
             raise ValueError(

@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from helpers.base.recipe import (
-    BACKBONE,
+    MODELS,
+    PLAIN,
+    WIDTHS,
     Count,
     Model,
     Pairs,
@@ -22,15 +24,13 @@ from helpers.base.recipe import (
     Section,
     Train,
     Whole,
+    named,
+    one_of,
+    reads,
 )
 
-COMPARED = rf"^(mfcc_linear|svm|xgboost|dnn|plain_cnn|resnet|lstm|gru|cnn1d|soft_vote|stacking|{BACKBONE})$"
-Compared = Annotated[str, Field(pattern=COMPARED)]
-SHAPES = {
-    "plain_cnn": ("cnn", (32, 64, 128, 256)),
-    "resnet": ("resnet", Model().channels),
-}  # of compared networks
-ENSEMBLES = ("soft_vote", "stacking")
+ENSEMBLES = named("answers")
+COMPARED = one_of(*(PLAIN if name == "cnn" else name for name in MODELS))
 # YAML reads off as false.
 NameGroups = Annotated[
     Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)
@@ -202,7 +202,7 @@ class Compare(Section):
     baseline.
     """
 
-    models: tuple[Compared, ...] = ("mfcc_linear", "svm", "xgboost")
+    models: tuple[Annotated[str, COMPARED], ...] = ("mfcc_linear", "svm", "xgboost")
     augmented_copies: bool = True  # fit on 03's offline copies too
 
 
@@ -320,9 +320,10 @@ class Config(Section):
             raise ValueError(
                 "compare.models names each model once, the ensembles soft_vote and stacking last"
             )
-        if self.train.inputs == "images" and self.model.name in ("lstm", "gru", "cnn1d"):
+        if self.train.inputs == "images" and reads(self.model.name) != "picture":
             raise ValueError(
-                f"train.inputs=images needs an image network: cnn or timm:<name>, not {self.model.name}"
+                f"train.inputs=images needs an image network: {', '.join(named('picture'))}"
+                f" or timm:<name>, not {self.model.name}"
             )
         if self.split.test_folds == 1 and (
             self.data.multilabel or "stacking" in self.compare.models
@@ -365,9 +366,10 @@ class Config(Section):
         """The same config with a network of this name, which learns from waveforms; weights are the
         named one's own.
         """
-        own = {"name": name, "weights": self.model.weights if name == self.model.name else None}
-        if name in SHAPES and SHAPES[name][0] != self.model.name:
-            own |= dict(zip(("name", "channels"), SHAPES[name], strict=True))
+        network = "cnn" if name == PLAIN else name
+        own = {"name": network}
+        if network != self.model.name:
+            own |= {"weights": None, "channels": WIDTHS.get(network, self.model.channels)}
         model = self.model.model_copy(update=own)
         train = self.train.model_copy(update={"inputs": "waveforms"})
         return self.model_copy(update={"model": model, "train": train})

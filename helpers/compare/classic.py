@@ -28,13 +28,13 @@ from sklearn.svm import SVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 from helpers.audio import features
-from helpers.base import artifacts, targets
+from helpers.base import artifacts, recipe, targets
 from helpers.base.settings import Config
 from helpers.compare.table_network import DenseClassifier
 from helpers.splits import partition
 from helpers.training import losses
 
-NAMES = ("mfcc_linear", "svm", "xgboost", "dnn")
+NAMES = recipe.named("table")
 # What a calibrated SVM and an imputer hold beside the types that skops trusts by itself.
 TRUSTED_TYPES = [
     "numpy.dtype",

@@ -1,16 +1,15 @@
-"""Image networks of timm, pretrained or not, as networks for log-mel spectrograms; timm is an
-optional extra.
+"""Image networks of timm, pretrained or not, as networks for log-mel spectrograms.
+
+timm is an optional extra.
 
 Source: R. Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
 """
 
-import contextlib
 import difflib
-import functools
 import pickle
-import threading
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 PREFIX = "timm:"
-# what stands before the names of a Backbone's weights in a saved AudioClassifier
+# What stands before the names of a Backbone's weights in a saved AudioClassifier
 OURS = "network.network."
-PATIENCE = 5  # seconds that the Hugging Face hub has to answer before the network counts as missing
+PATIENCE = 5  # seconds that the Hugging Face hub has to answer
+# What torch's and timm's readers raise for files of something else: a missing layer, a list
+# instead of tensors, …
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -29,6 +30,9 @@ UNREADABLE = (
     EOFError,
     pickle.UnpicklingError,
     SafetensorError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
 )
 
 
@@ -46,7 +50,9 @@ class Backbone(nn.Module):
 
     def __init__(self, network, size=None, origin="random"):
         super().__init__()
-        self.network, self.size, self.origin = network, size, origin
+        self.network = network
+        self.size = size
+        self.origin = origin
 
     def forward(self, x):
         if self.size and x.shape[-2:] != self.size:
@@ -54,46 +60,26 @@ class Backbone(nn.Module):
         return self.network(x)
 
     def train(self, mode=True):
-        """As of any module, but what is frozen stays in evaluation mode: its BatchNorm statistics
-        stay, too.
-        """
+        """As of any module, but what is frozen stays as it is, BatchNorm statistics too."""
         super().train(mode)
         for module in self.network.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
+            trained = {parameter.requires_grad for parameter in module.parameters()}
+            if trained == {False}:
                 module.eval()
         return self
-
-    @torch.no_grad()
-    def parts(self):
-        """Its parts by name, in the order of the signal, for `outline`: those that weigh or pool,
-        and give a tensor.
-        """
-        seen = {}
-
-        def note(name, module, _, output):
-            if torch.is_tensor(output) and (
-                "pool" in name or any(True for _ in module.parameters())
-            ):
-                seen.setdefault(name, module)
-
-        children = self.network.named_children()
-        hooks = [
-            child.register_forward_hook(functools.partial(note, name)) for name, child in children
-        ]
-        was_training = self.training
-        self.eval()(torch.zeros(1, 1, 128, 128, device=next(self.parameters()).device))
-        self.train(was_training)
-        for hook in hooks:
-            hook.remove()
-        return list(seen.items()) or [("network", self.network)]
 
 
 # --- by name, with its weights
 # -----------------------------------------------------------------------------
 
 
-def build(name, n_classes, dropout=0.0, pretrained=True, weights=None):
+def build(
+    name: str,
+    n_classes: int,
+    dropout: float = 0.0,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+) -> Backbone:
     """An image network of timm as a `Backbone`, with one input channel and a new classifier.
 
     Args: name "timm:<architecture>", with or without the tag of its weights
@@ -113,41 +99,38 @@ def build(name, n_classes, dropout=0.0, pretrained=True, weights=None):
         raise ValueError(
             f"model.name is {name!r}, which timm does not have; close are: {', '.join(close)}"
         )
-    network, origin = None, "random"
     options = {"in_chans": 1, "num_classes": n_classes, "drop_rate": dropout}
-    if pretrained and not weights:
-        network, origin = _pretrained(timm, architecture, options), "pretrained"
-    if network is None:
-        network, origin = timm.create_model(architecture, **options), "random"
+    network = _pretrained(timm, architecture, options) if pretrained and not weights else None
+    origin = "pretrained" if network else "random"
+    network = network or timm.create_model(architecture, **options)
     if weights:
-        origin = _load(network, Path(weights).expanduser())
+        _load(network, Path(weights).expanduser())
+        origin = "file"
     return Backbone(network, _wanted_size(network), origin).train()
 
 
 @torch.no_grad()
 def _wanted_size(network):
-    """The (height, width) of the pictures that a network was made for; None if it reads those of
-    any size.
-    """
+    """The (height, width) of the pictures that a network was made for; None if any will do."""
     wanted = network.pretrained_cfg
-    if not (wanted.get("fixed_input_size") or wanted.get("min_input_size")):
-        with contextlib.suppress(
-            RuntimeError, AssertionError, ValueError
-        ):  # its own complaints about the size
-            network.eval()(torch.zeros(1, 1, 33, 49))
-            return None
-    return tuple(wanted["input_size"][1:])
+    size = tuple(wanted["input_size"][1:])
+    if wanted.get("fixed_input_size") or wanted.get("min_input_size"):
+        return size
+    try:
+        network.eval()(torch.zeros(1, 1, 33, 49))
+    except (RuntimeError, AssertionError, ValueError):  # its own complaints about the size
+        return size
+    return None
 
 
 def _import_timm():
     try:
         import timm
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # RuntimeError: a torchvision that does not fit torch
+    # RuntimeError: a torchvision that does not fit torch
+    except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"model.name {PREFIX}<name> needs timm and torchvision ({error}): pip install -r requirements-extras.txt"
+            f"model.name {PREFIX}<name> needs timm and torchvision ({error}): "
+            "pip install -r requirements-extras.txt"
         ) from error
     return timm
 
@@ -155,103 +138,78 @@ def _import_timm():
 def _pretrained(timm, architecture, options):
     """The network with timm's own weights; None, with a warning, where they cannot be had."""
     if not timm.models.get_pretrained_cfg(architecture).has_weights:
-        warnings.warn(
-            f"timm has no pretrained weights of {architecture}: starting from random weights",
-            stacklevel=3,
-        )
+        why = f"timm has no pretrained weights of {architecture}: starting from random weights"
+        warnings.warn(why, stacklevel=3)
         return None
     try:
-        with contextlib.nullcontext() if _online() else _only_cached():
+        # What the hub reads from the variable HF_HUB_OFFLINE, but once and for all, on import.
+        # Where a name cannot be looked up it tries for 48 seconds, whatever its timeouts.
+        offline = {} if _hub_answers() else {"HF_HUB_OFFLINE": True}
+        with mock.patch.multiple("huggingface_hub.constants", **offline):
             return timm.create_model(architecture, pretrained=True, **options)
-    except (
-        Exception
-    ) as error:  # those of the hub, of its HTTP library and of torch share no other base
+    # those of the hub, of its HTTP library and of torch share no other base
+    except Exception as error:
+        why = f"could not be fetched (no network? {type(error).__name__})"
         warnings.warn(
-            f"The pretrained weights of {architecture} could not be fetched (no network? {type(error).__name__}): "
+            f"The pretrained weights of {architecture} {why}: "
             "starting from random weights; give a file with model.weights",
             stacklevel=3,
         )
         return None
 
 
-def _online():
-    """Whether the Hugging Face hub answers within PATIENCE. Its own client would try for three
-    quarters of a minute.
-    """
-    import huggingface_hub
+def _hub_answers():
+    """Whether the Hugging Face hub can be reached: its own client would retry for long."""
+    from huggingface_hub import constants, utils
 
-    answered = threading.Event()
-
-    def ask():
-        with contextlib.suppress(Exception):  # whatever goes wrong, it did not answer
-            huggingface_hub.utils.get_session().head(
-                huggingface_hub.constants.ENDPOINT, timeout=PATIENCE
-            )
-            answered.set()
-
-    thread = threading.Thread(
-        target=ask, daemon=True
-    )  # a look-up of the name has no timeout of its own
-    thread.start()
-    thread.join(PATIENCE)
-    return answered.is_set()
-
-
-@contextlib.contextmanager
-def _only_cached():
-    """Inside the block the hub looks into its cache and nowhere else: HF_HUB_OFFLINE, which it
-    reads on import.
-    """
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+        utils.get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # of whichever HTTP library it uses: it did not answer
+        return False
+    return True
 
 
 def _load(network, path):
-    """Load a file of weights into a network, whole but for the classifier, or raise ValueError;
-    returns "file".
-    """
-    from timm.models import adapt_input_conv, load_state_dict
-
+    """Load a file of weights into a network, whole but for the classifier, or raise ValueError."""
     if not path.is_file():
         raise ValueError(f"model.weights: there is no file {path}")
-    own, first = network.state_dict(), network.pretrained_cfg.get("first_conv") or ()
+    own = network.state_dict()
     try:
-        weights = load_state_dict(str(path))
-        inner = {
-            key.removeprefix(OURS): tensor
-            for key, tensor in weights.items()
-            if key.startswith(OURS)
-        }
-        weights = inner or weights
-        for key in (f"{layer}.weight" for layer in ([first] if isinstance(first, str) else first)):
-            if weights[key].shape != own[key].shape:
-                weights[key] = adapt_input_conv(1, weights[key])
+        weights = _read(path, network, own)
         fitting = {
-            key: tensor
-            for key, tensor in weights.items()
-            if key in own and tensor.shape == own[key].shape
+            name: tensor
+            for name, tensor in weights.items()
+            if name in own and tensor.shape == own[name].shape
         }
-    # What torch's and timm's readers raise for files of something else: a missing layer, a list
-    # instead of tensors, …
-    except (*UNREADABLE, LookupError, AttributeError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"model.weights: {path} holds no weights of this network ({error!r})"
         ) from None
     unfit = (weights.keys() | own.keys()) - fitting.keys() - _classifier(network)
-    unfit = sorted(
-        key for key in unfit if not key.endswith("num_batches_tracked")
-    )  # old files lack these
+    # old files lack these
+    unfit = sorted(name for name in unfit if not name.endswith("num_batches_tracked"))
     if unfit:
         raise ValueError(
             f"model.weights: {path} does not fit: {len(unfit)} tensors differ, such as {unfit[0]}"
         )
     network.load_state_dict(fitting, strict=False)
-    return "file"
+
+
+def _read(path, network, own):
+    """The tensors of a file by the network's own names, the first convolution for one channel."""
+    from timm.models import adapt_input_conv, load_state_dict
+
+    weights = load_state_dict(str(path))
+    ours = {
+        name.removeprefix(OURS): tensor for name, tensor in weights.items() if name.startswith(OURS)
+    }
+    weights = ours or weights
+    first = network.pretrained_cfg.get("first_conv") or ()
+    for layer in [first] if isinstance(first, str) else first:
+        name = f"{layer}.weight"
+        if weights[name].shape != own[name].shape:
+            weights[name] = adapt_input_conv(1, weights[name])
+    return weights
 
 
 def _classifier(network):
@@ -263,33 +221,33 @@ def _classifier(network):
 
 
 # --- fine-tuning
-# -------------------------------------------------------------------------------------------
 
 
-def freeze(backbone, share):
+def freeze(backbone: Backbone, share: float) -> int:
     """Keep the first layers of a Backbone as they are: untrained, and in evaluation mode.
 
     Args: share of the layers, in [0, 1], from the input on; 1: all but the classifier, which is
         always trained.
-    Returns how many parameters are frozen. Raises ValueError for another share.
+    Returns how many parameters are frozen.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"train.freeze is {share}: it is a share of the layers, from 0 to 1")
-    network = backbone.network
-    classifier, layers = _classifier(network), _layers(network)
-    body = sorted({layer for name, layer in layers.items() if name not in classifier})
-    frozen = set(body[: round(share * len(body))])
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in classifier or layers[name] not in frozen)
+    network = backbone.network.requires_grad_(True)
+    classifier = _classifier(network)
+    rate = {}  # the smaller, the nearer the input
+    for group in _layer_groups(network, layer_decay=0.5):
+        rate |= {id(parameter): group["lr_scale"] for parameter in group["params"]}
+    body = [parameter for name, parameter in network.named_parameters() if name not in classifier]
+    layers = sorted({rate[id(parameter)] for parameter in body})
+    frozen = layers[: round(share * len(layers))]
+    for parameter in body:
+        parameter.requires_grad_(rate[id(parameter)] not in frozen)
     backbone.train(backbone.training)
-    return sum(
-        parameter.numel() for parameter in network.parameters() if not parameter.requires_grad
-    )
+    return sum(parameter.numel() for parameter in body if not parameter.requires_grad)
 
 
-def parameter_groups(model, learning_rate, weight_decay, layer_decay=1.0):
-    """The trainable parameters of a model as groups for an optimiser, the one with the highest rate
-    first.
+def parameter_groups(
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict]:
+    """The trainable parameters of a model for an optimiser, the group of the highest rate first.
 
     In a Backbone, the rate of a layer falls with its distance from the classifier, so that what was
     pretrained moves less (Howard and Ruder 2018, arXiv:1801.06146; Bao et al. 2021,
@@ -298,54 +256,24 @@ def parameter_groups(model, learning_rate, weight_decay, layer_decay=1.0):
 
     Args: model with or without a Backbone in it; learning_rate of the classifier; weight_decay;
         layer_decay in (0, 1], what the rate is multiplied by from layer to layer.
-    Returns a list of dicts params, lr, weight_decay. Raises ValueError for another layer_decay.
+    Returns a list of dicts params, lr, weight_decay.
 
     >>> [group["lr"] for group in parameter_groups(nn.Linear(2, 2), 0.1, 0.01)]
     [0.1]
     """
-    if not 0 < layer_decay <= 1:
-        raise ValueError(f"train.layer_decay is {layer_decay}: it must be above 0 and at most 1")
     backbone = next((module for module in model.modules() if isinstance(module, Backbone)), None)
-    factors = _factors(backbone.network, layer_decay) if backbone else {}
-    groups = {}
-    for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
-        groups.setdefault(factors.get(id(parameter), (1.0, True)), []).append(parameter)
-    return [
-        {"params": parameters, "lr": learning_rate * factor, "weight_decay": weight_decay * decays}
-        for (factor, decays), parameters in sorted(
-            groups.items(), key=lambda group: group[0], reverse=True
-        )
-    ]
+    if backbone is None:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": learning_rate, "weight_decay": weight_decay}]
+    groups = _layer_groups(backbone.network, layer_decay, weight_decay)
+    for group in groups:
+        group["lr"] = learning_rate * group.pop("lr_scale")
+    return sorted(groups, key=lambda group: group["lr"], reverse=True)
 
 
-def _factors(network, layer_decay):
-    """What each parameter's learning rate is multiplied by, and whether it decays, by the
-    parameter's id.
-    """
-    layers = _layers(network)
+def _layer_groups(network, layer_decay, weight_decay=0.0):
+    """timm's groups of a network's trainable parameters, each with its `lr_scale`."""
+    from timm.optim import param_groups_layer_decay
+
     spared = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
-    return {
-        id(parameter): (
-            layer_decay ** (max(layers.values()) - layers[name]),
-            parameter.ndim > 1 and not name.endswith(".bias") and name not in spared,
-        )
-        for name, parameter in network.named_parameters()
-    }
-
-
-def _layers(network):
-    """The number of each parameter's layer by name, counted from the input as timm does; the
-    classifier is the last.
-    """
-    from timm.models import group_parameters
-    from timm.optim import auto_group_layers
-
-    if hasattr(network, "group_matcher"):
-        numbers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
-    else:
-        numbers = auto_group_layers(network)
-    last, classifier = max(numbers.values()), _classifier(network)
-    return {
-        name: last if name in classifier else numbers.get(name, last)
-        for name, _ in network.named_parameters()
-    }
+    return param_groups_layer_decay(network, weight_decay, spared, layer_decay=layer_decay)

@@ -96,15 +96,10 @@ class Checkpoint:
         tensors = {}
         tree = _without_tensors(state, tensors)
         with artifacts.replacing(self.path) as temporary:
-            tree, tensors = (
-                json.dumps(tree),
-                {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-            )
-            save_file(
-                tensors,
-                temporary,
-                {"digest": self.digest, "tree": tree, "sha256": _checksum(tree, tensors)},
-            )
+            text = json.dumps(tree)
+            tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            notes = {"digest": self.digest, "tree": text, "sha256": _checksum(text, tensors)}
+            save_file(tensors, temporary, notes)
 
     def read(self):
         """The tree that was written, on the CPU; None where there is none, it is damaged, or of
@@ -121,11 +116,9 @@ class Checkpoint:
         except (SafetensorError, OSError):
             return None
         tree = notes.get("tree", "")
-        return (
-            _with_tensors(json.loads(tree), tensors)
-            if notes.get("sha256") == _checksum(tree, tensors)
-            else None
-        )
+        if notes.get("sha256") != _checksum(tree, tensors):
+            return None
+        return _with_tensors(json.loads(tree), tensors)
 
 
 def _checksum(tree, tensors):
@@ -138,7 +131,7 @@ def _checksum(tree, tensors):
 
 
 def _without_tensors(tree, tensors):
-    """The tree as JSON can hold it; its tensors go into the dict `tensors`, each a number's name."""
+    """The tree as JSON can hold it; its tensors go into the dict `tensors`, named by numbers."""
     if isinstance(tree, torch.Tensor):
         tensors[str(len(tensors))] = tree.clone()  # safetensors refuses two names of one memory
         return {"tensor": str(len(tensors) - 1)}

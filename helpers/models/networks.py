@@ -1,5 +1,6 @@
 """Networks by name, and the classifier that carries its front end with it."""
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from helpers.audio import features, images
-from helpers.base import artifacts
+from helpers.base import artifacts, recipe
+from helpers.base.settings import Config
 from helpers.models import backbones
 from helpers.models.resnet import ResNet
 
@@ -37,13 +39,9 @@ class Cnn(nn.Module):
     def forward(self, x):
         return self.head(self.pool(self.blocks(x)))
 
-    def parts(self):
-        """Its parts by name, in the order of the signal, for `outline`."""
-        return [*_numbered(self.blocks), ("average", self.pool), ("linear", self.head)]
-
 
 def conv_block(channels_in, channels_out, kernel=3, stride=1):
-    """Convolution, BatchNorm, ReLU, then half the size along both axes by the maximum, rounded up."""
+    """Convolution, BatchNorm, ReLU, then half the size by the maximum, rounded up."""
     convolution = nn.Conv2d(
         channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False
     )
@@ -69,16 +67,13 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind, n_classes, n_mels, hidden=128, dropout=0.2):
         super().__init__()
-        self.shorten = nn.AvgPool1d(2, ceil_mode=True)
+        self.pool = nn.AvgPool1d(2, ceil_mode=True)
         self.memory = kind(n_mels, hidden, batch_first=True, bidirectional=True)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, n_classes))
 
     def forward(self, x):
-        frames = self.shorten(x[:, 0]).transpose(1, 2)
+        frames = self.pool(x[:, 0]).transpose(1, 2)
         return self.head(self.memory(frames)[0].mean(dim=1))
-
-    def parts(self):
-        return [("shorten", self.shorten), ("recurrent", self.memory), ("linear", self.head)]
 
 
 class Cnn1d(nn.Module):
@@ -104,9 +99,6 @@ class Cnn1d(nn.Module):
     def forward(self, x):
         return self.head(self.pool(self.blocks(x[:, 0])))
 
-    def parts(self):
-        return [*_numbered(self.blocks), ("average", self.pool), ("linear", self.head)]
-
 
 def conv_block_1d(channels_in, channels_out, kernel, stride):
     """Convolution over time, BatchNorm, ReLU, then a quarter of the length by the maximum, rounded
@@ -123,38 +115,45 @@ def conv_block_1d(channels_in, channels_out, kernel, stride):
     )
 
 
-def _numbered(blocks):
-    return [(f"block {number}", block) for number, block in enumerate(blocks, 1)]
-
-
 class RawWaveform(nn.Module):
-    """The front end of networks that listen to the waveform itself: [B, N] -> [B, 1, N], one band."""
+    """The front end of networks that hear the waveform itself: [B, N] -> [B, 1, N], one band."""
 
     def forward(self, waveforms):
         return waveforms[:, None]
 
 
-NETWORKS = {
-    "cnn": lambda n_classes, config: Cnn(n_classes, config.model.channels, config.model.dropout),
-    "resnet": lambda n_classes, config: ResNet(
+# --- by name: each network of recipe.MODELS is made by the function of its name
+
+
+def cnn(config: Config, n_classes: int) -> nn.Module:
+    return Cnn(n_classes, config.model.channels, config.model.dropout)
+
+
+def resnet(config: Config, n_classes: int) -> nn.Module:
+    model = config.model
+    return ResNet(
         n_classes,
-        config.model.channels,
-        config.model.stem_stride,
-        config.model.coordinate,
-        config.model.pooling,
-        config.model.dropout,
-    ),
-    "lstm": lambda n_classes, config: Recurrent(
-        nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout
-    ),
-    "gru": lambda n_classes, config: Recurrent(
-        nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout
-    ),
-    "cnn1d": lambda n_classes, config: Cnn1d(
-        n_classes, config.model.channels, config.model.dropout
-    ),
-}
-ON_WAVEFORMS = {"cnn1d"}
+        model.channels,
+        model.stem_stride,
+        model.coordinate,
+        model.pooling,
+        model.dropout,
+    )
+
+
+def lstm(config: Config, n_classes: int) -> nn.Module:
+    return Recurrent(nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout)
+
+
+def gru(config: Config, n_classes: int) -> nn.Module:
+    return Recurrent(nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout)
+
+
+def cnn1d(config: Config, n_classes: int) -> nn.Module:
+    return Cnn1d(n_classes, config.model.channels, config.model.dropout)
+
+
+# --- with its front end
 
 
 class AudioClassifier(nn.Module):
@@ -165,14 +164,12 @@ class AudioClassifier(nn.Module):
     Shape: waveforms [B, N] -> logits [B, n_classes].
     """
 
-    def __init__(self, front_end, network, n_bands, n_classes, multilabel=False):
+    def __init__(self, front_end, n_bands, network, n_classes, multilabel=False):
         super().__init__()
-        self.front_end, self.network, self.n_classes, self.multilabel = (
-            front_end,
-            network,
-            n_classes,
-            multilabel,
-        )
+        self.front_end = front_end
+        self.network = network
+        self.n_classes = n_classes
+        self.multilabel = multilabel
         self.register_buffer("mean", torch.zeros(n_bands, 1))
         self.register_buffer("deviation", torch.ones(n_bands, 1))
 
@@ -188,12 +185,26 @@ class AudioClassifier(nn.Module):
         """
         return ((bands - self.mean) / self.deviation)[:, None]
 
-    def features(self, inputs):
-        """What the network sees of waveforms [B, N] or images: [B, 1, bands, frames]."""
-        return self.standardise(self.bands(inputs))
+    def features(self, inputs: torch.Tensor, alter=None) -> torch.Tensor:
+        """What the network sees of waveforms [B, N] or images: [B, 1, bands, frames].
 
-    def forward(self, inputs):
-        return self.network(self.features(inputs))
+        Args: alter what a training step changes on the way, its `bands` and its `picture`, such as
+            perturb.Draws; None: nothing.
+        """
+        bands = self.bands(inputs)
+        if alter is None:
+            return self.standardise(bands)
+        return alter.picture(self.standardise(alter.bands(bands)))
+
+    def forward(self, inputs: torch.Tensor, alter=None, number_format=None) -> torch.Tensor:
+        """Logits [B, n_classes], float32.
+
+        Args: inputs and alter as of `features`; number_format of torch that the network calculates
+            in, None: that of its weights.
+        """
+        picture = self.features(inputs, alter)
+        with torch.autocast(picture.device.type, number_format, enabled=number_format is not None):
+            return self.network(picture).float()
 
     def probabilities(self, inputs):
         """Class probabilities [B, C]: they sum to 1, or, with several labels, each class has its
@@ -215,39 +226,37 @@ class AudioClassifier(nn.Module):
         self.deviation.copy_((squares / count - mean.square()).clamp(min=1e-4).sqrt()[:, None])
 
 
-def build(config, n_classes, fresh=True):
-    """The classifier that a config describes, with random or, for a timm network, pretrained
-    weights.
+def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier:
+    """The classifier that a config describes, with random or, of a timm network, published weights.
 
     Args: config; n_classes; fresh False where saved weights will be loaded, so that none are
-    fetched. Raises ValueError for an unknown network.
+        fetched.
+    Raises ValueError for an unknown network.
     """
-    settings = config.model
-    if settings.name.startswith(backbones.PREFIX):
-        weights = (
-            artifacts.home() / Path(settings.weights).expanduser()
-            if fresh and settings.weights
-            else None
-        )
-        network = backbones.build(
-            settings.name, n_classes, settings.dropout, fresh and settings.pretrained, weights
-        )
-    elif settings.name in NETWORKS:
-        network = NETWORKS[settings.name](n_classes, config)
-    else:
-        raise ValueError(
-            f"model.name is {settings.name!r}; there are: {', '.join(NETWORKS)}, timm:<name>"
-        )
-    made, n_bands = front_end(config)
-    classifier = AudioClassifier(made, network, n_bands, n_classes, config.data.multilabel)
-    return classifier.to(
-        memory_format=torch.channels_last
-    )  # a CPU trains 1.3 times as many clips per second this way
+    classifier = AudioClassifier(
+        *front_end(config), _network(config, n_classes, fresh), n_classes, config.data.multilabel
+    )
+    # a CPU trains 1.3 times as many clips per second this way
+    return classifier.to(memory_format=torch.channels_last)
 
 
-def front_end(config):
+def _network(config, n_classes, fresh):
+    model = config.model
+    if model.name in recipe.named(*recipe.NETWORKS):
+        return globals()[model.name](config, n_classes)
+    if not recipe.reads(model.name):
+        names = ", ".join(recipe.named(*recipe.NETWORKS))
+        raise ValueError(f"model.name is {model.name!r}; there are: {names}, timm:<name>")
+    weights = None
+    if fresh and model.weights:
+        weights = artifacts.home() / Path(model.weights).expanduser()
+    pretrained = fresh and model.pretrained
+    return backbones.build(model.name, n_classes, model.dropout, pretrained, weights)
+
+
+def front_end(config: Config) -> tuple[nn.Module, int]:
     """What a config's network sees: (front end, number of bands)."""
-    if config.model.name in ON_WAVEFORMS:
+    if recipe.reads(config.model.name) == "waveform":
         return RawWaveform(), 1
     if config.train.inputs == "images":
         return images.mel_image(config), config.features.image_size
@@ -255,27 +264,41 @@ def front_end(config):
 
 
 @torch.no_grad()
-def outline(model, n_samples):
-    """What each part of a classifier makes of one clip: a table part, output_shape, parameters."""
-    rows, parts = [], [("front end", model.front_end), *model.network.parts()]
-    handles = [part.register_forward_hook(_noting(name, rows)) for name, part in parts]
+def outline(model: AudioClassifier, n_samples: int) -> pd.DataFrame:
+    """What each part of a classifier makes of a clip: a table part, output_shape, parameters."""
+    rows = {}
+
+    def note(name, part, _, output):
+        output = output[0] if isinstance(output, tuple) else output
+        parameters = count_parameters(part)
+        if torch.is_tensor(output) and (parameters or name == "front end" or "pool" in name):
+            shape = " x ".join(str(size) for size in output.shape[1:])
+            rows.setdefault(name, (name, shape, parameters))
+
+    handles = [
+        part.register_forward_hook(functools.partial(note, name)) for name, part in _parts(model)
+    ]
     was_training = model.training
     model.eval()(torch.zeros(1, n_samples))
     model.train(was_training)
     for handle in handles:
         handle.remove()
-    return pd.DataFrame(rows, columns=["part", "output_shape", "parameters"])
+    return pd.DataFrame(rows.values(), columns=["part", "output_shape", "parameters"])
 
 
-def _noting(name, rows):
-    """A forward hook that notes a part's output shape and size."""
+def _parts(model):
+    """The front end, and the parts of the network, its blocks one by one: (name, module)."""
+    yield "front end", model.front_end
+    is_backbone = isinstance(model.network, backbones.Backbone)
+    network = model.network.network if is_backbone else model.network
+    for name, part in network.named_children():
+        if name == "blocks":
+            for number, block in enumerate(part.children(), 1):
+                yield f"block {number}", block
+        else:
+            yield name, part
 
-    def note(module, _, output):
-        shape = (output[0] if isinstance(output, tuple) else output).shape[1:]
-        rows.append((name, " x ".join(map(str, shape)), count_parameters(module)))
 
-    return note
-
-
-def count_parameters(model):
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a module learns."""
     return sum(parameter.numel() for parameter in model.parameters())

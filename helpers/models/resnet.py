@@ -45,14 +45,11 @@ class ResNet(nn.Module):
     def forward(self, x):
         if self.coordinate:
             frequency = torch.linspace(-1, 1, x.shape[2], device=x.device, dtype=x.dtype)
-            x = torch.cat([x, frequency[:, None].expand(len(x), 1, -1, x.shape[3])], dim=1)
-        x = F.relu(self.norm(self.blocks(self.stem(x))), inplace=True)
+            frequency = frequency[:, None].expand(len(x), 1, -1, x.shape[3])
+            x = torch.cat([x, frequency], dim=1)
+        x = self.blocks(self.stem(x))
+        x = F.relu(self.norm(x), inplace=True)
         return self.head(self.pool(x))
-
-    def parts(self):
-        """Its parts by name, in the order of the signal, for `models.outline`."""
-        blocks = [(f"block {number}", block) for number, block in enumerate(self.blocks, 1)]
-        return [("stem", self.stem), *blocks, ("pool", self.pool), ("linear", self.head)]
 
 
 class Block(nn.Module):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from helpers.audio import windowing
 from helpers.base import artifacts, code
-from helpers.base.settings import SHAPES
+from helpers.base.recipe import WIDTHS
 from helpers.metrics import decisions, evaluate
 from helpers.run import ledger
 from helpers.splits import partition
@@ -84,7 +84,7 @@ def vary(config, setting, value):
     section, key = setting.split(".")
     tree[section][key] = value
     if setting == "model.name":  # each with its own width
-        tree["model"]["channels"] = dict(SHAPES.values())[value]
+        tree["model"]["channels"] = WIDTHS[value]
     return type(config).model_validate(tree)
 
 

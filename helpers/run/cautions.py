@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.base import artifacts
 from helpers.base.settings import Config
 from helpers.metrics import evaluate, intervals
-from helpers.training import train
+from helpers.view import curves
 
 WIDE = 0.2  # of an interval: wider than this, no two models can be told apart
 NAMED = 5  # classes at most in a sentence
@@ -170,7 +170,7 @@ def never_said(facts: Facts) -> str:
 
 def loss_falling(facts: Facts) -> str:
     """Training ended too early."""
-    return train.still_falling(facts.history, facts.config)
+    return curves.still_falling(facts.history, facts.config)
 
 
 def few_sources(facts: Facts) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from helpers.base import errors
 from helpers.base.artifacts import REPOSITORY
-from helpers.base.recipe import BACKBONE, Section
+from helpers.base.recipe import Section
 from helpers.base.settings import Config
 from helpers.data import layouts
 
@@ -313,17 +313,13 @@ def _explain(error, preset):
     lines = [f"Preset {preset!r} cannot be used:"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
+        says = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such key. {_legal_keys(problem['loc'])}")
-        elif problem["type"] == "string_pattern_mismatch":
-            names = (
-                problem["ctx"]["pattern"].strip("^$()").replace(BACKBONE, "timm:<name>").split("|")
-            )
-            lines.append(f"  {key}: got {problem['input']!r}. There are: {', '.join(names)}")
         elif key:
-            lines.append(f"  {key}: got {problem['input']!r}. {problem['msg']}")
+            lines.append(f"  {key}: got {problem['input']!r}. {says}")
         else:
-            lines.append(f"  {problem['msg'].removeprefix('Value error, ')}")
+            lines.append(f"  {says}")
     return "\n".join(lines)
 
 

@@ -17,8 +17,7 @@ from helpers.compare import rivals
 from helpers.metrics import decisions, evaluate, suspects
 from helpers.run import ablation, cautions, journal, ledger, stages
 from helpers.splits import partition
-from helpers.training import train
-from helpers.view import boards, score_plots
+from helpers.view import boards, curves, score_plots
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -103,9 +102,9 @@ def contents(folder, run):
         "leaderboard": board.assign(tied=evaluate.ties(board)).to_dict("records"),
         "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
         "gap": rivals.gap_in_words(gap, evaluate.headline(config)[0]),
-        "still_falling": train.still_falling(history, config),
+        "still_falling": curves.still_falling(history, config),
         "can_leak": gap["can_leak"],
-        "curves": train.curves_in_words(history, config.train),
+        "curves": curves.in_words(history, config.train),
         "columns": submission.shape[1],
         "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,

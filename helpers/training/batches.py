@@ -19,48 +19,48 @@ class Batches:
     Without a generator they come in order.
 
     Args: packed; rows its row numbers; targets [rows, C]; batch_size over all processes; device;
-        generator; chances; share (rank, processes): the part of every batch that this process gets;
-        resident False leaves the rows on the host. Raises ValueError if rows and targets do not
-        match, or a process gets fewer than two rows to learn from.
+        generator; chances; share (rank, processes): the part of every batch that this process gets.
+    Raises ValueError if rows and targets do not match, or a process gets fewer than two rows to
+        learn from.
     """
 
     def __init__(
         self,
-        packed,
+        packed: np.ndarray,
         rows,
         targets,
-        batch_size,
+        batch_size: int,
         device="cpu",
-        generator=None,
-        chances=None,
-        share=(0, 1),
-        resident=True,
+        generator: torch.Generator | None = None,
+        chances: torch.Tensor | None = None,
+        share: tuple[int, int] = (0, 1),
     ):
         if len(rows) != len(targets):
             raise ValueError(f"{len(rows)} rows but {len(targets)} targets")
-        if generator is not None and min(batch_size, len(rows)) < 2 * share[1]:
-            among = (
-                f" in batches of {batch_size} among {share[1]} processes" if share[1] > 1 else ""
-            )
+        shuffled = generator is not None
+        if shuffled and min(batch_size, len(rows)) < 2 * share[1]:
+            several = f" in batches of {batch_size} among {share[1]} processes"
             raise ValueError(
-                f"{len(rows)} clips to learn from{among}: BatchNorm needs two in a batch of each process"
+                f"{len(rows)} clips to learn from{several if share[1] > 1 else ''}: "
+                "BatchNorm needs two in a batch of each process"
             )
-        self.packed, self.rows, self.device = packed, np.asarray(rows), torch.device(device)
-        self.targets, self.share = torch.as_tensor(np.array(targets)), share
-        self.batch_size = min(batch_size, len(rows)) if generator is not None else batch_size
-        self.generator, self.chances = generator, chances
-        self.held = self._held() if resident and self.device.type == "cuda" else None
+        self.packed = packed
+        self.rows = np.asarray(rows)
+        self.device = torch.device(device)
+        self.targets = torch.as_tensor(np.array(targets))
+        self.share = share
+        self.batch_size = min(batch_size, len(rows)) if shuffled else batch_size
+        self.generator = generator
+        self.chances = chances
+        self.held = self._held() if self.device.type == "cuda" else None
 
     def _held(self):
-        """The rows on the device, with their targets, or None where they would not leave enough of
-        its memory.
-        """
+        """The rows and their targets on the device; None where they would take too much of it."""
         size = len(self.rows) * self.packed[0].nbytes
         if size > RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return None
-        return torch.from_numpy(self.packed[self.rows]).to(self.device), self.targets.to(
-            self.device
-        )
+        packed = torch.from_numpy(self.packed[self.rows])
+        return packed.to(self.device), self.targets.to(self.device)
 
     def __len__(self):
         return -(-len(self.rows) // self.batch_size)
@@ -72,25 +72,19 @@ class Batches:
 
     def _batch(self, members):
         if self.held is not None:
+            packed, targets = self.held
             members = members.to(self.device)
-            return features.unpack(self.held[0][members]), self.held[1][members]
+            return features.unpack(packed[members]), targets[members]
         packed = torch.from_numpy(self.packed[self.rows[members.numpy()]])
         if self.device.type == "cuda":
             packed = packed.pin_memory()
-        return features.unpack(packed.to(self.device, non_blocking=True)), self.targets[members].to(
-            self.device
-        )
+        inputs = features.unpack(packed.to(self.device, non_blocking=True))
+        return inputs, self.targets[members].to(self.device)
 
     def _order(self):
-        n = len(self.rows)
+        whole = len(self) * self.batch_size
         if self.generator is None:
-            return torch.arange(n)
+            return torch.arange(len(self.rows))
         if self.chances is not None:
-            return torch.multinomial(
-                self.chances,
-                len(self) * self.batch_size,
-                replacement=True,
-                generator=self.generator,
-            )
-        order = torch.randperm(n, generator=self.generator)
-        return order.repeat(2)[: len(self) * self.batch_size]
+            return torch.multinomial(self.chances, whole, True, generator=self.generator)
+        return torch.randperm(len(self.rows), generator=self.generator).repeat(2)[:whole]

@@ -13,15 +13,10 @@ from helpers.models import backbones
 
 # steps in which the average forgets faster than `decay` says, as it starts from random weights
 WARM = 10
-FORMATS = {
-    "fp32": None,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}  # of train.precision; None: no autocast
-TRIAL_PASSES, TRIAL_SECONDS = (
-    5,
-    0.3,
-)  # most passes in each number format that is tried, and when no other begins
+# of train.precision; None: no autocast
+FORMATS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+TRIAL_PASSES = 5  # at most, in each number format that is tried
+TRIAL_SECONDS = 0.3  # after which no other pass begins
 CHOSEN = {}  # what trials on the CPU chose in this process
 CLEARLY = 1.15  # so many times as fast is half precision worth having: less may be chance
 
@@ -78,10 +73,10 @@ class Average:
     """
 
     def __init__(self, model, decay):
-        self.decay, self.model = decay, copy.deepcopy(model).eval().requires_grad_(False)
-        self.pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        )
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        own = self.model.state_dict().values()
+        self.pairs = list(zip(own, model.state_dict().values(), strict=True))
 
     @torch.no_grad()
     def update(self, pull):
@@ -95,7 +90,8 @@ class Average:
     def pull_after(self, steps):
         """How far the average moves towards the model after so many steps, in (0, 1].
 
-        >>> [round(Average(torch.nn.Linear(1, 1), 0.9).pull_after(steps), 2) for steps in (0, 10, 1000)]
+        >>> average = Average(torch.nn.Linear(1, 1), 0.9)
+        >>> [round(average.pull_after(steps), 2) for steps in (0, 10, 1000)]
         [0.9, 0.45, 0.1]
         """
         return 1 - min(self.decay, (1 + steps) / (WARM + steps))

@@ -5,7 +5,6 @@ them, wherever the clips lie. Nothing changes its input, and no shape depends on
 a GPU can replay the whole step.
 """
 
-import collections
 import functools
 from typing import NamedTuple
 
@@ -14,11 +13,9 @@ import torch
 import torch.nn.functional as F
 
 NODES = 6  # of the curve by which bands are made louder and softer
-COLOURS = (
-    0.0,
-    0.5,
-    1.0,
-)  # noise whose amplitude falls with frequency to this power: white, pink, brown
+# noise whose amplitude falls with frequency to this power: white, pink, brown
+COLOURS = (0.0, 0.5, 1.0)
+NOISE_SHARE = 0.5  # of the clips, where there is noise at all
 WINDOWS = 50  # a clip is as loud as the loudest of so many equal parts of it
 QUIET = 1e-10  # the energy of silence, so that nothing is divided by 0
 
@@ -26,30 +23,37 @@ QUIET = 1e-10  # the energy of silence, so that nothing is divided by 0
 class Draws(NamedTuple):
     """What was drawn for a batch of B clips; None where nothing of the kind is done."""
 
-    offset: (
-        torch.Tensor | None
-    )  # [B, 1] share of the clip by which it is shifted around the circle, in [0, 1)
+    # [B, 1] share of the clip by which it is shifted around the circle, in [0, 1)
+    offset: torch.Tensor | None
     rate: torch.Tensor | None  # [B, 1] playback speed
     gain: torch.Tensor | None  # [B, 1] factor, negative: upside down
-    noise: (
-        torch.Tensor | None
-    )  # [B, 3] colour in [0, 1), share of the clip at which it begins, level (relative RMS)
+    # [B, 3] colour in [0, 1), share of the clip at which it begins, level (relative RMS)
+    noise: torch.Tensor | None
     partner: torch.Tensor | None  # [B] the clip it is mixed with
     weight: torch.Tensor | None  # [B, 1] how much of the clip itself is heard
     bands_db: torch.Tensor | None  # [B, NODES] gains from the lowest band to the highest
-    masks: (
-        torch.Tensor | None
-    )  # [B, 2, masks, 2] masks of bands, of frames: share where it starts, share it covers
+    # [B, 2, masks, 2] masks of bands, of frames: share where it starts, share it covers
+    masks: torch.Tensor | None
 
-    def to(self, device):
+    def to(self, device) -> "Draws":
         """The same on a device."""
         return Draws(
             *(None if drawn is None else drawn.to(device, non_blocking=True) for drawn in self)
         )
 
+    def bands(self, bands: torch.Tensor) -> torch.Tensor:
+        """What becomes of the front end's output [B, bands, frames]."""
+        if self.bands_db is None or bands.shape[1] == 1:
+            return bands
+        return filter_bands(bands, self.bands_db)
 
-def draw(size, settings, generator):
-    """All random numbers that a batch of waveforms needs.
+    def picture(self, x: torch.Tensor) -> torch.Tensor:
+        """What becomes of standardised pictures [B, 1, bands, frames]."""
+        return x if self.masks is None else mask(x, self.masks)
+
+
+def draw(size: int, settings, generator: torch.Generator) -> Draws:
+    """All random numbers that a batch needs.
 
     Args: size B clips; settings the config's Train section; generator of the CPU. Returns Draws on
         the CPU.
@@ -61,31 +65,29 @@ def draw(size, settings, generator):
     if settings.polarity:
         gain = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) * (1.0 if gain is None else gain)
     partner, weight = draw_mix(size, settings, generator)
-    return Draws(
+    draws = Draws(
         offset=uniform(-start, start) % 1 if moved else None,
         rate=(1 + settings.speed) ** uniform(-1, 1) if moved else None,
         gain=gain,
-        noise=_draw_noise(uniform, settings) if settings.noise_db is not None else None,
+        noise=_draw_noise(uniform, settings),
         partner=partner,
         weight=weight,
-        bands_db=uniform(-settings.filter_db, settings.filter_db, NODES)
-        if settings.filter_db
-        else None,
-        masks=_draw_masks(uniform, settings) if settings.masks and settings.mask_fraction else None,
+        bands_db=_draw_bands(uniform, settings),
+        masks=_draw_masks(uniform, settings),
     )
+    if settings.inputs == "images":  # what is done to sounds is not done to pictures
+        return draws._replace(offset=None, rate=None, gain=None, noise=None, bands_db=None)
+    return draws
 
 
-def draw_mix(size, settings, generator):
+def draw_mix(size: int, settings, generator: torch.Generator):
     """Partners [B] and weights [B, 1] for mixing; (None, None) where it is off.
 
     MixUp's weights are Beta(alpha, alpha) draws, at least a half; between-class weights are
     uniform. In the batches that are not mixed every weight is 1.
     """
-    if (
-        settings.mix == "none"
-        or not settings.mix_share
-        or (settings.mix == "mixup" and not settings.mixup_alpha)
-    ):
+    is_off = settings.mix == "none" or (settings.mix == "mixup" and not settings.mixup_alpha)
+    if is_off or not settings.mix_share:
         return None, None
     if settings.mix == "mixup":
         rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
@@ -102,53 +104,62 @@ def _uniform(size, generator, low, high, columns=1):
 
 
 def _draw_noise(uniform, settings):
-    level = 10 ** (
-        -(settings.noise_db + 20 * uniform(0, 1)) / 20
-    )  # down to 20 dB below the loudest
-    heard = uniform(0, 1) < settings.noise_share
-    return torch.cat([uniform(0, 1), uniform(0, 1), level * heard], dim=1)
+    if settings.noise_db is None:
+        return None
+    below_db = settings.noise_db + 20 * uniform(0, 1)  # down to 20 dB below the loudest
+    heard = uniform(0, 1) < NOISE_SHARE
+    return torch.cat([uniform(0, 1), uniform(0, 1), 10 ** (-below_db / 20) * heard], dim=1)
+
+
+def _draw_bands(uniform, settings):
+    if not settings.filter_db:
+        return None
+    return uniform(-settings.filter_db, settings.filter_db, NODES)
 
 
 def _draw_masks(uniform, settings):
+    if not settings.masks or not settings.mask_fraction:
+        return None
     width = uniform(0, settings.mask_fraction, 2 * settings.masks)
     start = uniform(0, 1, 2 * settings.masks) * (1 - width)
     return torch.stack([start, width], dim=-1).view(len(width), 2, settings.masks, 2)
 
 
-# --- on waveforms
-# ------------------------------------------------------------------------------------------
+# --- on clips and their labels
 
 
-def waveforms(x, y, draws, mix, crop=1.0):
-    """Everything that is done to waveforms: played differently, noise added, mixed with a partner.
+def alter(x, wanted, draws: Draws, settings, multilabel: bool = False):
+    """Everything that a training step does to a batch before the front end.
 
-    Args: x waveforms [B, N]; y target vectors [B, C]; draws of `draw`; mix and crop the config's
-        train.mix, train.crop.
-    Returns new (x, y): [B, round(crop N)], [B, C].
+    Args: x waveforms [B, N] or images [B, H, W]; wanted target vectors [B, C]; draws of `draw`;
+        settings the config's Train section; multilabel: several labels per clip.
+    Returns new (x, wanted): waveforms [B, round(crop N)] or images, and targets [B, C].
     """
-    return last(waveform_steps(x, y, draws, mix, crop))[1:]
+    for _, clips, labels in steps(x, wanted, draws, settings, multilabel):
+        altered = clips, labels  # those before are not kept in memory
+    return altered
 
 
-def waveform_steps(x, y, draws, mix, crop=1.0):
-    """The same step by step: yields (name, waveforms, targets), first as they are."""
-    yield "clip", x, y
+def steps(x, wanted, draws: Draws, settings, multilabel: bool = False):
+    """The same step by step: yields (name, x, wanted), first the clips with smoothed labels."""
+    wanted = smooth(wanted, settings.label_smoothing, multilabel)
+    yield "clip", x, wanted
     if draws.rate is not None:
-        x = play(x, draws.offset, draws.rate, round(crop * x.shape[1]))
-        yield "played", x, y
+        x = play(x, draws.offset, draws.rate, round(settings.crop * x.shape[1]))
+        yield "played", x, wanted
     if draws.gain is not None:
         x = x * draws.gain.to(x)
-        yield "gain", x, y
+        yield "gain", x, wanted
     if draws.noise is not None:
         x = add_noise(x, draws.noise)
-        yield "noise", x, y
+        yield "noise", x, wanted
     if draws.partner is not None:
-        blend = between_class if mix == "between_class" else mixup
-        yield "mixed", *blend(x, y, draws.partner, draws.weight)
+        by_loudness = settings.mix == "between_class" and settings.inputs == "waveforms"
+        blend = between_class if by_loudness else mixup
+        yield "mixed", *blend(x, wanted, draws.partner, draws.weight)
 
 
-def last(steps):
-    """What the last of some steps yields; those before are not kept in memory."""
-    return collections.deque(steps, maxlen=1).pop()
+# --- on waveforms
 
 
 def play(x, offset, rate, samples=None):
@@ -161,14 +172,14 @@ def play(x, offset, rate, samples=None):
     """
     n = x.shape[1]
     samples = samples or n
-    position = torch.addcmul(
-        offset.to(x) * n, torch.arange(samples, device=x.device, dtype=x.dtype), rate.to(x)
-    )
+    sample = torch.arange(samples, device=x.device, dtype=x.dtype)
+    position = torch.addcmul(offset.to(x) * n, sample, rate.to(x))
     left = position.long()
-    around = x.repeat(
-        1, 1 + -(-(2 * samples + 1) // n)
-    )  # long enough for any position: remainders take longer
-    return torch.lerp(around.gather(1, left), around[:, 1:].gather(1, left), position - left)
+    # long enough for any position: remainders take longer
+    around = x.repeat(1, 1 + -(-(2 * samples + 1) // n))
+    before = around.gather(1, left)
+    after = around[:, 1:].gather(1, left)
+    return torch.lerp(before, after, position - left)
 
 
 def add_noise(x, noise):
@@ -176,12 +187,16 @@ def add_noise(x, noise):
 
     Args: x waveforms [B, N]; noise [B, 3] as in Draws. Returns [B, N].
     """
-    n, noise = x.shape[1], noise.to(x)
+    n = x.shape[1]
+    colour, start, level = noise.to(x).unbind(dim=1)
     bank = noise_bank(n, x.device, x.dtype)
-    first = (noise[:, 1:2] * n).long() + torch.arange(n, device=x.device)
-    colour = (noise[:, 0] * len(bank)).long()
-    level = noise[:, 2:] * x.square().mean(dim=1, keepdim=True).sqrt()
-    return x + level * bank[colour].gather(1, torch.where(first < n, first, first - n))
+    samples = bank[(colour * len(bank)).long()]
+    first = (start[:, None] * n).long()
+    place = first + torch.arange(n, device=x.device)
+    place = torch.where(place < n, place, place - n)
+    rms = x.square().mean(dim=1, keepdim=True).sqrt()
+    level = level[:, None] * rms
+    return x + level * samples.gather(1, place)
 
 
 @functools.lru_cache(maxsize=4)
@@ -231,13 +246,12 @@ def between_class(x, y, partner, weight):
     # division by 0
     share = weight * other / (weight * other + (1 - weight) * own)
     keep = (share.square() + (1 - share).square()).rsqrt()
-    return torch.addcmul(x * (share * keep), x[partner], (1 - share) * keep), _blend(
-        y, partner, weight
-    )
+    mixed = torch.addcmul(x * (share * keep), x[partner], (1 - share) * keep)
+    return mixed, _blend(y, partner, weight)
 
 
 def loudness(x):
-    """RMS of the loudest of WINDOWS equal parts of each clip: waveforms [B, N] -> [B, 1], above 0."""
+    """RMS of the loudest of WINDOWS equal parts: waveforms [B, N] -> [B, 1], above 0."""
     size = max(1, x.shape[1] // WINDOWS)
     parts = x[:, : x.shape[1] // size * size].unflatten(1, (-1, size))
     return parts.square().mean(dim=2).amax(dim=1, keepdim=True).clamp(min=QUIET).sqrt()
@@ -256,7 +270,6 @@ def _blend(y, partner, weight):
 
 
 # --- on spectrograms
-# ---------------------------------------------------------------------------------------
 
 
 def filter_bands(bands, bands_db):
@@ -267,10 +280,9 @@ def filter_bands(bands, bands_db):
         is linear.
     Returns [B, mels, frames].
     """
-    curve = F.interpolate(
-        bands_db.to(bands)[:, None], bands.shape[1], mode="linear", align_corners=True
-    )[:, 0]
-    return bands + curve[:, :, None]
+    gains = bands_db.to(bands)[:, None]
+    curve = F.interpolate(gains, bands.shape[1], mode="linear", align_corners=True)
+    return bands + curve.transpose(1, 2)
 
 
 def mask(x, masks):
@@ -281,18 +293,18 @@ def mask(x, masks):
         2], for each axis where each mask starts and how much it covers, as shares. Returns [B, 1,
         mels, frames].
     """
-    for axis, shape in ((0, (-1, 1, x.shape[2], 1)), (1, (-1, 1, 1, x.shape[3]))):
-        size = x.shape[2 + axis]
-        start, width = (
-            (masks[:, axis] * size).to(x.device).unsqueeze(-1).unbind(dim=2)
-        )  # each [B, M, 1]
+    for axis, size in enumerate(x.shape[2:]):
+        # each [B, M, 1]
+        places = (masks[:, axis] * size).to(x.device)
+        start, width = places.unsqueeze(-1).unbind(dim=2)
         index = torch.arange(size, device=x.device)
-        x = x * ((index < start) | (index >= start + width)).all(dim=1).view(shape)
+        heard = (index < start) | (index >= start + width)
+        heard = heard.all(dim=1)[:, None]
+        x = x * (heard[..., None] if axis == 0 else heard[:, None])
     return x
 
 
 # --- on images, and on labels
-# ------------------------------------------------------------------------------
 
 
 def turn_images(images, settings, generator):
@@ -304,15 +316,22 @@ def turn_images(images, settings, generator):
     Args: images [B, H, W]; settings the config's Train section (flip, rotate, zoom); generator of
         the CPU that every draw comes from. Returns [B, H, W].
     """
-    uniform = functools.partial(_uniform, len(images), generator)
-    angle = uniform(-settings.rotate, settings.rotate)[:, 0].to(images) * 2 * torch.pi
-    scale = 1 / (1 + uniform(-settings.zoom, settings.zoom)[:, 0].to(images))
-    mirror = torch.where(uniform(0, 1)[:, 0].to(images) < settings.flip, -1.0, 1.0)
-    cosine, sine, zero = angle.cos() * scale, angle.sin() * scale, torch.zeros_like(angle)
-    rows = [(mirror * cosine, -sine, zero), (mirror * sine, cosine, zero)]
-    turn = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    grid = F.affine_grid(turn, (len(images), 1, *images.shape[1:]), align_corners=False)
-    return F.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+    def drawn(low, high):
+        return _uniform(len(images), generator, low, high)[:, 0].to(images)
+
+    angle = 2 * torch.pi * drawn(-settings.rotate, settings.rotate)
+    scale = 1 / (1 + drawn(-settings.zoom, settings.zoom))
+    mirror = torch.where(drawn(0, 1) < settings.flip, -1.0, 1.0)
+    cosine = angle.cos() * scale
+    sine = angle.sin() * scale
+    zero = torch.zeros_like(angle)
+    across = torch.stack([mirror * cosine, -sine, zero], dim=1)
+    down = torch.stack([mirror * sine, cosine, zero], dim=1)
+    size = (len(images), 1, *images.shape[1:])
+    grid = F.affine_grid(torch.stack([across, down], dim=1), size, align_corners=False)
+    turned = F.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)
+    return turned[:, 0]
 
 
 def smooth(targets, smoothing, multilabel=False):

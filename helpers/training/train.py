@@ -1,17 +1,16 @@
-"""Cross-validation of a network: one training per fold and seed, in one process or several, from
-where it stopped.
+"""Cross-validation of a network: one training per fold and seed, from where it stopped.
 
-``python -m helpers train --preset demo`` trains the network of 05 (its notebook calls `run` too);
-several processes share each batch with ``torchrun --nproc-per-node 2 -m -- helpers.training.train
-…`` (or ``make train NPROC=2``).
+``python -m helpers train --preset demo`` trains the network of 05 (its notebook calls `run` too).
+With train.processes each of several processes, or GPUs, trains whole folds; ``torchrun
+--nproc-per-node 2 -m -- helpers train …`` (or ``make train NPROC=2``) lets them train each network
+together.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
+import math
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,358 +28,296 @@ from helpers.training import batches, fit, losses, optimise, processes
 
 # Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their
 # change.
-CARRIED_OUT = ("max_minutes", "threads", "processes", "resident", "capture", "views")
-
+CARRIED_OUT = ("max_minutes", "threads", "processes", "capture", "views")
 TRIAL_CLIPS = 4  # that number formats are tried on
-# Of what can be learned. The demo ends at 0.70; 2 000 words of half a second ended at 0.63 after 24
-# epochs (3.7 % wrong on new speakers) and at 0.69 after 48 (1.7 %).
-ENOUGH = 2 / 3
-RISE = 0.03  # of that share, in half of the epochs: a network that rises less learns no more
-JUDGED = 8  # epochs, of which a curve can be called flat
+# Generations of a fold's networks: those that learn from labels, and the one that they teach. Seeds
+# follow from these numbers.
+FIRST = 0
+TAUGHT = 7
 
 
 @dataclass
 class Clock:
-    """Shares the time that is left among the networks that are left. minutes None: no limit."""
+    """Shares the time that is left among the networks that are left."""
 
-    minutes: float | None
+    minutes: float
     networks: int
     started: float = field(default_factory=time.monotonic)
 
-    def deadline(self):
-        """When the next network must be done, in seconds of time.monotonic; None: no limit."""
-        if self.minutes is None:
-            return None
-        now, self.networks = time.monotonic(), self.networks - 1
-        return now + max(0, self.started + 60 * self.minutes - now) / (self.networks + 1)
+    def deadline(self) -> float:
+        """When the next network must be done, in seconds of time.monotonic."""
+        now = time.monotonic()
+        left = max(0, self.started + 60 * self.minutes - now) / self.networks
+        self.networks -= 1
+        return now + left
 
 
 def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=None, plan=None):
     """Train the networks of each round, each round tested once on a fold that chose nothing.
 
+    With train.processes several rounds are under way at the same time, each GPU with its own.
     Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv;
         config; folder that the models go to, seeds.csv where there are several networks per fold,
-        and the digests of all; device; checkpoint_folder where trainings under way are kept, so
-        that they can go on, or None; plan rounds as of split.rounds, None: those of the config.
+        and the digests of all; device, None: a GPU where there is one; checkpoint_folder where
+        trainings under way are kept, so that they can go on, or None; plan rounds as of
+        partition.rounds, None: those of the config.
     Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean
-        over the seeds;
-        history: a list of records with their fold and seed).
+        over the seeds; history: a list of records with their fold and seed).
     """
     labels = targets.classes(rows, config.data.multilabel)
-    plan = plan or partition.rounds(
-        rows["fold"].dropna(), config.train.select, config.split.test_folds
+    folds = rows["fold"].dropna()
+    plan = plan or partition.rounds(folds, config.train.select, config.split.test_folds)
+    kept_at = None
+    if checkpoint_folder:
+        learned = digest(packed, rows, config)
+        kept_at = functools.partial(checkpoint, checkpoint_folder, learned)
+    config = with_number_format(packed, config, len(labels), device, kept_at)
+    count = min(config.train.processes, len(plan)) if processes.place()[1] == 1 else 1
+    shares = [plan[number::count] for number in range(count)]
+    learn = functools.partial(
+        train_rounds, packed, rows, labels, config, Path(folder), device, kept_at
     )
-    networks = len(plan) * (config.train.seeds + taught_again(config))
-    work.keep_memory()
-    clock, tables, history = Clock(config.train.max_minutes, networks), [], []
-    kept_at = checkpoint_folder and functools.partial(
-        checkpoint, checkpoint_folder, digest(packed, rows, config)
-    )
-    bar = work.progress(None, "train", networks * config.train.epochs)
-    device = torch.device(device or processes.device())
-    with bar, work.cpu_threads(config.train.threads):
-        config = with_number_format(
-            packed, config, len(labels), device, kept_at and kept_at("number_format")
-        )
-        for number, turn in enumerate(plan, 1):
-            bar.set_description(f"fold {turn['test']} ({number}/{len(plan)})")
-            worker = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at)
-            found, records = worker.run(Path(folder))
-            tables += found
-            history += records
+    made = [None] * len(plan)
+    for number, rounds in enumerate(processes.side_by_side(learn, shares)):
+        made[number::count] = rounds
+    tables, history = [], []
+    for answers, records in made:
+        tables += answers
+        history += records
     table = collect(tables, labels, Path(folder))
-    if processes.is_first():
-        artifacts.seal(folder)
+    artifacts.seal(folder)
     return table, history
 
 
-def with_number_format(packed, config, n_classes, device, kept=None):
+def train_rounds(packed, rows, labels, config, folder, device, kept_at, number, plan):
+    """Train the networks of some rounds, one after the other.
+
+    Args: as of `cross_validate`; labels the classes; kept_at as of Round; number of this process,
+        and so of its GPU; plan the rounds.
+    Returns a list of what `Round.run` returns.
+    """
+    train = config.train
+    count = len(plan) * (train.seeds + taught_again(train))
+    clock = Clock(train.max_minutes or math.inf, count)
+    bar = work.progress(None, "train", count * train.epochs)
+    device = torch.device(device or processes.device(number))
+    made = []
+    work.keep_memory()
+    with bar, work.cpu_threads(train.threads):
+        for position, turn in enumerate(plan, 1):
+            bar.set_description(f"fold {turn['test']} ({position}/{len(plan)})")
+            learner = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at)
+            made.append(learner.run(folder))
+    return made
+
+
+def with_number_format(packed, config, n_classes, device=None, kept_at=None):
     """The config with a train.precision that says what is calculated in, where it was "auto".
 
     On a CPU a short trial of the network chooses. All processes take what the first one chose, and
     a training that goes on takes what it began with, or it would end with other weights.
 
-    Args: packed clips; config; n_classes; device; kept Checkpoint that remembers the choice, or
-        None.
+    Args: packed clips; config; n_classes; device; kept_at as of Round.
     """
     if config.train.precision != "auto":
         return config
+    device = torch.device(device or processes.device())
     if device.type == "cuda":
         chosen = optimise.gpu_format(device)
     else:
-        chosen = processes.agreed(
-            _cpu_format(packed, config, n_classes, kept) if processes.is_first() else None
-        )
+        kept = kept_at and kept_at("number_format")
+        chosen = processes.agreed(_cpu_format(packed, config, n_classes, kept))
     train = config.train.model_copy(update={"precision": chosen})
     return config.model_copy(update={"train": train})
 
 
 def _cpu_format(packed, config, n_classes, kept):
-    if state := kept.read() if kept else None:
+    state = kept.read() if kept else None
+    if state:
         return state["precision"]
     model = networks.build(config, n_classes, fresh=False)
     clips = torch.from_numpy(packed[np.arange(TRIAL_CLIPS) % len(packed)])
-    with torch.no_grad():
-        x = model.features(features.unpack(clips))
-    chosen = optimise.cpu_format(model.network, x)
+    with work.cpu_threads(config.train.threads):
+        chosen = optimise.cpu_format(model.network, model.features(features.unpack(clips)))
     if kept:
         kept.write({"precision": chosen})
     return chosen
 
 
-def taught_again(config):
+def taught_again(train) -> bool:
     """Whether the networks of a fold are teachers of the one that is kept."""
-    return bool(config.train.distil) or config.train.pseudo_labels is not None
+    return bool(train.distil) or train.pseudo_labels is not None
 
 
 def collect(tables, labels, folder):
-    """The mean of the networks' probabilities per clip; several per fold are written to seeds.csv
-    one by one.
-    """
+    """The mean of the networks' probabilities per clip; several go to seeds.csv one by one."""
     table = pd.concat(tables, ignore_index=True)
-    if table["seed"].nunique() > 1 and processes.is_first():
+    if table["seed"].nunique() > 1:
         artifacts.write_table(folder / "seeds.csv", table)
     order = table.drop_duplicates("clip_id")[["clip_id", "fold"]]
-    return order.merge(
-        table.groupby("clip_id")[labels].mean().reset_index(), on="clip_id"
-    ).reset_index(drop=True)
+    means = table.groupby("clip_id")[labels].mean().reset_index()
+    return order.merge(means, on="clip_id").reset_index(drop=True)
 
 
 @dataclass
 class Round:
-    """One round of cross-validation: its networks learn from the training folds and predict the
-    test fold.
-    """
+    """One round of cross-validation: its networks learn from some folds and predict another."""
 
     packed: np.ndarray
     rows: pd.DataFrame
     labels: list
     turn: dict
     config: Config
-    device: str
+    device: torch.device
     clock: Clock
     bar: object
     kept_at: (
         object  # a function from a network's name, and its teachers, to its Checkpoint, or None
     )
 
-    def run(self, folder):
-        """Train, save below `folder`, predict: (tables of out-of-fold probabilities with their
-        seed, history).
+    def run(self, folder: Path):
+        """Train, save below `folder`, predict: (tables of probabilities with their seed, history).
+
+        The probabilities are those of the clips of the test fold.
         """
-        fold, train = f"fold{self.turn['test']}", self.config.train
         training = self.training_rows()
         wanted = torch.from_numpy(targets.matrix(training["label"], self.labels))
-        names = [fold + (f"-seed{seed}" if seed else "") for seed in range(train.seeds)]
-        made = [self.network(seed, name, training.index, wanted) for seed, name in enumerate(names)]
-        if taught_again(self.config):
-            made = [
-                self.network(
-                    0, fold, *self.with_pseudo_labels(training.index, wanted, made), made, "-taught"
-                )
-            ]
-        for name, (model, records) in zip(names, made, strict=False):
-            if processes.is_first():
-                ended = fit.why_ended(records, train)
-                checkpoints.save(
-                    model, folder / name, self.labels, self.config, self.turn, ended=ended
-                )
-        history = [
-            {"fold": self.turn["test"], **({"seed": seed} if len(made) > 1 else {}), **record}
-            for seed, (_, records) in enumerate(made)
-            for record in records
-        ]
-        return [
-            self.predict(model).assign(seed=seed) for seed, (model, _) in enumerate(made)
-        ], history
+        seeds = range(self.config.train.seeds)
+        made = [self.network(seed, training.index, wanted) for seed in seeds]
+        if taught_again(self.config.train):
+            members, wanted = self.with_pseudo_labels(training.index, wanted, made)
+            made = [self.network(0, members, wanted, made, TAUGHT)]
+        tables, history = [], []
+        for seed, (model, records) in enumerate(made):
+            ended = fit.why_ended(records, self.config.train)
+            target = folder / self.name(seed)
+            checkpoints.save(model, target, self.labels, self.config, self.turn, ended=ended)
+            tables.append(self.predict(model).assign(seed=seed))
+            which = {"fold": self.turn["test"]} | ({"seed": seed} if len(made) > 1 else {})
+            history += [which | record for record in records]
+        return tables, history
 
-    def training_rows(self):
+    def name(self, seed: int) -> str:
+        """The name of a network of this round, such as fold2 or fold2-seed1."""
+        return f"fold{self.turn['test']}" + (f"-seed{seed}" if seed else "")
+
+    def training_rows(self) -> pd.DataFrame:
         """The rows that are learned from, copies included where asked."""
+        train = self.config.train
         training = partition.fold_rows(
-            self.rows, self.turn["train"], with_copies=self.config.train.augmented_copies
+            self.rows, self.turn["train"], with_copies=train.augmented_copies
         )
-        return (
-            images.without_repeats(self.packed, training)
-            if self.config.train.inputs == "images"
-            else training
-        )
+        if train.inputs == "images":
+            return images.without_repeats(self.packed, training)
+        return training
 
-    def network(self, seed, name, members, wanted, teachers=(), suffix=""):
-        """One network, trained: (model with the weights that are kept, history)."""
-        started, settings = (
-            fit.derived(self.config.seed, self.turn["test"], seed, len(suffix)),
-            self.config.train,
-        )
-        torch.manual_seed(started)
+    def network(self, seed, members, wanted, teachers=(), generation=FIRST):
+        """One network, trained: (model with the weights that are kept, history).
+
+        Args: seed its number; members numbers of rows; wanted their targets [rows, C]; teachers
+            (model, history) of those that it learns from; generation FIRST or TAUGHT.
+        """
+        train = self.config.train
+        begun = fit.derived(self.config.seed, self.turn["test"], seed, generation)
+        torch.manual_seed(begun)
         model = networks.build(self.config, len(self.labels)).to(self.device)
         model.fit_standardisation(self.batches(members, wanted))
         validation = None
         if self.turn["validation"] is not None:
-            held = partition.fold_rows(self.rows, [self.turn["validation"]])
-            validation = self.batches(held.index, targets.matrix(held["label"], self.labels))
+            validation = self.fold(self.turn["validation"])[1]
+        name = self.name(seed) + ("-taught" if generation == TAUGHT else "")
         history = fit.fit(
-            model, self.batches(members, wanted, torch.Generator()), validation, settings, started,
-            teachers=[teacher.eval() for teacher, _ in teachers] if settings.distil else (),
+            model,
+            self.batches(members, wanted, torch.Generator()),
+            validation,
+            train,
+            begun,
+            teachers=[teacher.eval() for teacher, _ in teachers] if train.distil else (),
             on_epoch=lambda record: self.bar.update(),
-            checkpoint=self.kept_at and self.kept_at(name + suffix, teachers), deadline=self.clock.deadline(),
-        )  # fmt: skip
-        self.bar.update(settings.epochs - len(history))
+            checkpoint=self.kept_at and self.kept_at(name, teachers),
+            deadline=self.clock.deadline(),
+        )
+        self.bar.update(train.epochs - len(history))
         return model.eval(), history
 
     def with_pseudo_labels(self, members, wanted, made):
-        """The training clips and, with train.pseudo_labels, the test clips of whose label the
-        networks are sure.
+        """The training clips and, with train.pseudo_labels, sure answers to clips of the test set.
 
-        These are clips of the test set, which has no labels; the fold that is tested is never among
-        them, nor is a clip of a group that lies in it.
+        The test set has no labels; the fold that is tested is never among it, nor is a clip of a
+        group that lies in it.
         """
-        if self.config.train.pseudo_labels is None:
+        least = self.config.train.pseudo_labels
+        held_out = partition.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])
+        is_held_out = self.rows["group"].isin(held_out["group"])
+        unlabelled = self.rows[self.rows["split"].eq("test") & ~is_held_out]
+        if least is None or unlabelled.empty:
             return members, wanted
-        held_out = partition.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])[
-            "group"
-        ]
-        unlabelled = self.rows[self.rows["split"].eq("test") & ~self.rows["group"].isin(held_out)]
-        if not len(unlabelled):
-            return members, wanted
-        data = self.batches(
-            unlabelled.index, np.zeros((len(unlabelled), len(self.labels)), np.float32)
-        )
-        answers = np.mean(
-            [fit.predict(model, data, self.config.train.views) for model, _ in made], axis=0
-        )
+        nothing = np.zeros((len(unlabelled), len(self.labels)), np.float32)
+        clips = self.batches(unlabelled.index, nothing)
+        views = self.config.train.views
+        answers = np.mean([fit.predict(model, clips, views) for model, _ in made], axis=0)
         answers = processes.agreed(answers)  # or processes would count their batches differently
-        sure = (
-            np.maximum(answers, 1 - answers).min(axis=1)
-            if self.config.data.multilabel
-            else answers.max(axis=1)
-        )
-        sure = sure >= self.config.train.pseudo_labels
+        sureness = answers.max(axis=1)
+        if self.config.data.multilabel:
+            sureness = np.maximum(answers, 1 - answers).min(axis=1)
+        sure = sureness >= least
         added = torch.from_numpy(answers[sure].astype(np.float32))
         return [*members, *unlabelled.index[sure]], torch.cat([wanted, added])
 
-    def predict(self, model):
-        """The network's probabilities of the test fold's clips: clip_id, fold and a column per
-        class.
-        """
-        test = partition.fold_rows(self.rows, [self.turn["test"]])
-        held = self.batches(test.index, targets.matrix(test["label"], self.labels))
-        table = pd.DataFrame(fit.predict(model, held, self.config.train.views), columns=self.labels)
-        return pd.concat([test[["clip_id", "fold"]].reset_index(drop=True), table], axis=1)
+    def predict(self, model) -> pd.DataFrame:
+        """Probabilities of the test fold's clips: clip_id, fold and a column per class."""
+        rows, clips = self.fold(self.turn["test"])
+        answers = fit.predict(model, clips, self.config.train.views)
+        table = pd.DataFrame(answers, columns=self.labels)
+        return pd.concat([rows[["clip_id", "fold"]].reset_index(drop=True), table], axis=1)
 
-    def batches(self, members, wanted, generator=None):
-        """Batches of some rows; with a generator shuffled, or drawn evenly over the classes, and
-        shared out.
-        """
-        train, wanted = self.config.train, torch.as_tensor(wanted)
-        chances = (
-            losses.sampling_weights(wanted) if train.balance == "sampling" and generator else None
-        )
-        share = processes.place() if generator else (0, 1)
+    def fold(self, number: int):
+        """The rows of a fold, without copies, and batches of them."""
+        rows = partition.fold_rows(self.rows, [number])
+        return rows, self.batches(rows.index, targets.matrix(rows["label"], self.labels))
+
+    def batches(self, members, wanted, generator=None) -> batches.Batches:
+        """Batches of some rows; with a generator shuffled, or drawn evenly over the classes."""
+        train = self.config.train
+        wanted = torch.as_tensor(wanted)
+        chances = None
+        if generator and train.balance == "sampling":
+            chances = losses.sampling_weights(wanted)
         return batches.Batches(
-            self.packed, np.asarray(members), wanted, train.batch_size, self.device, generator, chances, share,
-            train.resident,
-        )  # fmt: skip
+            self.packed,
+            members,
+            wanted,
+            train.batch_size,
+            self.device,
+            generator,
+            chances,
+            processes.place() if generator else (0, 1),
+        )
 
 
-def digest(packed, rows, config):
-    """SHA-256 of what networks learn from, and how: the clips themselves, what is known of them,
-    settings, code.
-    """
-    sections = dict.fromkeys(
-        ("audio", "clean", "features", "model", "train", "split", "seed"), True
-    )
-    part = config.model_dump(mode="json", include={**sections, "data": {"multilabel"}})
-    part["train"] = {key: value for key, value in part["train"].items() if key not in CARRIED_OUT}
+def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
+    """SHA-256 of what networks learn from, and how: clips, their facts, settings, code."""
+    sections = ("audio", "clean", "features", "model", "train", "split", "seed")
+    include = {**dict.fromkeys(sections, True), "data": {"multilabel"}}
+    settings = config.model_dump(mode="json", include=include)
+    for key in CARRIED_OUT:
+        del settings["train"][key]
     clips = rows[["clip_id", "label", "split", "group", "fold"]].to_csv(index=False)
-    found = hashlib.sha256(
-        (json.dumps(part, sort_keys=True) + clips + code.module_digest("fit")).encode()
-    )
-    found.update(np.ascontiguousarray(packed).reshape(-1))
-    return found.hexdigest()
+    text = json.dumps(settings, sort_keys=True) + clips + code.module_digest("training.fit")
+    sha = hashlib.sha256(text.encode())
+    sha.update(np.ascontiguousarray(packed).reshape(-1))
+    return sha.hexdigest()
 
 
-def checkpoint(folder, digest, name, teachers=()):
-    """Where the training of a network is kept; it is another one where its teachers have learned
-    longer.
-    """
+def checkpoint(folder, digest: str, name: str, teachers=()) -> checkpoints.Checkpoint:
+    """Where the training of a network is kept: another one where its teachers learned longer."""
     epochs = "".join(f" {len(history)}" for _, history in teachers)
     return checkpoints.Checkpoint(Path(folder) / f"{name}.safetensors", digest + epochs)
 
 
-def kept_epochs(history):
-    """The record of each network's kept epoch: the best on validation, or the last where nothing
-    was chosen.
-    """
+def kept_epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """The record of each network's kept epoch: the best, or the last where nothing was chosen."""
     return history[history["kept"]].drop(columns="kept").reset_index(drop=True)
-
-
-def curves_in_words(history: pd.DataFrame, settings) -> str:
-    """How to read learning curves. Args: history its records; settings its Train section."""
-    if "validation_loss" in history:
-        best = "lowest validation loss" if settings.monitor == "loss" else "best validation score"
-        says = f"Of each network the epoch with the {best} is kept. Validation loss should fall and"
-        says += " level off: if it rises while training loss falls, the network learns by heart;"
-        says += " if it still falls, train longer."
-    else:
-        says = "No fold chooses an epoch, and the last one is kept, so there is only the training"
-        says += " curve. It should have flattened by the end; if it still falls, train longer."
-    if altered := _altered(settings):
-        says += f" The training curve is that of altered clips ({', '.join(altered)}), which are"
-        says += " harder than clips as they are, so it looks worse than the network is."
-    return says
-
-
-def _altered(settings):
-    """What training does to the clips and their labels, in words."""
-    picture = settings.inputs == "images"
-    on = {
-        "moved": not picture and (settings.shift or settings.speed or settings.crop < 1),
-        "louder or softer": not picture and settings.gain_db,
-        "with noise": not picture and settings.noise_db is not None,
-        "turned": picture and (settings.flip or settings.rotate or settings.zoom),
-        "mixed": settings.mix != "none" and settings.mix_share,
-        "filtered": not picture and settings.filter_db,
-        "masked": settings.masks and settings.mask_fraction,
-        "with smoothed labels": settings.label_smoothing,
-    }
-    return [name for name, is_on in on.items() if is_on]
-
-
-def still_falling(history, config):
-    """A sentence where training ended while its loss was still falling, with what to set; else "".
-
-    More than half of the networks that did all of train.epochs must have ended early. What a limit
-    in time or patience ended is not judged, nor is a smoke run, which is short on purpose.
-
-    Args: history records of history.json, or a table of them; config of the run.
-    """
-    table = pd.DataFrame(history)
-    epochs = config.train.epochs
-    if config.fast or "learned" not in table:  # a history of before has no such column
-        return ""
-    keys = [key for key in ("fold", "seed") if key in table]
-    networks = [network.to_numpy() for _, network in table.groupby(keys)["learned"]]
-    whole = [learned for learned in networks if len(learned) == epochs]
-    if 2 * sum(ended_early(learned) for learned in whole) <= len(whole):
-        return ""
-    percent = 100 * max(0, np.mean([learned[-1] for learned in whole]))
-    return (
-        f"The training loss was still falling in the last epoch ({epochs}): {percent:.0f} % "
-        f"learned of what the altered clips can teach. "
-        f'Train longer: SET="train.epochs={2 * epochs}", twice the time of 05.'
-    )
-
-
-def ended_early(learned):
-    """Whether a network would have gone on learning, judged by `learned` of its epochs, [epochs].
-
-    It would if it ended below ENOUGH and rose by RISE from the second quarter of the epochs to the
-    last. That the loss lies flat at the very end says nothing: the learning rate is 0 there.
-    """
-    quarter = max(1, len(learned) // 4)
-    end = learned[-quarter:].mean()
-    flat = len(learned) >= JUDGED and end - learned[quarter : 2 * quarter].mean() < RISE
-    return bool(end < ENOUGH and not flat)
 
 
 def learned_from(folder: Path, rows: pd.DataFrame, config: Config) -> np.ndarray:
@@ -390,53 +327,30 @@ def learned_from(folder: Path, rows: pd.DataFrame, config: Config) -> np.ndarray
     return np.load(folder / "waveforms.npy", mmap_mode="r")
 
 
-def run(folder, config, keep=False):
+def run(folder: Path, config: Config, keep: bool = False):
     """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
 
-    In this process, or, with train.processes, in several that torchrun starts on this machine.
     Args: folder of the run, with the files of 04; config; keep the checkpoints of what is done, so
-        that the next call has nothing to train. Returns (out-of-fold table, history), as
-        `cross_validate`.
-    Raises processes.TrainingError if a process fails.
+        that the next call has nothing to train.
+    Returns (out-of-fold table, history), as `cross_validate`.
+    Raises TrainingError if one of several processes is ended.
     """
-    if config.train.processes > 1 and processes.place()[1] == 1:
-        return _in_several(folder, config)
+    first = processes.is_first()
+    kept = folder / "checkpoints" if first else None
     rows = artifacts.read_table(folder / "waveforms.csv")
     inputs = learned_from(folder, rows, config)
     target = folder / "models" / "cnn"
-    with (
-        artifacts.replacing(target)
-        if processes.is_first()
-        else contextlib.nullcontext(target) as temporary
-    ):
-        if processes.is_first():
-            temporary.mkdir()
-        table, history = cross_validate(
-            inputs, rows, config, temporary, checkpoint_folder=folder / "checkpoints"
-        )
-        if processes.is_first():
-            artifacts.write_table(temporary / "out_of_fold.csv", table)
+    with processes.replacing(target) as temporary:
+        table, history = cross_validate(inputs, rows, config, temporary, checkpoint_folder=kept)
+        artifacts.write_table(temporary / "out_of_fold.csv", table)
+        if first:
             artifacts.write_json(folder / "history.json", history)
-    if processes.is_first() and not keep and "time" not in ended(target).values():
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if first and not keep and "time" not in ended(target).values():
+        shutil.rmtree(kept, ignore_errors=True)
     return table, history
 
 
-def ended(folder):
-    """Why the training of each network below a folder ended, by its name: "epochs", "patience" or
-    "time".
-    """
-    return {
-        path.parent.name: artifacts.read_json(path)["ended"]
-        for path in sorted(folder.glob("fold*/card.json"))
-    }
-
-
-def _in_several(folder, config):
-    """The same in processes of their own, from which only files come back."""
-    with tempfile.TemporaryDirectory() as scratch:
-        artifacts.write_json(Path(scratch) / "config.json", config.model_dump(mode="json"))
-        options = ("--config", f"{scratch}/config.json", "--run", folder.name)
-        processes.start(config.train.processes, "helpers", "train", *options)
-    table = artifacts.read_table(folder / "models" / "cnn" / "out_of_fold.csv")
-    return table, artifacts.read_json(folder / "history.json")
+def ended(folder: Path) -> dict[str, str]:
+    """Why each network below a folder ended, by its name: "epochs", "patience" or "time"."""
+    cards = sorted(folder.glob("fold*/card.json"))
+    return {path.parent.name: artifacts.read_json(path)["ended"] for path in cards}

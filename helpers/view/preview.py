@@ -13,7 +13,7 @@ from helpers.audio import features
 from helpers.base import targets
 from helpers.models import networks
 from helpers.splits import partition
-from helpers.training import fit, perturb, train
+from helpers.training import perturb, train
 
 BATCH = 16  # clips of the batch of which some are shown
 TRIES = 50  # batches that are drawn until one is mixed, and one is not
@@ -95,15 +95,38 @@ def walk(model, inputs, wanted, settings, generator) -> Batch:
     Args: model AudioClassifier; inputs waveforms [B, N] or images [B, H, W]; wanted target vectors
         [B, C]; settings the config's Train section; generator of the CPU.
     """
-    is_image = inputs.ndim == 3
+    is_image = settings.inputs == "images"
     turned = perturb.turn_images(inputs, settings, generator) if is_image else inputs
     draws = perturb.draw(len(inputs), settings, generator)
-    before = list(fit.input_steps(turned, wanted, draws, settings, model.multilabel))
+    before = list(perturb.steps(turned, wanted, draws, settings, model.multilabel))
     _, heard, asked = before[-1]
     steps = [(name, x) for name, x, _ in before]
     if is_image:
         steps = [("clip", inputs), ("turned", turned), *steps[1:]]
-    return Batch(draws, [*steps, *fit.picture_steps(model, heard, draws)], asked)
+    noted = Noted(draws, [])
+    model.features(heard, noted)
+    return Batch(draws, [*steps, *noted.steps], asked)
+
+
+class Noted(NamedTuple):
+    """Draws that note what they are given and what they make of it."""
+
+    draws: perturb.Draws
+    steps: list  # of (name, tensor [B, 1, bands, frames])
+
+    def bands(self, bands):
+        filtered = self.draws.bands(bands)
+        self.steps.append(("front end", bands[:, None]))  # of images: the images
+        if filtered is not bands:
+            self.steps.append(("filtered", filtered[:, None]))
+        return filtered
+
+    def picture(self, x):
+        masked = self.draws.picture(x)
+        self.steps.append(("standardised", x))
+        if masked is not x:
+            self.steps.append(("masked", masked))
+        return masked
 
 
 def _some(training):
