@@ -83,10 +83,10 @@ check-submission: $(READY)  ## check any submission, also one made elsewhere: ma
 	    $(if $(SET),--set "$(SET)")
 
 ablate: $(READY)  ## what each cleaning step is worth, with intervals; takes a run's PRESET, DATA and RUN
-	@$(BIN)/python -m helpers ablate $(filter-out --force,$(OPTIONS))
+	@$(BIN)/python -m helpers worth cleaning $(filter-out --force,$(OPTIONS))
 
 ablation: $(READY)  ## what each ingredient of the recipe is worth, with intervals; a training per row; takes PRESET, DATA, RUN
-	@$(BIN)/python -m helpers ablation $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m helpers worth recipe $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
 
 train: $(READY)  ## train a run's network, each by several processes with NPROC=2; takes PRESET, DATA, RUN, SET
 	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers train $(filter-out --force,$(OPTIONS))

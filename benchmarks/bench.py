@@ -62,9 +62,7 @@ DEMO = "data.demo_train={count} data.demo_test=10"
 
 def prepare(work, denoise=False):
     """Decode, trim, normalise, cut, log-mel, picture: file by file, and as 02 and 04 do it."""
-    config = work.config.model_copy(
-        update={"clean": work.config.clean.model_copy(update={"denoise": denoise})}
-    )
+    config = work.config.but("clean.denoise", denoise)
     record, made, (packed, rows) = side_by_side(
         functools.partial(plain.prepare, work, config),
         lambda: ours.prepare(work.recordings, work.root, work.fresh(), config),
@@ -215,7 +213,7 @@ def plain_loader(model, packed, rows, config, folder):
 
 def with_train(config, **changes):
     """The same config with other settings of training."""
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    return config.but("train", {**dict(config.train), **changes})
 
 
 def gpu_step(work):

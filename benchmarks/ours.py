@@ -29,9 +29,7 @@ def usable(root, recordings, config, count):
     training side.
     """
     surveyed = recording.survey(root, recordings, config.audio.max_seconds)
-    forgiving = config.model_copy(
-        update={"data": config.data.model_copy(update={"max_bad_fraction": 1.0})}
-    )
+    forgiving = config.but("data.max_bad_fraction", 1.0)
     judged = rules.judge(surveyed, forgiving)
     readable = judged["path"].str.lower().str.endswith(PLAIN_READS)
     table = judged[judged["status"].eq("used") & judged["split"].eq("train") & readable]

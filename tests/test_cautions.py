@@ -77,7 +77,8 @@ SPOILT = {
         {"table": [row("svm", 0.9), row("cnn", 0.6, (-0.3, -0.36, -0.24))], "submission_check": {}},
         (
             "red",
-            r"The submitted model, cnn, is clearly below svm: -30\.0 \(-36\.0 to -24\.0\).*SET=submit\.model=svm",
+            r"The submitted model, cnn, is clearly below svm: -30\.0 \(-36\.0 to -24\.0\)"
+            r".*SET=submit\.model=svm",
         ),
     ),
     "it knows nothing": (

@@ -344,7 +344,8 @@ def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "helpers.compare.inference",
+        "helpers",
+        "predict",
         str(path),
         "--run",
         demo.name,

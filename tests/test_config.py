@@ -123,7 +123,9 @@ def test_impossible_values_are_refused(settings):
 
 ALLOWED = {
     "model.name=timm:efficientnet_b0.ra_in1k": ("model", "name", "timm:efficientnet_b0.ra_in1k"),
-    "train.select=validation train.schedule=plateau train.monitor=score": ("train", "schedule", "plateau"),
+    "train.select=validation train.schedule=plateau train.monitor=score": (
+        "train", "schedule", "plateau",
+    ),
     "split.test_folds=1 compare.models=[svm,soft_vote]": ("split", "test_folds", 1),
     "split.test_folds=2 data.multilabel=true": ("data", "multilabel", True),
     "compare.models=[svm,timm:resnet18,soft_vote,stacking]": (
@@ -221,7 +223,7 @@ def test_later_words_win(tmp_path):
     preset = preset_file(tmp_path, "train: {epochs: 7}\nseed: 3\ndata: {root: a}")
     epochs, knobs = "train.epochs=9", {"train.epochs": 8}
     assert presets.load(preset).train.epochs == 7
-    assert presets.load(preset, fast=True).train.epochs == presets.FAST["train"]["epochs"]
+    assert presets.load(preset, fast=True).train.epochs == presets.FAST["train.epochs"]
     assert presets.load(preset, fast=True, knobs=knobs).train.epochs == 8
     assert presets.load(preset, fast=True, knobs=knobs, settings=epochs).train.epochs == 9
     assert presets.load(preset, knobs={"train.epochs": None}).train.epochs == 7
@@ -255,8 +257,9 @@ def test_fast_in_settings_is_not_dropped_silently():
 
 def test_fast_changes_what_it_says_and_nothing_else():
     slow, fast = (presets.load("demo", fast=fast).model_dump(mode="json") for fast in (False, True))
-    for section, values in presets.FAST.items():
-        slow[section].update(values)
+    for key, value in presets.FAST.items():
+        section, name = key.split(".")
+        slow[section][name] = value
     assert fast == {**slow, "fast": True}
 
 
@@ -350,7 +353,7 @@ def test_settings_and_knobs_come_before_what_was_recognised(tabled, freesound):
     )
     fast = presets.load(data=freesound, fast=True, settings="evaluate.k=2")
     assert (fast.preset, fast.fast, fast.evaluate.k) == ("freesound_2018", True, 2)
-    assert fast.data.max_per_class == presets.FAST["data"]["max_per_class"]
+    assert fast.data.max_per_class == presets.FAST["data.max_per_class"]
 
 
 def test_a_folder_of_nothing_special_is_a_folder(tmp_path):
@@ -395,6 +398,17 @@ def test_a_config_and_its_sections_are_frozen():
     ):
         with pytest.raises(ValidationError):
             setattr(target, name, 1)
+
+
+def test_a_changed_setting_is_checked_like_any_other_and_the_first_config_stays():
+    before = Config()
+    after = before.but("train.epochs", 3).but("seed", 7)
+    assert (after.train.epochs, after.seed, before.seed) == (3, 7, 0)
+    assert after == Config(seed=7, train={"epochs": 3})
+    assert before.but("train", {"epochs": 3}).train == after.train
+    for key, value in (("train.epochs", 0), ("train.epoch", 3), ("submit.model", "banana")):
+        with pytest.raises(ValueError):
+            before.but(key, value)
 
 
 def test_a_config_with_mappings_can_be_hashed_and_survives_its_own_json(tmp_path):

@@ -247,12 +247,15 @@ def test_without_files_and_sample_a_hidden_test_set_has_a_header_and_no_row(ente
     assert submit.problems(table, asked) == []
 
 
-REVEALED = "a sample of three rows is out of date once the hidden files are there; it is refused, and the run stops"
+REVEALED = (
+    "a sample of three rows is out of date once the hidden files are there; it is refused, and the "
+    "run stops"
+)
 
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_when_the_hidden_files_appear_the_rows_are_theirs(entered, tmp_path, name):
-    """The second, unseen run on Kaggle: the files are there, the sample still has its three rows."""
+    """The second, unseen run on Kaggle: the files are there, the sample has its three rows."""
     entry = entered(name)
     folder = tmp_path / "revealed"
     shutil.copytree(entry.competition.folder, folder)

@@ -256,7 +256,10 @@ def edit(home, text):
     (home / "outputs" / "folder" / "relabel.csv").write_text(text, encoding="utf-8")
 
 
-NOTHING_EDITED = "recording_id,path,label,suggested,doubt,new_label\nr1,a.wav,dog,cat,0.9,\nr2,b.wav,cat,dog,0.8,\n"
+NOTHING_EDITED = (
+    "recording_id,path,label,suggested,doubt,new_label\n"
+    "r1,a.wav,dog,cat,0.9,\nr2,b.wav,cat,dog,0.8,\n"
+)
 EDITED = NOTHING_EDITED.replace("0.9,", "0.9,cat")
 SPREADSHEET = "\ufeffnew_label;note;recording_id\r\n;seen;r2\r\n cat ;;r1\r\n"
 

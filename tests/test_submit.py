@@ -9,7 +9,6 @@ import time
 import unicodedata
 import zipfile
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from competitions import ALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.base import tables
+from helpers.base import artifacts, tables
 from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config
 from helpers.data import sources
@@ -1024,16 +1023,29 @@ def test_marks_and_templates_may_be_given_in_the_command_line(key, value):
     assert getattr(presets.load("folder", settings=f"submit.{key}={value}").submit, key) == value
 
 
-def test_help_explains_the_command():
-    command = [sys.executable, "-m", "helpers", "check", "--help"]
+COMMANDS = ["run-all", "train", "predict", "verify", "report", "check", "worth"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "worth cleaning", "worth recipe"])
+def test_help_explains_every_command_with_an_example(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0 and shown.startswith(f"usage: python -m helpers {command}")
+    assert f"Example: python -m helpers {command}" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_lists_all_commands():
     done = subprocess.run(
-        command, cwd=Path(submit.__file__).parents[1], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "helpers", "--help"],
+        cwd=artifacts.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert (
-        done.stdout.startswith("usage: python -m helpers check")
-        and "--data" in done.stdout
-        and done.stderr == ""
-    )
+    assert done.stderr == "" and all(f"  {command} " in done.stdout for command in COMMANDS)
 
 
 # --- files made elsewhere

@@ -13,7 +13,7 @@ from torch import nn
 from torchaudio import transforms
 
 from helpers.audio import recording
-from helpers.base import work
+from helpers.base import errors, work
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
 IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
@@ -55,7 +55,7 @@ class LogMel(nn.Module):
             sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max
         )
         if empty := int((bands.max(axis=1) == 0).sum()):
-            raise ValueError(
+            raise errors.ConfigError(
                 f"{empty} of {n_mels} mel bands catch no frequency bin: use fewer bands or a"
                 f" longer n_fft than {n_fft}"
             )

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 import psutil
 
@@ -19,20 +20,18 @@ from helpers.base import errors
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+# What run-all does not make: the command of make that measures it.
+MEASURED = {"cleaning_ledger.csv": "ablate", "ablation.csv": "ablation", "ablation": "ablation"}
+
+
 class DamagedFile(errors.StageError):
-    """A file that was written here is missing or holds something else; the message names it and
-    says what to do.
+    """A file that was written here is missing or holds something else.
+
+    The message names it and says what to do.
     """
 
     def __init__(self, path, problem="is damaged"):
         super().__init__(f"{path} {problem}. {_remedy(Path(path).absolute())}")
-
-
-MEASURED = {
-    "cleaning_ledger.csv": "ablate",
-    "ablation.csv": "ablation",
-    "ablation": "ablation",
-}  # not by run-all
 
 
 def _remedy(path):
@@ -45,111 +44,81 @@ def _remedy(path):
     return f"`make run-all RUN={run}`, with the PRESET and DATA of that run, makes it again."
 
 
-TEXT, NUMBER, WHOLE = "str", "float64", "Int64"
+# --- what stands in the tables
+
+TEXT = "str"
+NUMBER = "float64"
+WHOLE = "Int64"
+EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
+
+
+def columns(**names: str) -> dict[str, str]:
+    """The columns of a table, in the order given, and the type of each; "*" stands for all others.
+
+    Args: names of the columns that hold text, number or whole (whole numbers, perhaps missing).
+
+    >>> columns(text="name", number="size *") | columns(text="says")
+    {'name': 'str', 'size': 'float64', '*': 'float64', 'says': 'str'}
+    """
+    types = {"text": TEXT, "number": NUMBER, "whole": WHOLE}
+    table = {}
+    for kind, several in names.items():
+        table |= dict.fromkeys(several.split(), types[kind])
+    return table
+
+
 # Columns of tables with a column per class that are no class themselves; a class cannot have such a
 # name.
-IDENTITY = {
-    *(
-        "clip_id",
-        "recording_id",
-        "fold",
-        "label",
-        "predicted",
-        "group",
-        "split",
-        "path",
-        "file",
-        "filename",
-    ),
-    *("id", "index", "heard", "confidence", "seed", "probability", "window"),
-    *("start_seconds", "end_seconds", "start", "end", "onset", "offset"),
-}
-EVERYTHING_ELSE = "*"  # in a schema: the type of all columns that it does not name
+IDENTITY = set(
+    columns(
+        text="clip_id recording_id fold label predicted group split path file filename id index "
+        "heard confidence seed probability window start_seconds end_seconds start end onset offset"
+    )
+)
 SCHEMAS = {
-    "recordings.csv": {
-        **dict.fromkeys(
-            (
-                "recording_id",
-                "path",
-                "label",
-                "split",
-                "source",
-                "together",
-                "codec",
-                "sha256",
-                "pcm_sha256",
-            ),
-            TEXT,
-        ),
-        **dict.fromkeys(("official_fold", "sample_rate", "channels", "bit_depth"), WHOLE),
-        **dict.fromkeys(
-            ("duration_seconds", "peak", "rms_db", "silence_fraction", "clipped_fraction"), NUMBER
-        ),
-        **dict.fromkeys(
-            ("dc_offset", "leading_silence_seconds", "noise_floor_db", "bandwidth_hz"), NUMBER
-        ),
-        "loudest_db": NUMBER,
-        **dict.fromkeys(("status", "reason", "flags"), TEXT),
-    },
-    "clips.csv": {
-        **dict.fromkeys(("clip_id", "recording_id"), TEXT),
-        **dict.fromkeys(("start_seconds", "valid_seconds"), NUMBER),
-        **dict.fromkeys(("label", "split", "group", "path"), TEXT),
-        "fold": WHOLE,
-    },
-    "quarantine.csv": dict.fromkeys(
-        ("recording_id", "path", "label", "split", "stage", "code", "reason"), TEXT
+    "recordings.csv": columns(
+        text="recording_id path label split source together codec sha256 pcm_sha256",
+        whole="official_fold sample_rate channels bit_depth",
+        number="duration_seconds peak rms_db silence_fraction clipped_fraction dc_offset "
+        "leading_silence_seconds noise_floor_db bandwidth_hz loudest_db",
+    )
+    | columns(text="status reason flags"),
+    "clips.csv": columns(text="clip_id recording_id", number="start_seconds valid_seconds")
+    | columns(text="label split group path", whole="fold"),
+    "quarantine.csv": columns(text="recording_id path label split stage code reason"),
+    "duplicates.csv": columns(
+        text="recording_id other_id", number="offset_seconds overlap_seconds correlation"
     ),
-    "duplicates.csv": {
-        **{"recording_id": TEXT, "other_id": TEXT},
-        **dict.fromkeys(("offset_seconds", "overlap_seconds", "correlation"), NUMBER),
-    },
-    "suspects.csv": {
-        **dict.fromkeys(("recording_id", "group", "label", "suggested"), TEXT),
-        **{
-            **dict.fromkeys(("doubt", "confidence_given", "confidence_suggested"), NUMBER),
-            "rank": WHOLE,
-        },
-    },
-    "augmented.csv": {
-        **dict.fromkeys(
-            ("clip_id", "parent_id", "recording_id", "label", "group", "path", "transforms"), TEXT
-        ),
-        "fold": WHOLE,
-    },
-    "waveforms.csv": {
-        **dict.fromkeys(
-            ("clip_id", "parent_id", "recording_id", "label", "split", "group", "path"), TEXT
-        ),
-        **{"fold": WHOLE, "start_seconds": NUMBER, "valid_seconds": NUMBER},
-    },
-    "features.csv": {
-        **dict.fromkeys(("clip_id", "parent_id", "recording_id", "label", "split", "group"), TEXT),
-        **{"fold": WHOLE, EVERYTHING_ELSE: NUMBER},
-    },
-    "out_of_fold.csv": {"clip_id": TEXT, "fold": WHOLE, EVERYTHING_ELSE: NUMBER},
-    "seeds.csv": {"clip_id": TEXT, "fold": WHOLE, "seed": WHOLE, EVERYTHING_ELSE: NUMBER},
-    "predictions.csv": {
-        "recording_id": TEXT,
-        "fold": WHOLE,
-        "label": TEXT,
-        "predicted": TEXT,
-        EVERYTHING_ELSE: NUMBER,
-    },
-    "leaderboard.csv": {"model": TEXT, EVERYTHING_ELSE: NUMBER},
-    "cleaning_ledger.csv": {
-        **dict.fromkeys(("step", "setting", "tried", "metric", "verdict", "clips_sha256"), TEXT),
-        EVERYTHING_ELSE: NUMBER,
-    },
-    "ablation.csv": {
-        **dict.fromkeys(("step", "setting", "tried", "metric", "verdict", "recipe"), TEXT),
-        EVERYTHING_ELSE: NUMBER,
-    },
-    "balance.csv": {"balance": TEXT, EVERYTHING_ELSE: NUMBER},
+    "suspects.csv": columns(
+        text="recording_id group label suggested",
+        number="doubt confidence_given confidence_suggested",
+        whole="rank",
+    ),
+    "augmented.csv": columns(
+        text="clip_id parent_id recording_id label group path transforms", whole="fold"
+    ),
+    "waveforms.csv": columns(
+        text="clip_id parent_id recording_id label split group path",
+        whole="fold",
+        number="start_seconds valid_seconds",
+    ),
+    "features.csv": columns(
+        text="clip_id parent_id recording_id label split group", whole="fold", number="*"
+    ),
+    "out_of_fold.csv": columns(text="clip_id", whole="fold", number="*"),
+    "seeds.csv": columns(text="clip_id", whole="fold seed", number="*"),
+    "predictions.csv": columns(text="recording_id", whole="fold")
+    | columns(text="label predicted", number="*"),
+    "leaderboard.csv": columns(text="model", number="*"),
+    "cleaning_ledger.csv": columns(
+        text="step setting tried metric verdict clips_sha256", number="*"
+    ),
+    "ablation.csv": columns(text="step setting tried metric verdict recipe", number="*"),
+    "balance.csv": columns(text="balance", number="*"),
 }
 
 
-def home():
+def home() -> Path:
     """Where ``data/`` and ``outputs/`` live: EARSHOT_HOME if set, else the repository, or the
     working folder where that is read-only (Kaggle's inputs).
     """
@@ -158,19 +127,17 @@ def home():
     return REPOSITORY if os.access(REPOSITORY, os.W_OK) else Path.cwd()
 
 
-def existing_run(name):
+def existing_run(name: str) -> Path:
     """Folder of a run that is there, by name. Raises StageError listing the runs that are."""
     folder = home() / "outputs" / name
     if not folder.is_dir():
         runs = sorted(path.parent.name for path in (home() / "outputs").glob("*/run.json"))
-        raise errors.StageError(
-            f"There is no run {name!r} yet. Runs: {', '.join(runs) or 'none; start with `make run-all`'}."
-        )
+        listed = ", ".join(runs) or "none; start with `make run-all`"
+        raise errors.StageError(f"There is no run {name!r} yet. Runs: {listed}.")
     return folder
 
 
 # --- files
-# -------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -200,17 +167,15 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-LEFTOVER = re.compile(
-    r"\..+\.(\d+)\.(tmp|ipynb)"
-)  # a temporary file or folder, with the process that made it
+# A temporary file or folder, with the process that made it.
+LEFTOVER = re.compile(r"\..+\.(\d+)\.(tmp|ipynb)")
 
 
-def leftovers(*folders):
+def leftovers(*folders: Path) -> list[Path]:
     """Temporary files and folders, directly in these folders, of processes that are gone."""
-    for path in chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir()):
-        made_by = LEFTOVER.fullmatch(path.name)
-        if made_by and _is_gone(int(made_by[1])):
-            yield path
+    paths = chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir())
+    made = [(path, LEFTOVER.fullmatch(path.name)) for path in paths]
+    return [path for path, made_by in made if made_by and _is_gone(int(made_by[1]))]
 
 
 def _is_gone(process):
@@ -243,52 +208,42 @@ def read_json(path):
 
 @contextlib.contextmanager
 def readable(path):
-    """Inside the block a file is read; whatever shows that it is not what was written raises
-    DamagedFile.
-    """
+    """A block in which a file is read; what shows that it is not what was written: DamagedFile."""
     try:
         yield
     except FileNotFoundError:
         raise DamagedFile(path, "is missing") from None
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        words = (
-            f"it holds no {error}"
-            if isinstance(error, KeyError)
-            else str(error) or type(error).__name__
-        )
-        raise DamagedFile(path, f"is damaged ({words.splitlines()[0][:120]})") from None
+        words = f"it holds no {error}" if isinstance(error, KeyError) else str(error)
+        line = (words or type(error).__name__).splitlines()[0]
+        raise DamagedFile(path, f"is damaged ({line[:120]})") from None
 
 
-def write_table(path, table):
+def write_table(path, table: pd.DataFrame):
     """Write a CSV atomically; where the file has a schema, exactly its columns in its order."""
     schema = SCHEMAS.get(Path(path).name, {EVERYTHING_ELSE: TEXT})
     named = [column for column in schema if column != EVERYTHING_ELSE]
+    others = [column for column in table if column not in schema]
     if missing := [column for column in named if column not in table]:
         raise errors.StageError(f"{Path(path).name} needs the columns {', '.join(missing)}")
-    others = (
-        [column for column in table if column not in schema] if EVERYTHING_ELSE in schema else []
-    )
-    table = table[named + others]
+    table = table[named + others * (EVERYTHING_ELSE in schema)]
     texts = table.select_dtypes(exclude="number")
-    returns = any("\r" in str(text) for text in chain(table, *(texts[column] for column in texts)))
-    quoting = (
-        csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
-    )  # a carriage return survives only between quotes
+    cells = chain(table, texts.to_numpy().flat)
+    returns = any("\r" in str(text) for text in cells)  # which survive only between quotes
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     write_text(path, table.to_csv(index=False, lineterminator="\n", quoting=quoting))
 
 
-def read_table(path):
-    """Read a CSV as text, then give each column of its schema its type. Empty text stays empty
-    text.
+def read_table(path) -> pd.DataFrame:
+    """Read a CSV as text, then give each column of its schema its type; empty text stays text.
 
     Raises DamagedFile.
     """
     schema = SCHEMAS.get(Path(path).name, {})
     with readable(path):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        if missing := [
-            column for column in schema if column not in (*table.columns, EVERYTHING_ELSE)
-        ]:
+        missing = [name for name in schema if name not in (*table.columns, EVERYTHING_ELSE)]
+        if missing:
             raise LookupError(f"it has no column {missing[0]!r}")
         for column in table:
             kind = schema.get(column, schema.get(EVERYTHING_ELSE, TEXT))
@@ -299,8 +254,14 @@ def read_table(path):
     return table
 
 
+def read(path):
+    """A table (.csv), an array, memory-mapped (.npy), or else a JSON value. Raises DamagedFile."""
+    if Path(path).suffix == ".npy":
+        return np.load(path, mmap_mode="r")
+    return read_table(path) if Path(path).suffix == ".csv" else read_json(path)
+
+
 # --- digests
-# -----------------------------------------------------------------------------------------------
 
 
 def file_digest(path):
@@ -310,16 +271,14 @@ def file_digest(path):
 
 
 def content_digest(path):
-    """The same, or a word for a file that cannot be read: a folder's digest must not stop at one
-    bad file.
-    """
+    """The same, or a word for a file that cannot be read, at which no folder's digest may stop."""
     try:
         return file_digest(path)
     except OSError as error:
         return f"unreadable ({error.errno})"
 
 
-def digest(path):
+def digest(path) -> str | None:
     """SHA-256 of a file, or of a folder's relative names and contents; None if there is nothing."""
     path = Path(path)
     if path.is_file():
@@ -340,53 +299,42 @@ DIGESTS = "digests.json"
 
 
 def seal(folder):
-    """Write digests.json into a folder: the SHA-256 of every file below it, by its relative path."""
+    """Write digests.json into a folder: the SHA-256 of every file below it, by relative path."""
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    write_json(
-        folder / DIGESTS, {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-    )
+    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    write_json(folder / DIGESTS, digests)
 
 
-def check_seal(folder, *patterns):
-    """Raise DamagedFile, naming the file, unless those that match the patterns are just the ones
-    that were sealed.
-    """
+def check_seal(folder, *patterns: str):
+    """Raise DamagedFile unless the files that match the patterns are those that were sealed."""
     folder = Path(folder)
     with readable(folder / DIGESTS):
         sealed = dict(read_json(folder / DIGESTS))
-    names = {
-        path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)
-    }
-    names |= {
-        name for name in sealed if any(PurePosixPath(name).match(pattern) for pattern in patterns)
-    }
-    for name in sorted(names):
-        if not (folder / name).is_file():
-            raise DamagedFile(folder / name, "is missing")
-        if file_digest(folder / name) != sealed.get(name):
-            raise DamagedFile(
-                folder / name, f"is not what was written: its SHA-256 is not that in {DIGESTS}"
-            )
+    for pattern in patterns:
+        present = {path.relative_to(folder).as_posix() for path in folder.glob(pattern)}
+        promised = {name for name in sealed if PurePosixPath(name).match(pattern)}
+        for name in sorted(present | promised):
+            if name not in present:
+                raise DamagedFile(folder / name, "is missing")
+            if file_digest(folder / name) != sealed.get(name):
+                says = f"is not what was written: its SHA-256 is not that in {DIGESTS}"
+                raise DamagedFile(folder / name, says)
 
 
-def account(table):
-    """Counts of a table with a status per file: found = used + quarantined + ignored, or a
-    StageError.
+def account(table: pd.DataFrame) -> dict[str, int]:
+    """Counts of a table with a status per file: found = used + quarantined + ignored.
+
+    Raises StageError where that does not hold.
     """
-    status = table["status"].replace("ok", "used").value_counts()
-    counts = {
-        "found": len(table),
-        **{name: int(status.get(name, 0)) for name in ("used", "quarantined", "ignored")},
-    }
-    require(
-        counts["found"] == counts["used"] + counts["quarantined"] + counts["ignored"],
-        f"files do not add up: {counts}",
-    )
+    status = table["status"].replace("ok", "used")
+    kinds = {name: int(status.eq(name).sum()) for name in ("used", "quarantined", "ignored")}
+    counts = {"found": len(table), **kinds}
+    require(len(table) == sum(kinds.values()), f"files do not add up: {counts}")
     return counts
 
 
-def require(condition, message):
+def require(condition, message: str):
     """Stop the stage with a message if a check does not hold."""
     if not condition:
         raise errors.StageError(message)

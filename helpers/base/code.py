@@ -7,20 +7,17 @@ import json
 from helpers.base.artifacts import REPOSITORY
 
 
-def code_digest(name):
-    """SHA-256 of a stage's notebook (its cells alone) and of every helper module it reaches by
-    import.
-    """
+def code_digest(name: str) -> str:
+    """SHA-256 of a stage's notebook (its code alone) and of every helper module that it reaches."""
     notebook = json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return _digest_of_code(sources, helper_modules("\n".join(sources)))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return _digest_of_code(cells, helper_modules("\n".join(cells)))
 
 
-def module_digest(name):
-    """SHA-256 of a helper module, such as "training.fit", and of every helper module it reaches by
-    import.
-    """
-    return _digest_of_code([], helper_modules(f"import helpers.{name}"))
+def module_digest(name: str) -> str:
+    """SHA-256 of a helper module, such as "training.fit", and of every one that it reaches."""
+    source = _path(name).read_text(encoding="utf-8")
+    return _digest_of_code([source], helper_modules(source))
 
 
 def _digest_of_code(sources, modules):
@@ -28,16 +25,15 @@ def _digest_of_code(sources, modules):
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def helper_modules(source):
-    """Names of the helper modules that a piece of Python imports, directly or through others,
-    sorted.
-    """
-    found, waiting = set(), [source]
+def helper_modules(source: str) -> list[str]:
+    """Names of the helper modules that a piece of Python imports, directly or through others."""
+    modules = set()
+    waiting = [source]
     while waiting:
-        for module in _imported(waiting.pop()) - found:
-            found.add(module)
+        for module in _imported(waiting.pop()) - modules:
+            modules.add(module)
             waiting.append(_path(module).read_text(encoding="utf-8"))
-    return sorted(found)
+    return sorted(modules)
 
 
 def _imported(source):

@@ -1,6 +1,4 @@
-"""What stops a command: one family of errors, each with what to do in its message, and its exit
-status.
-"""
+"""What stops a command: one family of errors, each saying what to do, with its exit status."""
 
 
 class Stop(Exception):
@@ -22,9 +20,7 @@ class TrainingError(StageError):
 
 
 class AudioIssue(Stop, ValueError):
-    """A file that cannot be used. `code` is one word (EMPTY_FILE, NOT_AUDIO, TRUNCATED, …),
-    `detail` says why.
-    """
+    """A file that cannot be used: `code` is one word (EMPTY_FILE, TRUNCATED, …), `detail` why."""
 
     def __init__(self, code, detail):
         super().__init__(f"{code}: {detail}")
@@ -36,7 +32,7 @@ class TooManyBad(Stop, ValueError):
 
 
 class SplitError(Stop, ValueError):
-    """The data cannot be split honestly; the message names the classes or groups that prevent it."""
+    """The data cannot be split honestly; the message names what prevents it."""
 
 
 class ConfigError(Stop, ValueError):
@@ -45,10 +41,12 @@ class ConfigError(Stop, ValueError):
     status = 2  # what was given cannot be used
 
 
+class MissingLibrary(Stop, ImportError):
+    """An optional library that a setting needs is not installed; the message says how to get it."""
+
+
 class SourceError(Stop, ValueError):
-    """Recordings, labels or tables that cannot be found or used; the message says what is wrong,
-    and where.
-    """
+    """Recordings, labels or tables that cannot be found or used; the message says where."""
 
     status = 2
 
@@ -60,4 +58,4 @@ class SubmissionError(Stop, ValueError):
 
 
 class ShapeError(ValueError):
-    """A waveform that is not mono, [samples]: channels last would be read as thousands of channels."""
+    """A waveform that is not mono, [samples]; channels last would pass for thousands of them."""

@@ -10,7 +10,7 @@ import re
 import string
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from helpers.base.recipe import (
     MODELS,
@@ -36,6 +36,17 @@ NameGroups = Annotated[
     Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)
 ]
 Metric = Literal["auto", "accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap"]
+
+
+def _is_a_pattern(text):
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"it is no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_is_a_pattern)]
 
 
 class Data(Section):
@@ -71,8 +82,10 @@ class Data(Section):
     )
     test_value: str = "test"
     where: Pairs = ()  # only the rows of the table that hold these values: {rating: "5.0"}
-    label_pattern: str | None = None  # regex on the class folder's name; its group 1 is the label
-    name_pattern: str = (
+    label_pattern: Pattern | None = (
+        None  # regex on the class folder's name; its group 1 is the label
+    )
+    name_pattern: Pattern = (
         "auto"  # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
     )
     train_folders: tuple[
@@ -96,17 +109,17 @@ class Data(Section):
     demo_train: Count = 340  # recordings in the demo's train folder
     demo_test: Count = 80  # and in its test folder
 
-    @field_validator("label_pattern", "name_pattern")
+    @field_validator("label_pattern")
     @classmethod
-    def _is_a_pattern(cls, pattern, info):
-        try:
-            groups = re.compile(pattern or "").groups
-        except re.error as error:
-            raise ValueError(f"it is no regular expression: {error}") from None
-        if pattern and info.field_name == "label_pattern" and not groups:
+    def _has_a_group(cls, pattern):
+        if pattern and not re.compile(pattern).groups:
             raise ValueError("it needs a group (…) around the label")
-        named = any(f"(?P<{name}>" in (pattern or "") for name in ("group", "fold", "label"))
-        if info.field_name == "name_pattern" and pattern != "auto" and not named:
+        return pattern
+
+    @field_validator("name_pattern")
+    @classmethod
+    def _names_a_group(cls, pattern):
+        if pattern != "auto" and not re.search(r"\(\?P<(group|fold|label)>", pattern):
             raise ValueError(
                 "it needs (?P<group>…) around the source, (?P<fold>…) or (?P<label>…), or be auto"
             )
@@ -115,9 +128,8 @@ class Data(Section):
     @property
     def tables(self):
         """The names of the tables of labels."""
-        return (
-            (self.labels_csv,) if isinstance(self.labels_csv, str) else tuple(self.labels_csv or ())
-        )
+        one = isinstance(self.labels_csv, str)
+        return (self.labels_csv,) if one else self.labels_csv or ()
 
 
 class Audio(Section):
@@ -215,6 +227,9 @@ class Evaluate(Section):
     k: Count = 3  # labels that count in map_at_k, and in a submission of shape top_k
 
 
+PLAINLY = (("", None), ("0>2", None))  # how a template may ask for a value: as it is, two digits
+
+
 class Submit(Section):
     """The submission. A sample submission decides the header, the ids and their order."""
 
@@ -224,7 +239,9 @@ class Submit(Section):
     )
     # a row's id as {name}, {stem}, {path}, {end} (seconds), {label}, or a column of data.labels_csv
     id: str = "auto"
-    id_pattern: str | None = None  # regex on a test file's name; its named groups may stand in `id`
+    id_pattern: Pattern | None = (
+        None  # regex on a test file's name; its named groups may stand in `id`
+    )
     rows_csv: str | None = (
         None  # the table of the rows asked for; None: the sample, or a row per test file or window
     )
@@ -258,25 +275,15 @@ class Submit(Section):
     @classmethod
     def _is_a_template(cls, template, info):
         try:
-            fields = [
-                part[1:] for part in string.Formatter().parse(template) if part[1] is not None
-            ]
+            parts = [part[1:] for part in string.Formatter().parse(template)]
         except ValueError as error:
             raise ValueError(f"it is no template: {error}") from None
-        if any(not name or spec or conversion for name, spec, conversion in fields):
-            raise ValueError("braces hold a name and nothing else, such as {stem}")
+        fields = [part for part in parts if part[0] is not None]
+        if not all(name and (spec, conversion) in PLAINLY for name, spec, conversion in fields):
+            raise ValueError("braces hold a name, such as {stem}, or {label:0>2} for two digits")
         if info.field_name == "column" and {name for name, *_ in fields} != {"label"}:
             raise ValueError("it needs {label}, and knows no other name")
         return template
-
-    @field_validator("id_pattern")
-    @classmethod
-    def _is_a_pattern(cls, pattern):
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"it is no regular expression: {error}") from None
-        return pattern
 
 
 class Config(Section):
@@ -304,19 +311,35 @@ class Config(Section):
     submit: Submit = Submit()
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _sounds_fit_together(self):
+        clip_samples = self.train.crop * self.audio.clip_seconds * self.audio.sample_rate
         nyquist = self.audio.sample_rate / 2
-        if not self.features.f_min < (self.features.f_max or nyquist) <= nyquist:
+        f_min, f_max = self.features.f_min, self.features.f_max
+        if not f_min < (f_max or nyquist) <= nyquist:
             raise ValueError(
-                f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz does not hold: "
-                f"f_min is {self.features.f_min:g}, f_max is {self.features.f_max}"
+                f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz "
+                f"does not hold: f_min is {f_min:g}, f_max is {f_max}"
             )
-        if self.features.n_fft > self.train.crop * self.audio.clip_seconds * self.audio.sample_rate:
+        if self.features.n_fft > clip_samples:
             raise ValueError(
-                "features.n_fft is longer than a clip (audio.clip_seconds x audio.sample_rate x train.crop)"
+                "features.n_fft is longer than a clip "
+                "(audio.clip_seconds x audio.sample_rate x train.crop)"
             )
-        ordered = sorted(self.compare.models, key=lambda name: name in ENSEMBLES)
-        if list(self.compare.models) != ordered or len(set(ordered)) != len(ordered):
+        if (self.clean.high_pass_hz or 0) >= nyquist:
+            raise ValueError(
+                f"clean.high_pass_hz is not below audio.sample_rate / 2 = {nyquist:g} Hz"
+            )
+        if self.data.start_column and self.clean.trim_db is not None:
+            raise ValueError(
+                "data.start_column counts from the beginning of the file: set clean.trim_db=null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _models_fit_together(self):
+        compared = self.compare.models
+        ordered = sorted(set(compared), key=lambda name: (name in ENSEMBLES, compared.index(name)))
+        if list(compared) != ordered:
             raise ValueError(
                 "compare.models names each model once, the ensembles soft_vote and stacking last"
             )
@@ -325,63 +348,64 @@ class Config(Section):
                 f"train.inputs=images needs an image network: {', '.join(named('picture'))}"
                 f" or timm:<name>, not {self.model.name}"
             )
-        if self.split.test_folds == 1 and (
-            self.data.multilabel or "stacking" in self.compare.models
-        ):
+        if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in compared):
             raise ValueError(
-                "split.test_folds=1 leaves no other fold to learn a stack's weights or thresholds on"
+                "split.test_folds=1 leaves no other fold to learn a stack's weights or "
+                "thresholds on"
             )
-        if self.clean.high_pass_hz and self.clean.high_pass_hz >= nyquist:
-            raise ValueError(
-                f"clean.high_pass_hz is not below audio.sample_rate / 2 = {nyquist:g} Hz"
-            )
-        if self.data.start_column and self.clean.trim_db is not None:
-            raise ValueError(
-                "data.start_column counts from the beginning of the file: set clean.trim_db=null"
-            )
-        if self.submit.model not in ("cnn", *self.compare.models):
+        if self.submit.model not in ("cnn", *compared):
             raise ValueError(
                 f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models"
             )
         return self
 
-    def members(self):
-        """The models that an ensemble joins: the CNN and all compared ones but the baseline and the
-        ensembles.
+    def but(self, key: str, value) -> "Config":
+        """The same settings but one, checked like any other.
+
+        Args: key such as "train.epochs" or "seed", or a whole section; its value.
+        Raises ValueError where the value, or the others beside it, do not allow it.
+
+        >>> Config().but("train.epochs", 3).train.epochs
+        3
         """
-        return (
-            "cnn",
-            *(name for name in self.compare.models if name not in (*ENSEMBLES, "mfcc_linear")),
-        )
+        section, _, name = key.partition(".")
+        changed = {**dict(getattr(self, section)), name: value} if name else value
+        return type(self).model_validate({**dict(self), section: changed})
 
-    def submitted(self):
-        """The models that the submission needs: an ensemble's members and itself, or the one named."""
-        return (
-            (*self.members(), self.submit.model)
-            if self.submit.model in ENSEMBLES
-            else (self.submit.model,)
-        )
+    def members(self) -> tuple[str, ...]:
+        """The models that an ensemble joins: the CNN and all compared ones but the linear baseline
+        and the ensembles.
+        """
+        alone = (*ENSEMBLES, "mfcc_linear")
+        return ("cnn", *(name for name in self.compare.models if name not in alone))
 
-    def with_network(self, name):
-        """The same config with a network of this name, which learns from waveforms; weights are the
-        named one's own.
+    def submitted(self) -> tuple[str, ...]:
+        """The models that the submission needs: the one named, an ensemble's members before it."""
+        members = self.members() if self.submit.model in ENSEMBLES else ()
+        return (*members, self.submit.model)
+
+    def with_network(self, name: str) -> "Config":
+        """The same config with another network, which learns from waveforms.
+
+        Width and weights stay only where it is the same network.
         """
         network = "cnn" if name == PLAIN else name
-        own = {"name": network}
-        if network != self.model.name:
-            own |= {"weights": None, "channels": WIDTHS.get(network, self.model.channels)}
-        model = self.model.model_copy(update=own)
-        train = self.train.model_copy(update={"inputs": "waveforms"})
-        return self.model_copy(update={"model": model, "train": train})
+        config = self.but("train.inputs", "waveforms")
+        if network == self.model.name:
+            return config
+        channels = WIDTHS.get(network, self.model.channels)
+        own = {"name": network, "channels": channels, "weights": None}
+        return config.but("model", {**dict(self.model), **own})
 
-    def digest(self, sections):
+    def digest(self, sections: tuple[str, ...]) -> str:
         """SHA-256 of the named sections, or keys of them ("train.epochs"), with seed and `fast`.
 
         Equal digests mean equal settings.
         """
-        whole, part = self.model_dump(mode="json"), {}
+        whole = self.model_dump(mode="json")
+        whole["data"].pop("root")  # the recordings count, not where they lie
+        part = {}
         for name in (*sections, "seed", "fast"):
             section, _, key = name.partition(".")
             part[name] = whole[section][key] if key else whole[section]
-        part.get("data", {}).pop("root", None)  # the recordings count, not where they lie
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

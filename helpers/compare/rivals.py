@@ -98,9 +98,7 @@ def leak_gap(table: pd.DataFrame, config: Config) -> dict:
     Returns {"honest", "leaking"}, each as `evaluate.summary`, and "can_leak": whether there are
     copies, or sources with several clips, at all.
     """
-    config = config.model_copy(
-        update={"compare": config.compare.model_copy(update={"augmented_copies": True})}
-    )
+    config = config.but("compare.augmented_copies", True)
     is_tested = table["fold"].notna()
     folds = table["fold"].dropna().unique()
     dealt = np.random.default_rng(config.seed).choice(folds, len(table))
@@ -132,9 +130,7 @@ def balance_effects(table: pd.DataFrame, config: Config) -> pd.DataFrame:
     """
     rows = []
     for balance in ("none", "weights", "sampling", "focal"):
-        tried = config.model_copy(
-            update={"train": config.train.model_copy(update={"balance": balance})}
-        )
+        tried = config.but("train.balance", balance)
         rows.append(evaluate.leaderboard_row(balance, _quick_predictions(table, tried), config))
     return pd.DataFrame(rows).rename(columns={"model": "balance"})
 

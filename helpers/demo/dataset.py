@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 from scipy.io import wavfile
 
 from helpers.base import artifacts
+from helpers.base.errors import ConfigError
 from helpers.demo import synth
 
 VERSION = 1  # raise it whenever the same settings give other files
@@ -122,7 +123,7 @@ def ensure(
     """
     fewest = len(CLASS_WEIGHTS)
     if min(n_train, n_test) < fewest:
-        raise ValueError(f"n_train={n_train}, n_test={n_test}: each must be at least {fewest}")
+        raise ConfigError(f"n_train={n_train}, n_test={n_test}: each must be at least {fewest}")
     settings = {"version": VERSION, "seed": seed, "n_train": n_train, "n_test": n_test}
     return kept(root, key_path, settings, lambda folder: _fill(folder, seed, n_train, n_test))[
         "counts"
@@ -140,7 +141,7 @@ def kept(root, key_path, settings: dict, fill: Callable) -> dict:
     key_path = Path(key_path)
     if key_path.resolve().is_relative_to(root.resolve()):
         reason = f"lies inside {root} and gives the labels away; put it outside"
-        raise ValueError(f"the key {key_path} {reason}")
+        raise ConfigError(f"the key {key_path} {reason}")
     marker = marker_path(key_path)
     place = Path(os.path.relpath(root, key_path.parent)).as_posix()
     settings = {**settings, "root": place}

@@ -213,6 +213,13 @@ def calibration(
     return table, float((table["recordings"] * gap).sum() / len(pairs))
 
 
+def one_of_each(predictions: pd.DataFrame, config, count: int = 12) -> pd.DataFrame:
+    """Rows of one recording each of up to so many classes, drawn blindly, right or wrong."""
+    classes = targets.by_class(predictions, config.data.multilabel).groupby("label")
+    drawn = classes.sample(1, random_state=config.seed)["recording_id"].head(count)
+    return predictions[predictions["recording_id"].isin(drawn)]
+
+
 def worst(
     predictions: pd.DataFrame,
     count: int,

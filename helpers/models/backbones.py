@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
 
+from helpers.base import errors
+
 PREFIX = "timm:"
 # What stands before the names of a Backbone's weights in a saved AudioClassifier
 OURS = "network.network."
@@ -96,7 +98,7 @@ def build(
     known = [*timm.list_models(), *timm.list_models(pretrained=True)]
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=5) or ["see timm.list_models()"]
-        raise ValueError(
+        raise errors.ConfigError(
             f"model.name is {name!r}, which timm does not have; close are: {', '.join(close)}"
         )
     options = {"in_chans": 1, "num_classes": n_classes, "drop_rate": dropout}
@@ -128,7 +130,7 @@ def _import_timm():
         import timm
     # RuntimeError: a torchvision that does not fit torch
     except (ImportError, RuntimeError) as error:
-        raise ImportError(
+        raise errors.MissingLibrary(
             f"model.name {PREFIX}<name> needs timm and torchvision ({error}): "
             "pip install -r requirements-extras.txt"
         ) from error
@@ -170,9 +172,9 @@ def _hub_answers():
 
 
 def _load(network, path):
-    """Load a file of weights into a network, whole but for the classifier, or raise ValueError."""
+    """Load a file of weights into a network, whole but for the classifier, or raise ConfigError."""
     if not path.is_file():
-        raise ValueError(f"model.weights: there is no file {path}")
+        raise errors.ConfigError(f"model.weights: there is no file {path}")
     own = network.state_dict()
     try:
         weights = _read(path, network, own)
@@ -182,14 +184,14 @@ def _load(network, path):
             if name in own and tensor.shape == own[name].shape
         }
     except UNREADABLE as error:
-        raise ValueError(
+        raise errors.ConfigError(
             f"model.weights: {path} holds no weights of this network ({error!r})"
         ) from None
     unfit = (weights.keys() | own.keys()) - fitting.keys() - _classifier(network)
     # old files lack these
     unfit = sorted(name for name in unfit if not name.endswith("num_batches_tracked"))
     if unfit:
-        raise ValueError(
+        raise errors.ConfigError(
             f"model.weights: {path} does not fit: {len(unfit)} tensors differ, such as {unfit[0]}"
         )
     network.load_state_dict(fitting, strict=False)

@@ -3,15 +3,24 @@
 Notebooks: All: each opens with `begin`.
 
 presets (YAML to a frozen Config), stages (what a notebook reads and writes), journal (run.json),
-cautions (what should worry a reader), ledger and ablation (what steps and ingredients are worth),
-report, pipeline, cli.
+cautions (what should worry a reader), worth (what cleaning steps and ingredients of the recipe are
+worth), report, pipeline, cli.
 """
 
 from helpers.data import folders
 from helpers.run import presets, stages
 
 
-def begin(name, preset=None, data=None, run=None, seed=None, fast=False, settings="", knobs=None):
+def begin(
+    name: str,
+    preset: str | None = None,
+    data=None,
+    run: str | None = None,
+    seed: int | None = None,
+    fast: bool = False,
+    settings: str = "",
+    knobs: dict | None = None,
+) -> stages.Stage:
     """Open a stage: the one door of every notebook.
 
     Args: name of the stage, such as "02_clean"; run, the folder's name below outputs/; the others

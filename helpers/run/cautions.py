@@ -45,18 +45,17 @@ class Facts:
     @property
     def row(self) -> dict:
         """The submitted model's row of the leaderboard; empty where there is none."""
-        rows = (
-            self.board[self.board["model"].eq(self.model)]
-            if "difference_high" in self.board
-            else []
-        )
-        return rows.iloc[0].to_dict() if len(rows) else {}
+        rows = self.board[self.board["model"].eq(self.model)].to_dict("records")
+        return rows[0] if rows else {}
+
+    @property
+    def metric(self) -> str:
+        """The metric that comes first in every table."""
+        return evaluate.headline(self.config)[0]
 
     def score(self, name: str) -> dict:
         """A metric of the submitted model with its interval; empty where there is none."""
-        return (
-            {part: self.row[name + end] for part, end in ENDS.items()} if name in self.row else {}
-        )
+        return {part: self.row[name + end] for part, end in ENDS.items() if name in self.row}
 
 
 ENDS = {"value": "", "low": "_low", "high": "_high"}
@@ -70,42 +69,40 @@ def of(folder: Path, submitted: bool = True) -> list[Caution]:
     """
     facts = read(Path(folder))
     facts = facts if submitted else replace(facts, check={})
-    said = [(level, rule(facts)) for level, rule in RULES]
-    return [Caution(level, text) for level, text in said if text]
+    said = [Caution(level, rule(facts)) for level, rule in RULES]
+    return [caution for caution in said if caution.says]
 
 
 def read(folder: Path) -> Facts:
-    """The facts of a run, from its folder."""
-    found = {
-        name: artifacts.read_json(folder / f"{name}.json")
-        if (folder / f"{name}.json").is_file()
-        else {}
-        for name in ("run", "metrics", "history", "shortcuts", "submission_check")
-    }
-    board = folder / "leaderboard.csv"
-    table = artifacts.read_table(board) if board.is_file() else pd.DataFrame(columns=["model"])
-    config, history = Config(**found["run"].get("config", {})), list(found["history"])
+    """The facts of a run, from its files."""
+
+    def value(name, empty):
+        path = folder / name
+        return artifacts.read(path) if path.is_file() else empty
+
     return Facts(
-        config, found["metrics"], table, history, found["shortcuts"], found["submission_check"]
+        config=Config(**value("run.json", {}).get("config", {})),
+        metrics=value("metrics.json", {}),
+        board=value("leaderboard.csv", pd.DataFrame(columns=["model"])),
+        history=value("history.json", []),
+        shortcuts=value("shortcuts.json", {}),
+        check=value("submission_check.json", {}),
     )
 
 
 # --- the rules
-# ---------------------------------------------------------------------------------------------
 
 
 def behind_the_best(facts: Facts) -> str:
     """Another model is better than the submitted one, by more than chance."""
-    if not facts.row or facts.row["difference_high"] >= 0:
+    behind = facts.score("difference")
+    if not behind or behind["high"] >= 0:
         return ""
-    best, metric = (
-        facts.board["model"].iloc[0],
-        evaluate.in_words(evaluate.headline(facts.config)[0]),
-    )
-    behind = evaluate.points(**facts.score("difference"))
+    best = facts.board["model"].iloc[0]
     return (
-        f"The submitted model, {facts.model}, is clearly below {best}: {behind} points of {metric}, on the same "
-        f"recordings. SET=submit.model={best} submits that one."
+        f"The submitted model, {facts.model}, is clearly below {best}: {evaluate.points(**behind)} "
+        f"points of {evaluate.in_words(facts.metric)}, on the same recordings. "
+        f"SET=submit.model={best} submits that one."
     )
 
 
@@ -113,59 +110,61 @@ def no_better_than_chance(facts: Facts) -> str:
     """The submitted model may know nothing."""
     several = facts.config.data.multilabel
     metric = evaluate.HEADLINE[several][0]
-    chance = facts.metrics.get(
-        "chance_average_precision" if several else "majority_class_accuracy", 0
-    )
+    name = "chance_average_precision" if several else "majority_class_accuracy"
+    chance = facts.metrics.get(name, 0)
     score = facts.score(metric)
     if not score or score["low"] > chance:
         return ""
     nothing = "scores drawn by chance have" if several else "always saying the largest class has"
     return (
-        f"The submitted model, {facts.model}, may be no better than chance: {evaluate.in_words(metric)} "
-        f"{evaluate.percent(score)}; {nothing} {100 * chance:.1f} %."
+        f"The submitted model, {facts.model}, may be no better than chance: "
+        f"{evaluate.in_words(metric)} {evaluate.percent(score)}; {nothing} {100 * chance:.1f} %."
     )
 
 
 def test_set_differs(facts: Facts) -> str:
     """The score on the test key lies clearly beside the one out of fold."""
-    metric = evaluate.headline(facts.config)[0]
-    test, own = facts.check.get("hidden_test", {}).get(metric), facts.score(metric)
+    test = facts.check.get("hidden_test", {}).get(facts.metric)
+    own = facts.score(facts.metric)
     if not test or not own or facts.check.get("model") != facts.model:
         return ""
-    both = (
-        f"{evaluate.in_words(metric)} {evaluate.percent(test)}, out of fold {evaluate.percent(own)}"
-    )
+    words = evaluate.in_words(facts.metric)
+    both = f"{words} {evaluate.percent(test)}, out of fold {evaluate.percent(own)}"
     if test["high"] < own["low"]:
-        return f"The test key gives clearly less than the folds ({both}): the test set is another world, or a fold leaks."
+        return (
+            f"The test key gives clearly less than the folds ({both}): the test set is another "
+            "world, or a fold leaks."
+        )
     if test["low"] > own["high"]:
-        return f"The test key gives clearly more than the folds ({both}): does training hold what is tested?"
+        return (
+            f"The test key gives clearly more than the folds ({both}): does training hold what is "
+            "tested?"
+        )
     return ""
 
 
 def shortcuts_flagged(facts: Facts) -> str:
     """The class, or the side, can be told without listening."""
-    audits = [
-        audit for audit in facts.shortcuts.values() if audit and audit["verdict"] == "suspicious"
-    ]
     told = []
-    for audit in audits:
-        columns = [
-            entry["column"] for entry in (*audit["columns"], *audit["kinds"]) if entry["flagged"]
-        ]
-        told.append(f"{audit['asks']} by {_some(columns)}")
+    for audit in filter(None, facts.shortcuts.values()):
+        entries = [*audit["columns"], *audit["kinds"]]
+        if audit["verdict"] == "suspicious":
+            columns = [entry["column"] for entry in entries if entry["flagged"]]
+            told.append(f"{audit['asks']} by {_some(columns)}")
     if not told:
         return ""
-    return f"A model that hears nothing tells {' and '.join(told)}: a network may listen to that, not to the sound."
+    return (
+        f"A model that hears nothing tells {' and '.join(told)}: a network may listen to that, "
+        "not to the sound."
+    )
 
 
 def never_said(facts: Facts) -> str:
     """The network never gives some class as its answer."""
-    names = facts.metrics.get("never_predicted", [])
-    return (
-        f"The CNN never says {_some(names)}: listen to them, and look at the confusion matrix."
-        if names
-        else ""
-    )
+    names = facts.metrics.get("never_predicted")
+    if not names:
+        return ""
+    return f"The CNN never says {_some(names)}: listen to them, and look at the confusion matrix."
 
 
 def loss_falling(facts: Facts) -> str:
@@ -175,17 +174,16 @@ def loss_falling(facts: Facts) -> str:
 
 def few_sources(facts: Facts) -> str:
     """The recordings come from few sources."""
-    return intervals.few_sources(facts.metrics["n_groups"]) if "n_groups" in facts.metrics else ""
+    return intervals.few_sources(facts.metrics["n_groups"]) if facts.metrics else ""
 
 
 def wide_interval(facts: Facts) -> str:
     """The score is hardly known; with few sources that has been said."""
-    metric = evaluate.headline(facts.config)[0]
-    score = facts.score(metric)
+    score = facts.score(facts.metric)
     if few_sources(facts) or not score or score["high"] - score["low"] <= WIDE:
         return ""
     return (
-        f"The interval of {evaluate.in_words(metric)} is wide, {evaluate.percent(score)}: "
+        f"The interval of {evaluate.in_words(facts.metric)} is wide, {evaluate.percent(score)}: "
         "too few recordings, or sources, to choose a model by."
     )
 

@@ -1,6 +1,4 @@
-"""The one command line, ``python -m helpers <command>``: a run, its parts, and what is done with it
-afterwards.
-"""
+"""The one command line, ``python -m helpers <command>``: a run, its parts, and what comes after."""
 
 import argparse
 import sys
@@ -10,12 +8,12 @@ import pandas as pd
 
 from helpers.audio import recording
 from helpers.base import artifacts, work
-from helpers.base.errors import AudioIssue, Stop
+from helpers.base.errors import AudioIssue, ConfigError, Stop
 from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import hearing, inference
 from helpers.data import folders, sources
-from helpers.run import ablation, journal, ledger, pipeline, presets, report, stages
+from helpers.run import journal, pipeline, presets, report, stages, worth
 from helpers.splits import certificate
 from helpers.submission import submit
 from helpers.training import processes, train
@@ -23,14 +21,15 @@ from helpers.training import processes, train
 STOPPED = 130  # by hand, as shells say it
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Do a command; an error that says what to do is shown as it is, without where it came from.
 
     Returns the exit status: 0 done, 1 not ready or failed, 2 what was given cannot be used, 130
         stopped by hand.
     """
     options = vars(parser().parse_args(arguments))
-    command, stopped = options.pop("command"), options.pop("stopped")
+    command = options.pop("command")
+    stopped = options.pop("stopped")
     try:
         status = command(**options)
         return int(status) if isinstance(status, int) else 0  # what else it returns is for Python
@@ -42,117 +41,166 @@ def main(arguments=None):
         return STOPPED
 
 
-def parser():
-    """What may be asked for, and how."""
-    whole = argparse.ArgumentParser(
-        prog="python -m helpers", description="Earshot: from recordings to a submission."
+# --- what may be asked for, and how
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    program = argparse.ArgumentParser(
+        prog="python -m helpers",
+        description="Earshot: from a folder of recordings to an honest classifier, and beyond.",
+        epilog="Example: python -m helpers run-all --preset demo. Each command has its own --help.",
     )
-    commands = whole.add_subparsers(metavar="command", required=True)
-
-    def add(name, command, says, stopped="The next call goes on where this one was."):
-        part = commands.add_parser(name, help=says, description=says)
-        part.set_defaults(command=command, stopped=stopped)
-        return part
-
-    part = add(
+    commands = program.add_subparsers(title="commands", metavar="command", required=True)
+    part = _command(
+        commands,
         "run-all",
         pipeline.run_all,
         "Run the notebooks in order; resume where needed.",
+        "run-all --data my/recordings --run mine",
+        [_settings()],
         "The next call starts again at the stage that was running.",
     )
-    _add_settings(part)
+    names = [stage.name for stage in stages.STAGES]
     part.add_argument(
-        "--until", choices=[stage.name for stage in stages.STAGES], help="the last stage to run"
+        "--until", choices=names, metavar="STAGE", help="the last stage, such as 02_clean"
     )
     part.add_argument("--force", action="store_true", help="run every stage, changed or not")
 
-    part = add(
-        "train", train_network, "Train a run's network; what was stopped goes on where it was."
+    part = _command(
+        commands,
+        "train",
+        train_network,
+        "Train a run's network; what was stopped goes on where it was.",
+        'train --run mine --set "train.epochs=80"',
+        [_settings()],
     )
-    _add_settings(part)
     part.add_argument(
-        "--config", help="a whole configuration as JSON, instead of the other settings"
+        "--config", metavar="FILE", help="all settings as JSON, instead of the others"
     )
 
-    part = add("predict", predict, "What a trained run hears in recordings, and when.")
-    part.add_argument("files", nargs="+", help="recordings: wav, flac, ogg, mp3, m4a, …")
-    _add_run(part)
+    part = _command(
+        commands,
+        "predict",
+        predict,
+        "Say what a trained run hears in recordings, and when.",
+        "predict rain.wav walk.mp3 --run mine --out heard",
+        [_run()],
+    )
+    part.add_argument("files", nargs="+", metavar="FILE", help="recordings: wav, flac, mp3, m4a, …")
     part.add_argument(
-        "--top",
-        type=int,
-        default=3,
-        help="classes shown per file (default: 3); of several labels all",
+        "--top", type=int, default=3, metavar="N", help="classes shown (3); of several labels all"
     )
     part.add_argument(
         "--out",
-        help="folder for <stem>.windows.csv, .events.csv and .labels.txt (Audacity) of each",
+        metavar="FOLDER",
+        help="where to write <stem>.windows.csv, .events.csv and .labels.txt (Audacity)",
     )
 
-    part = add("verify", verify, "Prove from a run's files alone that nothing crosses its folds.")
-    _add_run(part)
-
-    part = add("report", write_report, "Make a run's report.html again from its files.")
-    _add_run(part)
-
-    part = add(
-        "ablate",
-        ablate,
-        "Measure what each cleaning step does to a run's score.",
-        "Nothing was written.",
+    _command(
+        commands,
+        "verify",
+        verify,
+        "Prove from a run's files alone that nothing crosses its folds.",
+        "verify --run mine",
+        [_run()],
     )
-    _add_settings(part)
-
-    part = add(
-        "ablation",
-        ablate_recipe,
-        "Measure what each ingredient of a run's recipe is worth, a training each.",
+    _command(
+        commands,
+        "report",
+        write_report,
+        "Make a run's report.html again from its files.",
+        "report --run mine",
+        [_run()],
     )
-    _add_settings(part)
-    part.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        help="trainings per row, of which the mean counts (default: 1)",
-    )
-    part.add_argument("--only", default="", help='only these settings: "train.mix,train.ema"')
-
-    part = add(
-        "check", check_submission, "Check any submission against the sample and the test files."
+    _add_worth(commands)
+    part = _command(
+        commands,
+        "check",
+        check_submission,
+        "Check any submission against the sample and the test files.",
+        "check submission.csv --data my/recordings",
     )
     part.add_argument("file", help="the submission, a CSV")
-    part.add_argument(
-        "--preset", help="as of make run-all; with --data it is recognised where possible"
-    )
-    part.add_argument("--data", help="folder of recordings, with the sample submission")
-    part.add_argument(
-        "--set", dest="settings", default="", help='single settings: "submit.shape=label"'
-    )
-    return whole
+    part.add_argument("--preset", help="as of run-all; with --data it is recognised where possible")
+    part.add_argument("--data", metavar="FOLDER", help="recordings, with the sample submission")
+    part.add_argument("--set", **SET)
+    return program
 
 
-def _add_settings(part):
+def _add_worth(commands):
+    says = "Measure what the cleaning steps, or the recipe's ingredients, are worth."
+    example = "Example: python -m helpers worth cleaning --run mine"
+    part = commands.add_parser("worth", help=says, description=says, epilog=example)
+    kinds = part.add_subparsers(title="what", metavar="what", required=True)
+    _command(
+        kinds,
+        "cleaning",
+        cleaning_worth,
+        "Toggle each cleaning step of a run alone; needs 01 and 02.",
+        "worth cleaning --run mine",
+        [_settings()],
+        "Nothing was written.",
+    )
+    part = _command(
+        kinds,
+        "recipe",
+        recipe_worth,
+        "Change each ingredient of a run's recipe alone, a training each; needs 01 to 04.",
+        "worth recipe --run mine --only train.mix,train.ema",
+        [_settings()],
+    )
+    part.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings per row (1)")
+    part.add_argument("--only", default="", metavar="KEYS", help="these settings: train.mix,…")
+
+
+def _command(
+    commands, name, function, says, example, parents=(), stopped="The next call goes on from here."
+):
+    part = commands.add_parser(
+        name,
+        help=says,
+        description=says,
+        epilog=f"Example: python -m helpers {example}",
+        parents=parents,
+    )
+    part.set_defaults(command=function, stopped=stopped)
+    return part
+
+
+SET = {
+    "dest": "settings",
+    "default": "",
+    "metavar": "SETTINGS",
+    "help": 'single settings: "train.epochs=20 clean.denoise=true"',
+}
+
+
+def _settings():
     """The options by which a command names a run and its settings."""
-    known = (
-        f"{', '.join(presets.presets())}, or a YAML file (default: demo; folder if --data is given)"
+    options = argparse.ArgumentParser(add_help=False)
+    names = ", ".join(presets.presets())
+    options.add_argument(
+        "--preset",
+        help=f"{names}, or a YAML file (default: demo; where --data is given, what it looks like)",
     )
-    part.add_argument("--preset", help=known)
-    part.add_argument("--data", help="folder of recordings, one sub-folder per class")
-    part.add_argument("--run", help="name of the run below outputs/ (default: the preset's name)")
-    part.add_argument("--seed", type=int, help="overrides the preset's seed")
-    part.add_argument(
-        "--fast",
-        action="store_true",
-        help="a smoke run: everything far too small, seconds for minutes",
-    )
-    part.add_argument(
-        "--set", dest="settings", default="", help='single settings: "train.epochs=20"'
-    )
+    options.add_argument("--data", metavar="FOLDER", help="recordings, a sub-folder per class")
+    options.add_argument("--run", metavar="NAME", help="below outputs/ (default: the preset's)")
+    options.add_argument("--seed", type=int, metavar="N", help="overrides the preset's seed")
+    options.add_argument("--fast", action="store_true", help="a smoke run, seconds for minutes")
+    options.add_argument("--set", **SET)
+    return options
 
 
-def _add_run(part):
-    part.add_argument(
-        "--run", default="demo", help="name of the run below outputs/ (default: demo)"
+def _run():
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--run", default="demo", metavar="NAME", help="the run below outputs/ (default: demo)"
     )
+    return options
+
+
+# --- the commands
 
 
 def train_network(run, config=None, **settings):
@@ -165,103 +213,94 @@ def train_network(run, config=None, **settings):
             print(account(table, history, folder))
 
 
-def account(table, history, folder):
+def account(table: pd.DataFrame, history: list[dict], folder: Path) -> str:
     """What a training made, in a few lines."""
     seconds = sum(record["seconds"] for record in history)
     networks = len({(record["fold"], record.get("seed", 0)) for record in history})
     return (
-        f"{networks} networks, {len(history)} epochs, {seconds:.0f} s; {len(table)} clips predicted out of fold.\n"
+        f"{networks} networks, {len(history)} epochs, {seconds:.0f} s; "
+        f"{len(table)} clips predicted out of fold.\n"
         f"{folder / 'models' / 'cnn'}; the notebooks (`make run-all`) take it from there."
     )
 
 
-def predict(files, run, top, out):
-    """Say what is heard in files, a line each; 1 if one of them cannot be used."""
-    try:
-        bundle = inference.Bundle(artifacts.existing_run(run))
-        if out:
-            Path(out).mkdir(parents=True, exist_ok=True)
-    except (ValueError, ImportError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+def predict(files: list[str], run: str, top: int, out: str | None) -> bool:
+    """Say what is heard in files, a line each. Returns whether one of them cannot be used."""
+    bundle = inference.Bundle(artifacts.existing_run(run))
+    if out and Path(out).is_file():
+        raise ConfigError(f"--out {out} is a file; it names the folder of the answers.")
+
+    def answer(item):
+        return _answer(bundle, *item, top, out)
+
     failed = False
-
-    def answer(file):
-        return _answer(bundle, *file, top, out)
-
+    named = list(zip(files, hearing.stems(files), strict=True))
     with work.cpu_threads(1):
-        for line, usable in work.in_threads(
-            answer, list(zip(files, hearing.stems(files), strict=True))
-        ):
+        for line, usable in work.in_threads(answer, named):
             print(line, file=sys.stdout if usable else sys.stderr, flush=True)
             failed |= not usable
     return failed
 
 
 def _answer(bundle, path, stem, top, out):
-    """What is said of a file, and whether it could be used; its windows and events are written
-    where asked.
-    """
+    """What is said of a file, and whether it could be used; written to `out` where asked."""
     try:
         heard = bundle.hear(path)
         if out:
             heard.write(out, stem)
     except (AudioIssue, OSError) as error:
         return f"{path}: {error}", False
-    overall = heard.overall
-    best = (
-        overall[overall >= bundle.thresholds[overall.index]]
-        if bundle.multilabel
-        else overall.head(top)
-    )
+    best = heard.overall.head(top)
+    if bundle.multilabel:
+        best = heard.overall[heard.overall >= bundle.thresholds[heard.overall.index]]
     labels = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
     written = f" -> {Path(out) / stem}.*" if out else ""
     return f"{path}: {labels or 'none of the classes'}{written}", True
 
 
-def verify(run):
-    """Verify the split of a run: 1 if something crosses."""
+def verify(run: str) -> bool:
+    """Verify the split of a run. Returns whether something crosses."""
     folder = artifacts.existing_run(run)
     wrong = certificate.verify(folder)
     if wrong:
-        print(f"{folder.name}: {counted(len(wrong), 'contradiction', 'contradictions')}", *wrong[:20],
-              sep="\n  ", file=sys.stderr)  # fmt: skip
-        return 1
+        told = counted(len(wrong), "contradiction", "contradictions")
+        print(f"{folder.name}: {told}", *wrong[:20], sep="\n  ", file=sys.stderr)
+        return True
     stated = artifacts.read_json(folder / "split_certificate.json")
     print(
-        f"{folder.name}: 0 of {stated['n_groups']} groups cross {len(stated['folds'])} folds ({stated['how_folds']})"
+        f"{folder.name}: 0 of {stated['n_groups']} groups cross {len(stated['folds'])} folds "
+        f"({stated['how_folds']})"
     )
+    return False
 
 
-def write_report(run):
+def write_report(run: str):
     """Make a run's report again."""
     print(report.build(artifacts.existing_run(run)))
 
 
-def ablate(run, **settings):
-    """Measure a run's ledger."""
+def cleaning_worth(run, **settings):
+    """Measure what the cleaning steps of a run are worth."""
     config = presets.load(**settings)
-    print(ledger.shown(ledger.write(config, run)).to_string(index=False))
+    print(worth.shown(worth.write_ledger(config, run)).to_string(index=False))
     print("\nA step stays on only if it helps; an interval that holds 0 shows no difference.")
-    print(
-        "One or two intervals in twenty miss 0 by chance: confirm a change on a run with another seed."
-    )
+    print("One or two intervals in twenty miss 0 by chance: confirm a change with another seed.")
     folder = journal.run_folder(config, run)
-    print(f"{folder / ledger.FILE}; `make report RUN={folder.name}` puts it into the report.")
+    print(f"{folder / worth.LEDGER}; `make report RUN={folder.name}` puts it into the report.")
 
 
-def ablate_recipe(run, seeds, only, **settings):
-    """Measure a run's ablation, keeping each row as it is measured."""
+def recipe_worth(run, seeds, only, **settings):
+    """Measure what the ingredients of a run's recipe are worth, keeping each row as it comes."""
     config = presets.load(**settings)
-    folder = stages.ready_folder(config, run)
-    for table in ablation.measure(folder, config, seeds, tuple(filter(None, only.split(",")))):
-        artifacts.write_table(folder / ablation.FILE, table)
-        print(ledger.shown(table.tail(1)).to_string(index=False), flush=True)
-    print(f"\n{folder / ablation.FILE}; an interval that holds 0 shows no difference.")
+    chosen = tuple(filter(None, only.split(",")))
+    for table in worth.write_ablation(config, run, seeds, chosen):
+        print(worth.shown(table.tail(1)).to_string(index=False), flush=True)
+    path = journal.run_folder(config, run) / worth.ABLATION
+    print(f"\n{path}; an interval that holds 0 shows no difference.")
 
 
-def check_submission(file, **settings):
-    """Check any submission: 1 if it would be refused."""
+def check_submission(file: str, **settings) -> bool:
+    """Check any submission. Returns whether it would be refused."""
     config = presets.load(**settings)
     root = folders.locate(config)
     recordings = sources.find(root, config.data)
@@ -274,5 +313,6 @@ def check_submission(file, **settings):
         print(f"note: {line}")
     if wrong:
         print(f"{file} would be refused:\n- " + "\n- ".join(wrong), file=sys.stderr)
-        return 1
+        return True
     print(f"{Path(file).name}: {len(asked.rows)} rows of shape {asked.shape}, as asked for.")
+    return False

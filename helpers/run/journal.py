@@ -1,5 +1,6 @@
-"""The run's journal, run.json: what each stage did, with what, on which machine; kept twice, mended
-from its copy.
+"""The run's journal, run.json: what each stage did, with what, on which machine.
+
+It is kept twice, and mended from its copy.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from helpers.base import artifacts
 from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import StageError
+from helpers.base.settings import Config
 
 COPY = ".run.json"  # of run.json
 LIBRARIES = (
@@ -22,7 +24,7 @@ LIBRARIES = (
 )
 
 
-def run_folder(config, run=None):
+def run_folder(config: Config, run: str | None = None) -> Path:
     """Folder of a run by name (default: the preset's name, and ``-fast`` for a smoke run)."""
     name = run or config.preset + ("-fast" if config.fast else "")
     if Path(name).name != name or name in (".", ".."):
@@ -30,53 +32,58 @@ def run_folder(config, run=None):
     return artifacts.home() / "outputs" / name
 
 
-def read_run(folder):
-    """The run's record, ``run.json``; empty if there is none. Raises DamagedFile."""
-    return _read_record(Path(folder) / "run.json")
+def read_run(folder) -> dict:
+    """What run.json holds; empty if there is none. Raises DamagedFile."""
+    return _read(Path(folder) / "run.json")
 
 
-def _read_record(path):
+def _read(path):
     if not path.is_file():
         return {}
-    run = artifacts.read_json(path)
-    records = run.get("stages") if isinstance(run, dict) else None
-    if not isinstance(records, dict) or not all(
-        isinstance(record, dict) for record in records.values()
-    ):
-        raise artifacts.DamagedFile(path, "is damaged (it is no record of a run)")
+    with artifacts.readable(path):
+        run = artifacts.read_json(path)
+        stages = run["stages"]
+        if not isinstance(stages, dict) or not all(isinstance(s, dict) for s in stages.values()):
+            raise TypeError("it is no record of a run")
     return run
 
 
-def mend_run(folder):
-    """Put a run.json that is damaged or missing right from its copy. Returns what was done in
-    words, "" if nothing.
+def record(folder, name: str) -> dict:
+    """What run.json says of a stage; empty where it has not begun."""
+    return read_run(folder).get("stages", {}).get(name, {})
+
+
+def mend_run(folder: Path) -> str:
+    """Put a run.json that is damaged or missing right from its copy.
 
     Where the copy is damaged or missing too, the record begins anew: all stages run again, training
-    from checkpoints.
+    from checkpoints. Returns what was done in words, "" if nothing.
     """
-    path, copy = Path(folder) / "run.json", Path(folder) / COPY
+    path = folder / "run.json"
     try:
-        if read_run(folder) or not copy.is_file():
+        if read_run(folder) or not (folder / COPY).is_file():
             return ""
         problem = f"{path} is missing"
     except artifacts.DamagedFile:
         problem = f"{path} is damaged"
     with contextlib.suppress(artifacts.DamagedFile):
-        if record := _read_record(copy):
-            artifacts.write_json(path, record)
+        if kept := _read(folder / COPY):
+            artifacts.write_json(path, kept)
             return f"{problem}: put right from its copy."
     path.unlink(missing_ok=True)
-    return f"{problem}, and so is its copy: all stages run again, training from its checkpoints if there are any."
+    return (
+        f"{problem}, and so is its copy: all stages run again, training from its checkpoints if "
+        "there are any."
+    )
 
 
-def check_outputs(folder):
-    """Raise DamagedFile, naming the file, unless the results of all finished stages are what was
-    written.
+def check_outputs(folder: Path):
+    """Raise DamagedFile, naming it, unless the results of finished stages are what was written.
 
     Of folders only the figures are looked at: clips and models are many and large.
     """
-    for name, record in read_run(folder).get("stages", {}).items():
-        for output, content in record.get("outputs", {}).items():
+    for name, stage in read_run(folder).get("stages", {}).items():
+        for output, content in stage.get("outputs", {}).items():
             path = folder / output
             if path.is_dir() and output != "figures":
                 continue
@@ -85,57 +92,56 @@ def check_outputs(folder):
                 raise artifacts.DamagedFile(path, problem)
 
 
-def add_attempt(folder, name, ended):
-    """Count the time of an attempt at a stage that did not finish. Args: ended in seconds, as of
-    time.time.
+def add_attempt(folder: Path, name: str, ended: float):
+    """Count the time of an attempt at a stage that did not finish.
+
+    Args: ended in seconds, as of time.time.
     """
     run = read_run(folder)
-    record = run.get("stages", {}).get(name, {})
-    if record.get("status") == "running" and "begun" in record:
-        record["seconds"] = round(record["seconds"] + max(0, ended - record.pop("begun")), 1)
+    stage = run.get("stages", {}).get(name, {})
+    if stage.get("status") == "running" and "begun" in stage:
+        stage["seconds"] = round(stage["seconds"] + max(0, ended - stage.pop("begun")), 1)
         _write(folder, run)
 
 
-def _write(folder, run):
-    for name in ("run.json", COPY):  # one after the other: what spoils one leaves the other whole
-        artifacts.write_json(Path(folder) / name, run)
-
-
-def note(folder, config, name, record, counts=None):
+def note(folder: Path, config: Config, name: str, stage: dict, counts: dict | None = None):
+    """Write down what is known of a stage, and with what it ran."""
     run = read_run(folder)
     run["config"] = config.model_dump(mode="json")
     run["seeds"] = {"seed": config.seed}
     run["versions"] = {"python": platform.python_version(), **library_versions()}
     run["machine"] = {"platform": platform.platform(), "cpu_cores": os.cpu_count()}
     run["git_commit"] = git_commit()
-    run["digests"] = {**run.get("digests", {}), **record["key"]["inputs"]}
+    run["digests"] = {**run.get("digests", {}), **stage["key"]["inputs"]}
     run["counts"] = {**run.get("counts", {}), **(counts or {})}
-    run.setdefault("stages", {})[name] = record
+    run["stages"] = {**run.get("stages", {}), name: stage}
     _write(folder, run)
 
 
-def library_versions():
-    """Version of each library that results depend on; None for one that is not installed (av may be
-    missing).
-    """
+def _write(folder, run):
+    for name in ("run.json", COPY):  # one after the other: what spoils one leaves the other whole
+        artifacts.write_json(folder / name, run)
+
+
+def library_versions() -> dict[str, str | None]:
+    """Version of each library that results depend on; None where it is missing, as av may be."""
     return {
         name: next((d.version for d in importlib.metadata.distributions(name=name)), None)
         for name in LIBRARIES
     }
 
 
-def git_commit():
+def git_commit() -> str | None:
     """Commit of the repository, with a mark where files were changed since; None outside git."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(
+            command, text=True, timeout=10, stderr=subprocess.DEVNULL
+        ).strip()
+    return None
 
 
-def peak_mb():
+def peak_mb() -> int:
     """Largest resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would count what the parent held when it started this process

@@ -5,7 +5,6 @@ inputs, settings, code and outputs are what they were when it last finished, jud
 digests.
 """
 
-import ast
 import contextlib
 import fcntl
 import logging
@@ -25,10 +24,12 @@ import psutil
 from papermill.exceptions import PapermillExecutionError
 
 from helpers.base import artifacts, errors
+from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.data import folders
 from helpers.metrics import evaluate
 from helpers.run import cautions, journal, presets, report, stages
+from helpers.run.stages import STAGES, StageSpec
 from helpers.view import boards
 
 MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
@@ -45,78 +46,78 @@ class LiveLine:
     stream: object = sys.stdout
     started: float = field(default_factory=time.monotonic)
 
-    def write(self, text):
-        if self.stream.isatty() and (
-            latest := [part for part in re.split(r"[\r\n]", text) if part.strip()]
-        ):
-            self.stream.write(
-                f"\r\033[K{self.label}  {latest[-1].strip()[: 100 - len(self.label)]}"
-            )
+    def write(self, text: str):
+        """Show the last line of a text."""
+        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+        if lines and self.stream.isatty():
+            self.stream.write(f"\r\033[K{self.label}  {lines[-1][: 100 - len(self.label)]}")
             self.stream.flush()
 
     def flush(self):
+        """Let the terminal show what was written."""
         self.stream.flush()
 
-    def say(self, text):
+    def say(self, text: str):
+        """Print a line that stays."""
         self.stream.write(("\r\033[K" if self.stream.isatty() else "") + text + "\n")
         self.stream.flush()
 
 
 def run_all(
-    preset=None, data=None, run=None, seed=None, fast=False, settings="", force=False, until=None
+    preset: str | None = None,
+    data=None,
+    run: str | None = None,
+    seed: int | None = None,
+    fast: bool = False,
+    settings: str = "",
+    force: bool = False,
+    until: str | None = None,
 ):
     """Run every stage that is not up to date, then write the report.
 
-    Args: as of `config.load`; run its name; force runs what is up to date, too; until the name of
+    Args: as of `presets.load`; run its name; force runs what is up to date, too; until the name of
         the last stage to run, None: all, and the report.
     Returns (run folder, names of the stages that ran). Raises ConfigError, SourceError, StageError
         or PipelineError.
     """
     started = time.monotonic()
-    preset, data = (
-        _absolute(preset),
-        data and str(Path(data).expanduser().resolve()),
-    )  # kernels work elsewhere
+    # The kernels work in another folder.
+    preset = str(Path(preset).resolve()) if str(preset).endswith((".yaml", ".yml")) else preset
+    data = data and str(Path(data).expanduser().resolve())
     settled = presets.load(preset, data, seed, fast, settings)
     folder = journal.run_folder(settled, run)
     print(f"Earshot · preset {settled.preset} · {_short(folder)}", flush=True)
     if settled.recognised:
         print(f"Recognised as {settled.recognised}", flush=True)
     root = folders.locate(settled)
+    parameters = {"preset": preset, "data": data, "run": folder.name, "seed": seed}
+    parameters |= {"fast": fast, "settings": settings}
     folder.mkdir(parents=True, exist_ok=True)
+    ran = []
     with locked(folder):
         clear_leftovers(folder)
         if force:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # training, too, begins again
-        parameters = {"preset": preset, "data": data, "run": folder.name, "seed": seed}
-        parameters |= {"fast": fast, "settings": settings}
-        last = stages.STAGES.index(stages.spec(until)) if until else len(stages.STAGES)
-        wanted = stages.STAGES[: last + 1]
-        ran = [
-            stage.name
-            for stage in wanted
-            if run_stage(stage, settled, folder, root, parameters, force)
-        ]
-        if until:
-            print(
-                f"Stopped after {until}, as asked for. Executed notebooks: {_short(folder / 'notebooks')}"
-            )
-            return folder, ran
+        for stage in STAGES:
+            if run_stage(stage, settled, folder, root, parameters, force):
+                ran.append(stage.name)
+            if stage.name == until:
+                notebooks = _short(folder / "notebooks")
+                print(f"Stopped after {until}, as asked for. Executed notebooks: {notebooks}")
+                return folder, ran
         if not (folder / "report.html").is_file():
             report.build(folder)
     print(summary(folder, ran, time.monotonic() - started))
     return folder, ran
 
 
-def _absolute(preset):
-    """A preset's path made absolute; a name of a preset that comes with Earshot stays a name."""
-    return str(Path(preset).resolve()) if preset and preset.endswith((".yaml", ".yml")) else preset
-
-
-def run_stage(stage, settled, folder, root, parameters, force=False):
+def run_stage(
+    stage: StageSpec, settled: Config, folder: Path, root, parameters: dict, force: bool = False
+) -> bool:
     """Run one stage unless it is up to date. Returns whether it ran."""
-    number = f"[{stages.STAGES.index(stage) + 1}/{len(stages.STAGES)}] {stage.name}"
-    line, executed = LiveLine(number), folder / "notebooks" / f"{stage.name}.ipynb"
+    number = f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage.name}"
+    line = LiveLine(number)
+    executed = folder / "notebooks" / f"{stage.name}.ipynb"
     reason = "FORCE=1" if force else stages.why_stale(stage, settled, folder, root)
     reason = reason or (None if executed.is_file() else "no executed notebook")
     if reason is None:
@@ -125,90 +126,102 @@ def run_stage(stage, settled, folder, root, parameters, force=False):
     line.write(f"{stage.title} …")
     (folder / "report.html").unlink(missing_ok=True)  # it would no longer be true
     execute(stage, executed, parameters, line)
-    _check_finished(stage, settled, folder, executed)
+    status = journal.record(folder, stage.name).get("status")
+    if status != "done":  # which the last cell says, once all promised files are there
+        raise errors.PipelineError(
+            f"{stage.name} did not finish: its last cell, `stage.finish()`, left status {status}."
+        )
     seconds = time.monotonic() - line.started
     line.say(f"{number:<24} {stage.title.lower()} · {seconds:.0f} s ({reason})")
     return True
 
 
-def execute(stage, executed, parameters, line):
+def execute(stage: StageSpec, executed: Path, parameters: dict, line: LiveLine):
     """Execute a stage's notebook. Its copy is put in place if it succeeds, else beside it as
-    .failed.ipynb.
+    .failed.ipynb. Raises PipelineError.
     """
     source = artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb"
-    parameters = {
-        **dict.fromkeys(parameter_names(source)),
-        **parameters,
-    }  # a notebook's own knobs are for hands only
+    knobs = dict.fromkeys(papermill.inspect_notebook(source))  # which are for hands only
+    folder = executed.parent.parent
     failed = executed.with_suffix(".failed.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with quiet_kernel(executed.parent.parent), artifacts.replacing(executed) as temporary:
-            working = temporary.with_suffix(".ipynb")
-            try:
-                papermill.execute_notebook(
-                    source, working, parameters, kernel_name="python3", progress_bar=False, cwd=source.parent,
-                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"], stdout_file=line, stderr_file=line,
-                )  # fmt: skip
-                tidy(working, temporary)
-            except BaseException:
-                journal.add_attempt(executed.parent.parent, stage.name, time.time())
-                if working.is_file():
-                    os.replace(working, failed)
+    with quiet_kernel(folder), artifacts.replacing(executed) as temporary:
+        working = temporary.with_suffix(".ipynb")
+        try:
+            papermill.execute_notebook(
+                source,
+                working,
+                {**knobs, **parameters},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=source.parent,
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                stdout_file=line,
+                stderr_file=line,
+            )
+            tidy(working, temporary)
+        except BaseException as error:
+            journal.add_attempt(folder, stage.name, time.time())
+            if working.is_file():
+                os.replace(working, failed)
+            if not isinstance(error, PapermillExecutionError):
                 raise
-            finally:
-                working.unlink(missing_ok=True)
-    except PapermillExecutionError as error:
-        line.say("")
-        raise errors.PipelineError(_explain(stage, error, failed)) from None
+            line.say("")
+            raise errors.PipelineError(_explain(stage, error, failed)) from None
+        finally:
+            working.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
 
 
-def parameter_names(path):
-    """Names assigned in a notebook's cell tagged `parameters`."""
-    cells = nbformat.read(path, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    return [
-        node.targets[0].id
-        for source in tagged
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
-    ]
+def _explain(stage, error, failed):
+    """A failure in a few lines: the notebook, the cell, the error."""
+    first_line = next((line for line in error.source.splitlines() if line.strip()), "")
+    shown = "\n    ".join(str(error.evalue).strip().splitlines()[:12])
+    return (
+        f"{stage.name}.ipynb stopped in cell {error.exec_count}:  {first_line.strip()[:90]}\n"
+        f"    {error.ename}: {shown}\n"
+        f"  The notebook as far as it got: {_short(failed)}. "
+        "The next call starts again at this stage."
+    )
 
 
-def tidy(source, target):
+# --- what an executed notebook shows
+
+
+def tidy(source: Path, target: Path):
     """Copy an executed notebook without trails of its progress bars and paths of this machine.
 
     A cell that only says what is absent from this run is left out, with the text before it.
     """
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = last_shown(output.text).replace(f"{artifacts.REPOSITORY}/", "")
         if cell.cell_type == "code":
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if output.output_type != "stream" or output.text.strip()
-            ]
+            cell.outputs = [output for output in cell.outputs if _tidied(output)]
     notebook.cells = present(notebook.cells)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
-    nbformat.sign.NotebookNotary().sign(
-        notebook
-    )  # made here, so Jupyter may show its players without asking
+    # Made here, so Jupyter may show its players without asking.
+    nbformat.sign.NotebookNotary().sign(notebook)
+
+
+def _tidied(output):
+    """Tidy what a cell printed; whether an output has anything left to show."""
+    if output.output_type != "stream":
+        return True
+    output.text = last_shown(output.text).replace(f"{artifacts.REPOSITORY}/", "")
+    return bool(output.text.strip())
 
 
 def present(cells: list) -> list:
     """Cells of an executed notebook without those that have nothing to show, and their texts."""
-    gone = set()
-    for number, cell in enumerate(cells):
-        if _is_absent(cell):
-            introduced = number > 0 and cells[number - 1].cell_type == "markdown"
-            gone |= {number - 1, number} if introduced else {number}
-    return [cell for number, cell in enumerate(cells) if number not in gone]
+    absent = [_is_absent(cell) for cell in cells]
+    pairs = zip(cells, absent, [*absent[1:], False], strict=True)
+    return [
+        cell
+        for cell, is_absent, next_is in pairs
+        if not is_absent and not (next_is and cell.cell_type == "markdown")
+    ]
 
 
 def _is_absent(cell):
@@ -218,29 +231,28 @@ def _is_absent(cell):
     return bool(pages) and all("".join(page).startswith(boards.ABSENT) for page in pages)
 
 
-def last_shown(text):
-    """What a terminal would still show of a stream: progress bars gone, each line as last
-    overwritten.
+def last_shown(text: str) -> str:
+    """What a terminal would still show of a stream: no progress bars, lines as last overwritten.
 
-    >>> last_shown("train:  50%|#####     | 1/2\\rtrain: 100%|##########| 2/2\\r          \\rdone\\n")
+    >>> last_shown("train:  50%|##  | 1/2\\rtrain: 100%|####| 2/2\\r          \\rdone\\n")
     'done\\n'
     >>> last_shown("\\x1b[A")  # what a bar below another one leaves behind
     ''
     """
-    lines = [
-        line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")
-    ]
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    lines = [line.split("\r")[-1] for line in plain.split("\n")]
     kept = [line for line in lines if not re.search(r"\d+%\|.*\|", line)]
     if len(kept) < len(lines) or "\x1b[A" in text:  # bars below each other leave empty lines behind
         kept = [line for line in kept[:-1] if line.strip()] + kept[-1:]
     return "\n".join(kept)
 
 
+# --- processes, and who may write
+
+
 @contextlib.contextmanager
-def quiet_kernel(folder):
-    """Tell the kernels that nobody watches, whose they are and where outputs go; keep Jupyter's own
-    warnings off the terminal.
-    """
+def quiet_kernel(folder: Path):
+    """Tell kernels that nobody watches, whose they are and where outputs go; silence Jupyter."""
     before = dict(os.environ)
     os.environ |= {
         "EARSHOT_HEADLESS": "1",
@@ -259,39 +271,11 @@ def quiet_kernel(folder):
         os.environ |= before
 
 
-def _check_finished(stage, settled, folder, executed):
-    """A notebook is done only if every code cell ran without error and its promised files exist."""
-    notebook = nbformat.read(executed, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    skipped = [cell for cell in cells if cell.execution_count is None]
-    wrong = [
-        cell for cell in cells if any(output.output_type == "error" for output in cell.outputs)
-    ]
-    missing = [name for name in stage.outputs(settled) if not (folder / name).exists()]
-    status = journal.read_run(folder).get("stages", {}).get(stage.name, {}).get("status")
-    if skipped or wrong or missing or status != "done":
-        raise errors.PipelineError(
-            f"{stage.name} did not finish: {counted(len(skipped), 'cell', 'cells')} did not run, {len(wrong)} failed, "
-            f"missing files: {', '.join(missing) or 'none'}, status {status}."
-        )
-
-
-def _explain(stage, error, failed):
-    """A failure in a few lines: the notebook, the cell, the error."""
-    first_line = next((line for line in error.source.splitlines() if line.strip()), "")
-    message = str(error.evalue).strip().splitlines() or [""]
-    shown = "\n    ".join(message[:12])
-    return (
-        f"{stage.name}.ipynb stopped in cell {error.exec_count}:  {first_line.strip()[:90]}\n"
-        f"    {error.ename}: {shown}\n"
-        f"  The notebook as far as it got: {_short(failed)}. The next call starts again at this stage."
-    )
-
-
 @contextlib.contextmanager
-def locked(folder):
-    """Hold the run folder for this process; a second run on it is refused. The lock dies with its
-    process.
+def locked(folder: Path):
+    """Hold the run folder for this process: a second run on it is refused.
+
+    The lock dies with its process.
     """
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
         try:
@@ -307,7 +291,7 @@ def locked(folder):
         yield
 
 
-def clear_leftovers(folder):
+def clear_leftovers(folder: Path):
     """Clear away what a killed runner left behind in a run that is locked now: its processes, a
     damaged record, its temporary files.
     """
@@ -315,14 +299,11 @@ def clear_leftovers(folder):
     if problem := journal.mend_run(folder):
         print(problem, flush=True)
     places = (folder, *folder.glob("*/"), *folder.glob("*/*/"), artifacts.home() / "data")
-    for path in list(artifacts.leftovers(*places)):
-        if (
-            path.suffix == ".ipynb"
-        ):  # the notebook that was under way; it was saved, as checkpoints are, now and then
+    for path in artifacts.leftovers(*places):
+        if path.suffix == ".ipynb":  # the notebook under way, saved now and then, as checkpoints
             saved = (path, *folder.glob("checkpoints/*.safetensors"))
-            journal.add_attempt(
-                folder, path.name[1:].partition(".")[0], max(file.stat().st_mtime for file in saved)
-            )
+            ended = max(file.stat().st_mtime for file in saved)
+            journal.add_attempt(folder, path.name[1:].partition(".")[0], ended)
         artifacts.remove(path)
 
 
@@ -331,11 +312,8 @@ def _end_processes(mark):
     held the lock.
     """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    left = [
-        process
-        for process in psutil.process_iter()
-        if process.pid not in ours and _mark_of(process) == mark
-    ]
+    left = [process for process in psutil.process_iter() if process.pid not in ours]
+    left = [process for process in left if _mark_of(process) == mark]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -345,8 +323,8 @@ def _end_processes(mark):
 
 
 def _mark_of(process):
-    """The run that a process was started for; None for all that are not the runner's, or may not be
-    asked.
+    """The run that a process was started for; None for all that are not the runner's, or may not
+    be asked.
     """
     try:
         return process.environ().get(MARK)
@@ -354,39 +332,38 @@ def _mark_of(process):
         return None
 
 
-def summary(folder, ran, seconds):
+# --- what the terminal shows at the end
+
+
+def summary(folder: Path, ran: list[str], seconds: float) -> str:
     """What the terminal shows at the end: counts, held-out scores, where the outputs are, times."""
-    run, metrics = journal.read_run(folder), artifacts.read_json(folder / "metrics.json")
-    check, counts = artifacts.read_json(folder / "submission_check.json"), run["counts"]
-    found = artifacts.read_table(folder / "recordings.csv")
-    ignored = found.loc[found["status"].eq("ignored"), "reason"].value_counts()
+    run = journal.read_run(folder)
+    metrics = artifacts.read_json(folder / "metrics.json")
+    check = artifacts.read_json(folder / "submission_check.json")
+    recordings = artifacts.read_table(folder / "recordings.csv")
+    ignored = recordings.loc[recordings["status"].eq("ignored"), "reason"].value_counts()
     marks = [name for name in ("synthetic", "fast") if run["config"][name]]
-    headline = metrics["headline"]
     note = f"   [{', '.join(marks)}: not a real-world score]" if marks else ""
-    lines = [
-        "",
-        f"{'Done' if ran else 'Nothing changed since the last run'} · {_clock(seconds)}",
-        f"  files       {counts['found']} found = {counts['used']} used + {counts['quarantined']} set aside"
-        f" + {counts['ignored']} ignored",
-        *(f"              ignored: {count} {reason}" for reason, count in ignored.items()),
-        f"  held out    {_scores(metrics, headline)}{note}",
-    ]
-    if check.get("hidden_test"):
-        lines.append(f"  hidden test {_scores(check['hidden_test'], headline)}")
-    times = " · ".join(
-        f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items())
-    )
+    files = "{found} found = {used} used + {quarantined} set aside + {ignored} ignored"
+    rows = counted(check["rows"], "row", "rows")
+    times = [f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items())]
+    lines = [("files", files.format(**run["counts"]))]
+    lines += [("", f"ignored: {count} {reason}") for reason, count in ignored.items()]
+    lines += [("held out", _scores(metrics, metrics["headline"]) + note)]
+    if hidden := check.get("hidden_test"):
+        lines += [("hidden test", _scores(hidden, metrics["headline"]))]
     lines += [
-        f"  submission  {_short(folder / 'submission.csv')} ({counted(check['rows'], 'row', 'rows')}, {check['kind']})",
-        f"  report      {_short(folder / 'report.html')}",
-        f"  notebooks   {_short(folder / 'notebooks')}",
-        f"  seconds     {times}",
-        *(
-            f"  {'CAUTION' if caution.level == 'red' else 'caution'}     {caution.says}"
-            for caution in cautions.of(folder)
-        ),
+        ("submission", f"{_short(folder / 'submission.csv')} ({rows}, {check['kind']})"),
+        ("report", _short(folder / "report.html")),
+        ("notebooks", _short(folder / "notebooks")),
+        ("seconds", " · ".join(times)),
     ]
-    return "\n".join(lines)
+    for caution in cautions.of(folder):
+        lines += [("CAUTION" if caution.level == "red" else "caution", caution.says)]
+    title = "Done" if ran else "Nothing changed since the last run"
+    return "\n".join(
+        ["", f"{title} · {_clock(seconds)}", *(f"  {name:<11} {says}" for name, says in lines)]
+    )
 
 
 def _scores(metrics, headline):
@@ -401,5 +378,4 @@ def _clock(seconds):
 
 def _short(path):
     """A path as seen from the working folder, where that is shorter."""
-    path = Path(path)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -2,9 +2,10 @@
 
 A preset is a YAML file in ``presets/``. It names only what differs from the defaults in
 ``settings``; an unknown key, a wrong type or an impossible value is refused with the key, what it
-got and what it may be.
+got and what it may be. On the way all values stand side by side, by key: "train.epochs".
 """
 
+import contextlib
 import math
 import statistics
 from pathlib import Path
@@ -13,11 +14,206 @@ import soundfile
 import yaml
 from pydantic import ValidationError
 
-from helpers.base import errors
 from helpers.base.artifacts import REPOSITORY
-from helpers.base.recipe import Section
-from helpers.base.settings import Config
+from helpers.base.errors import ConfigError
+from helpers.base.settings import Audio, Config
 from helpers.data import layouts
+
+PRESETS = REPOSITORY / "presets"
+# Marks that YAML would take apart.
+AS_TEXT = {"data.label_separator", "submit.separator", "submit.id", "submit.column"}
+# What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
+FAST = {
+    "data.max_per_class": 8,
+    "data.demo_train": 60,
+    "data.demo_test": 12,
+    "split.folds": 3,
+    "train.epochs": 2,
+    "train.views": 1,
+    "model.channels": [8, 16, 16, 16],
+    "evaluate.bootstrap_samples": 100,
+    "evaluate.worst": 3,
+}
+
+
+def load(
+    preset: str | None = None,
+    data=None,
+    seed: int | None = None,
+    fast: bool = False,
+    settings: str = "",
+    knobs: dict | None = None,
+) -> Config:
+    """Read a preset, apply what the caller changed, validate.
+
+    Where neither preset nor settings say where the labels stand, they are read from the table that
+    names the recordings of the data folder, if there is one (`layouts.by_table`).
+
+    Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is
+        recognised as, by `layouts.recognise`, else ``folder``; without data ``demo``); data folder
+        of recordings or None; seed int or None (the preset's); fast bool; settings as text,
+        ``"train.epochs=20 clean.denoise=true"``; knobs ``{"train.epochs": 20}``, a notebook's own
+        parameters, where None leaves what the preset has.
+    Returns a frozen Config. Raises ConfigError naming the key, what it got and what it may be.
+
+    >>> load("demo", settings="train.epochs=3").train.epochs
+    3
+    """
+    turned = {key: value for key, value in (knobs or {}).items() if value is not None}
+    given = {**turned, **_flat(_parse_settings(settings))}
+    data = data or given.get("data.root")
+    values = _begin(preset, data)
+    fast = bool(fast or given.pop("fast", False) or values.get("fast"))
+    values |= {**(FAST if fast else {}), **given, "fast": fast}
+    if data:
+        values["data.root"] = str(Path(str(data)).expanduser())
+    if seed is not None:
+        values["seed"] = seed
+    values = _settled(_read_by_table(values))
+    try:
+        return Config.model_validate(_nested(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, values["preset"])) from None
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with Earshot."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+# --- what is given
+
+
+def _begin(preset, data):
+    """The preset that is named, else the one that a data folder is recognised as, or `folder`."""
+    if preset or not data:
+        return _read_preset(preset or "demo")
+    try:
+        str(data).encode()  # notebooks and run.json are UTF-8
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"The name of the data folder is not valid UTF-8: {str(data)!a}. Rename it."
+        ) from None
+    marks = {name: tuple(_read_preset(name).get("layout", ())) for name in presets()}
+    name, says = layouts.recognise(Path(str(data)).expanduser(), marks)
+    return {**_read_preset(name or "folder"), "recognised": says}
+
+
+def _read_preset(preset):
+    path = Path(preset) if str(preset).endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        names = ", ".join(presets())
+        raise ConfigError(
+            f"There is no preset {str(preset)!r}. Presets: {names}; or a path to a .yaml file."
+        )
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path} should hold sections such as `train:`, got {tree!r:.80}")
+    return {"preset": path.stem, **_flat(tree)}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML; a key that stands twice is refused, since one of its values would be lost."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice[0]} stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _parse_settings(settings):
+    pairs = {}
+    for word in (settings or "").split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
+        try:
+            pairs[key] = value if key in AS_TEXT else yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"The value of {key} cannot be read: got {value!r}") from None
+    return pairs
+
+
+def _flat(tree):
+    """Sections laid side by side; one that is empty says nothing.
+
+    >>> _flat({"seed": 1, "train": {"epochs": 3}, "audio": None})
+    {'seed': 1, 'train.epochs': 3}
+    """
+    flat = {}
+    for name, below in tree.items():
+        if "." in name:
+            flat[name] = below
+        elif isinstance(below, dict):
+            flat |= {f"{name}.{key}": value for key, value in below.items()}
+        elif below is not None:
+            flat[name] = below
+    return flat
+
+
+def _nested(values):
+    """Values by key, put into their sections."""
+    tree = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if not name:
+            tree[section] = value
+        elif isinstance(tree.setdefault(section, {}), dict):
+            tree[section][name] = value
+        else:
+            raise ConfigError(
+                f"{key}: {section} is a setting, not a section with settings of its own"
+            )
+    return tree
+
+
+def _explain(error, preset):
+    lines = [f"Preset {preset!r} cannot be used:"]
+    for problem in error.errors():
+        location = problem["loc"]
+        key = ".".join(str(part) for part in location)
+        says = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: no such key. {_legal_keys(location)}")
+        else:
+            lines.append(f"  {key}: got {problem['input']!r}. {says}" if key else f"  {says}")
+    return "\n".join(lines)
+
+
+def _legal_keys(location):
+    if len(location) > 2:
+        return "See helpers/base/settings.py for the keys there are."
+    section = Config.model_fields[location[0]].annotation if len(location) == 2 else Config
+    return f"Keys there: {', '.join(section.model_fields)}"
+
+
+# --- what the recordings say
+
+
+def _read_by_table(values):
+    """Values with those of the table that names the recordings, where nothing says where labels
+    stand. What is set stays.
+
+    So a folder is read the same way whether its preset was named or not.
+    """
+    own = {key[5:]: value for key, value in values.items() if key.startswith("data.")}
+    by_name = "(?P<label>" in str(own.get("name_pattern"))
+    told = by_name or own.get("labels_csv") or own.get("label_pattern") or values.get("layout")
+    elsewhere = own.get("source", "folder") != "folder"
+    if told or elsewhere or not isinstance(own.get("root"), str):
+        return values
+    keys, says = layouts.by_table(Path(own["root"]).expanduser(), own)
+    recognised = "; ".join(filter(None, (says, values.get("recognised"))))
+    return {**keys, **values, "recognised": recognised}
+
+
+# --- sizes that are `auto`
 
 AUTO = "auto"
 LOOKED_AT = 200  # recordings whose header is read
@@ -30,7 +226,19 @@ LARGE = 10_000  # clips; of larger sets the fewest epochs fall with the root of 
 KEYS = ("audio.clip_seconds", "features.hop_length", "train.epochs")
 
 
-def settle(values, root, sample_rate):
+def _settled(values):
+    """Values with numbers where they say `auto`; without recordings to look at, the defaults."""
+    sizes = {key: values.get(key) for key in KEYS}
+    if AUTO not in sizes.values():
+        return values
+    rate = values.get("audio.sample_rate")
+    if not is_size(rate):  # the default; what cannot be used is refused later
+        rate = Audio().sample_rate
+    others = {key: value for key, value in values.items() if sizes.get(key) != AUTO}
+    return {**others, **settle(sizes, values.get("data.root"), rate)}
+
+
+def settle(values: dict, root, sample_rate: float) -> dict:
     """Numbers for the keys that are `auto`.
 
     Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about
@@ -59,7 +267,7 @@ def settle(values, root, sample_rate):
     return {key: chosen[key] for key in wanted}
 
 
-def is_size(value):
+def is_size(value) -> bool:
     """Whether a value is a number above 0, and not one without end.
 
     >>> [is_size(value) for value in (16000, 0.5, "16k", None, 0, float("nan"), float("inf"))]
@@ -68,7 +276,7 @@ def is_size(value):
     return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
-def epochs(clips, frames=FRAMES):
+def epochs(clips: float, frames: float = FRAMES) -> int:
     """How often a network hears a set of so many clips of so many frames.
 
     All sets cost about the same work, but for the smallest, which are heard EPOCHS[1] times, and
@@ -83,251 +291,16 @@ def epochs(clips, frames=FRAMES):
     return max(1, round(_between((fewest, EPOCHS[1]), CLIPS_HEARD * FRAMES / frames / clips)))
 
 
-def durations(paths):
-    """Seconds of up to LOOKED_AT recordings, evenly spaced in the list; what soundfile cannot read
-    is left out.
+def durations(paths: list[Path]) -> list[float]:
+    """Seconds of up to LOOKED_AT recordings, evenly spaced; what soundfile cannot read is left
+    out, and what has a name that is not UTF-8.
     """
-    found = []
-    for path in paths[:: -(-len(paths) // LOOKED_AT) or 1]:
-        try:
-            found.append(soundfile.info(path).duration)
-        except (
-            soundfile.LibsndfileError,
-            OSError,
-            UnicodeEncodeError,
-        ):  # the last: a name that is not UTF-8
-            continue
-    return found
+    seconds = []
+    for path in paths[:: math.ceil(len(paths) / LOOKED_AT) or 1]:
+        with contextlib.suppress(soundfile.LibsndfileError, OSError, UnicodeEncodeError):
+            seconds.append(soundfile.info(path).duration)
+    return seconds
 
 
 def _between(limits, value):
     return min(max(value, limits[0]), limits[1])
-
-
-PRESETS = REPOSITORY / "presets"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as it is, but a key that stands twice in a section is refused: one of its values would
-    be lost.
-    """
-
-    def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
-        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice[0]} stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-AS_TEXT = {
-    "data.label_separator",
-    "submit.separator",
-    "submit.id",
-    "submit.column",
-}  # marks that YAML would take apart
-# What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
-FAST = {
-    "data": {"max_per_class": 8, "demo_train": 60, "demo_test": 12},
-    "split": {"folds": 3},
-    "train": {"epochs": 2, "views": 1},
-    "model": {"channels": [8, 16, 16, 16]},
-    "evaluate": {"bootstrap_samples": 100, "worst": 3},
-}
-
-
-def load(preset=None, data=None, seed=None, fast=False, settings="", knobs=None):
-    """Read a preset, apply what the caller changed, validate.
-
-    Where neither preset nor settings say where the labels stand, they are read from the table that
-    names the recordings of the data folder, if there is one (`layouts.by_table`).
-
-    Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is
-        recognised as, by `layouts.recognise`, else ``folder``; without data ``demo``); data folder
-        of recordings or None; seed int or None (the preset's); fast bool; settings as text,
-        ``"train.epochs=20 clean.denoise=true"``; knobs ``{"train.epochs": 20}``, a notebook's own
-        parameters, where None leaves what the preset has.
-    Returns a frozen Config. Raises ConfigError naming the key, what it got and what it may be.
-
-    >>> load("demo", settings="train.epochs=3").train.epochs
-    3
-    """
-    pairs = _parse_settings(settings)
-    turned = {key: value for key, value in (knobs or {}).items() if value is not None}
-    given = {**turned, **pairs}
-    named = given.get("data.root")
-    data = data or (named if isinstance(named, str) else None)
-    _refuse_odd_bytes(str(data))
-    fast = given.pop("fast", False) or fast
-    tree = _begin(preset, data)
-    preset = tree["preset"]
-    fast = bool(fast or tree.get("fast"))
-    if fast:
-        tree = _merge(tree, FAST)
-    for key, value in given.items():
-        _set(tree, key, value)
-    if data:
-        _set(tree, "data.root", str(Path(data).expanduser()))
-    if seed is not None:
-        tree["seed"] = seed
-    _read_by_table(tree)
-    _settle(tree)
-    try:
-        return Config.model_validate({**tree, "fast": fast})
-    except ValidationError as error:
-        raise errors.ConfigError(_explain(error, preset)) from None
-
-
-def _begin(preset, data):
-    """The preset that is named, else the one that a data folder is recognised as, `folder` or
-    `demo`.
-    """
-    if preset or not data:
-        return _read_preset(preset or "demo")
-    marks = {name: tuple(_read_preset(name).get("layout", ())) for name in presets()}
-    name, says = layouts.recognise(Path(data).expanduser(), marks)
-    return {**_read_preset(name or "folder"), "recognised": says}
-
-
-def _read_by_table(tree):
-    """Where nothing is said of where the labels stand, let the table say it that names the
-    recordings.
-
-    So a folder is read the same way whether its preset was named or not. Keys that are set stay.
-    """
-    data = tree.get("data")
-    if not isinstance(data, dict) or not isinstance(data.get("root"), str) or _says_labels(tree):
-        return
-    keys, says = layouts.by_table(Path(data["root"]).expanduser(), data)
-    for key, value in keys.items():
-        if key.removeprefix("data.") not in data:
-            _set(tree, key, value)
-    if says:
-        tree["recognised"] = "; ".join(filter(None, (says, tree.get("recognised"))))
-
-
-def _says_labels(tree):
-    """Whether a preset says itself where the labels stand: a table, the names, a known layout."""
-    data = tree["data"]
-    by_name = "(?P<label>" in str(data.get("name_pattern"))
-    told = by_name or data.get("labels_csv") or data.get("label_pattern") or tree.get("layout")
-    return bool(told or data.get("source", "folder") != "folder")
-
-
-def _refuse_odd_bytes(name):
-    """Stop at a folder whose name cannot be written down: notebooks and run.json are UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise errors.ConfigError(
-            f"The name of the data folder is not valid UTF-8: {name!a}. Rename it."
-        ) from None
-
-
-def _settle(tree):
-    """Put numbers where the tree says `auto`; without recordings to look at, the defaults."""
-    values = {key: _get(tree, key) for key in KEYS}
-    rate = _get(tree, "audio.sample_rate")
-    if not is_size(rate):  # the default; what cannot be used is refused below
-        rate = Config().audio.sample_rate
-    chosen = settle(values, _get(tree, "data.root"), rate) if AUTO in values.values() else {}
-    for key, value in values.items():
-        if value == AUTO:
-            section, name = key.split(".")
-            _set(tree, key, chosen.get(key, getattr(getattr(Config(), section), name)))
-
-
-def _get(tree, dotted_key):
-    section, key = dotted_key.split(".")
-    below = tree.get(section)
-    return below.get(key) if isinstance(below, dict) else None
-
-
-def presets():
-    """Names of the presets that come with Earshot."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def _read_preset(preset):
-    path = Path(preset) if str(preset).endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
-    if not path.is_file():
-        raise errors.ConfigError(
-            f"There is no preset {str(preset)!r}. Presets: {', '.join(presets())}; or a path to a .yaml file."
-        )
-    try:
-        tree = (
-            yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
-        )  # a safe loader: it makes plain values
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise errors.ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise errors.ConfigError(f"{path} should hold sections such as `train:`, got {tree!r:.80}")
-    return {"preset": path.stem, **tree}
-
-
-def _merge(base, change):
-    """A copy of the nested dict `base` with the values of `change`."""
-    merged = dict(base)
-    for key, value in change.items():
-        below = merged.get(key) or {}
-        if not isinstance(value, dict):
-            merged[key] = value
-        elif isinstance(
-            below, dict
-        ):  # what should be a section and is none is left for the validation to refuse
-            merged[key] = _merge(below, value)
-    return merged
-
-
-def _parse_settings(settings):
-    pairs = {}
-    for word in (settings or "").split():
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise errors.ConfigError(
-                f"Settings are written key=value with no spaces inside; got {word!r}"
-            )
-        try:
-            pairs[key] = value if key in AS_TEXT else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise errors.ConfigError(f"The value of {key} cannot be read: got {value!r}") from None
-    return pairs
-
-
-def _set(tree, dotted_key, value):
-    """Set a dotted key in a nested dict, copying the sections on the way."""
-    *sections, key = dotted_key.split(".")
-    for section in sections:
-        below = tree.get(section) or {}
-        if not isinstance(below, dict):
-            raise errors.ConfigError(
-                f"{dotted_key}: {section} is a setting, not a section with settings of its own"
-            )
-        tree[section] = dict(below)
-        tree = tree[section]
-    tree[key] = value
-
-
-def _explain(error, preset):
-    lines = [f"Preset {preset!r} cannot be used:"]
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        says = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: no such key. {_legal_keys(problem['loc'])}")
-        elif key:
-            lines.append(f"  {key}: got {problem['input']!r}. {says}")
-        else:
-            lines.append(f"  {says}")
-    return "\n".join(lines)
-
-
-def _legal_keys(location):
-    section = Config
-    for part in location[:-1]:
-        annotation = section.model_fields[part].annotation if part in section.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return "See helpers/base/settings.py for the keys there are."
-        section = annotation
-    return f"Keys there: {', '.join(section.model_fields)}"

@@ -8,32 +8,26 @@ RUN=demo``).
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import pandas as pd
 
-from helpers.base import artifacts, errors, targets
+from helpers.base import artifacts, errors
 from helpers.base.settings import Config
 from helpers.compare import rivals
 from helpers.metrics import decisions, evaluate, suspects
-from helpers.run import ablation, cautions, journal, ledger, stages
+from helpers.run import cautions, journal, stages, worth
 from helpers.splits import partition
 from helpers.view import boards, curves, score_plots
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def build(folder):
+def build(folder: Path) -> Path:
     """Write <folder>/report.html from the run's files, return its path.
 
     Raises StageError if a stage is missing, or a file is not what its stage wrote.
     """
-    folder = Path(folder)
-    run = journal.read_run(folder)
-    unfinished = [
-        s.name
-        for s in stages.STAGES
-        if run.get("stages", {}).get(s.name, {}).get("status") != "done"
-    ]
+    records = {stage.name: journal.record(folder, stage.name) for stage in stages.STAGES}
+    unfinished = [name for name, record in records.items() if record.get("status") != "done"]
     if unfinished:
         raise errors.StageError(
             f"{folder} is not complete: {', '.join(unfinished)} did not finish. Run `make run-all`."
@@ -47,60 +41,57 @@ def build(folder):
         "words": evaluate.in_words,
         "points": evaluate.points,
     }
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        **contents(folder, run)
-    )
-    artifacts.write_text(folder / "report.html", page)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    artifacts.write_text(folder / "report.html", page.render(**contents(folder)))
     return folder / "report.html"
 
 
-def contents(folder, run):
+def contents(folder: Path) -> dict:
     """What the template shows, read from the run's files alone."""
+
+    def read(name):
+        return artifacts.read(folder / name)
+
+    def records(table):
+        return table.to_dict("records")
+
+    run = read("run.json")
     config = Config(**run["config"])
-    rows = artifacts.read_table(folder / "waveforms.csv")
-    packed = np.load(folder / "waveforms.npy", mmap_mode="r")
-    recordings = artifacts.read_table(folder / "recordings.csv")
-    quarantine = artifacts.read_table(folder / "quarantine.csv")
-    predictions, several = artifacts.read_table(folder / "predictions.csv"), config.data.multilabel
-    worst = decisions.worst(predictions, config.evaluate.worst, several)
-    each = (
-        targets.by_class(predictions, several).groupby("label").sample(1, random_state=config.seed)
-    )
-    drawn = predictions[predictions["recording_id"].isin(each["recording_id"].head(12))]
-    gap = artifacts.read_json(folder / "leak_gap.json")
-    board = artifacts.read_table(folder / "leaderboard.csv")
+    rows = read("waveforms.csv")
+    packed = read("waveforms.npy")
+    recordings = read("recordings.csv")
+    predictions = read("predictions.csv")
+    worst = decisions.worst(predictions, config.evaluate.worst, config.data.multilabel)
+    gap = read("leak_gap.json")
+    board = read("leaderboard.csv")
     artifacts.require(
         evaluate.DIFFERENCE in board, "leaderboard.csv is of an older version: `make run-all` again"
     )
-    ranked, measured = artifacts.read_table(folder / "suspects.csv"), ledger.read(folder)
-    history = pd.DataFrame(artifacts.read_json(folder / "history.json"))
-    worth = ablation.read(folder, config, rows)
-    submission = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
+    ranked = read("suspects.csv")
+    history = pd.DataFrame(read("history.json"))
+    ablation = worth.read_ablation(folder, config, rows)
+    submission = read("submission.csv")
+    ignored = recordings.loc[recordings["status"].eq("ignored"), "reason"]
+    clips = (recordings, packed, rows, config)
     return {
         "run": run,
         "config": config,
         "name": folder.name,
-        "metrics": artifacts.read_json(folder / "metrics.json"),
-        "certificate": artifacts.read_json(folder / "split_certificate.json"),
-        "check": artifacts.read_json(folder / "submission_check.json"),
-        "quarantine": quarantine.to_dict("records"),
-        "duplicates": partition.named(
-            artifacts.read_table(folder / "duplicates.csv"), recordings
-        ).to_dict("records"),
-        "shortcuts": artifacts.read_json(folder / "shortcuts.json"),
+        "metrics": read("metrics.json"),
+        "certificate": read("split_certificate.json"),
+        "check": read("submission_check.json"),
+        "quarantine": records(read("quarantine.csv")),
+        "duplicates": records(partition.named(read("duplicates.csv"), recordings)),
+        "shortcuts": read("shortcuts.json"),
         "doubted": suspects.in_words(ranked),
-        "suspects": boards.doubts(ranked, recordings, packed, rows, config, 6).data,
-        "ledger_picture": _changes(measured, "What each cleaning step does"),
-        "ledger": [] if measured is None else measured.to_dict("records"),
-        "ablation_picture": _changes(worth, "What each ingredient of the recipe does"),
-        "ablation": [] if worth is None else worth.to_dict("records"),
-        "ignored": recordings.loc[recordings["status"].eq("ignored"), "reason"]
-        .value_counts()
-        .to_dict(),
+        "suspects": boards.doubts(ranked, *clips, 6).data,
+        "ledger": _measured(worth.read_ledger(folder), "What each cleaning step does"),
+        "ablation": _measured(ablation, "What each ingredient of the recipe does"),
+        "ignored": ignored.value_counts().to_dict(),
         "shown": evaluate.leaderboard_metrics(config),
         "cautions": (found := cautions.of(folder)) and boards.cautions(found).data,
-        "leaderboard": board.assign(tied=evaluate.ties(board)).to_dict("records"),
-        "balance": artifacts.read_table(folder / "balance.csv").to_dict("records"),
+        "leaderboard": records(board.assign(tied=evaluate.ties(board))),
+        "balance": records(read("balance.csv")),
         "gap": rivals.gap_in_words(gap, evaluate.headline(config)[0]),
         "still_falling": curves.still_falling(history, config),
         "can_leak": gap["can_leak"],
@@ -108,19 +99,22 @@ def contents(folder, run):
         "columns": submission.shape[1],
         "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
-        "predictions": boards.predictions(drawn, recordings, packed, rows, config).data,
-        "mistakes": boards.mistakes(worst, recordings, packed, rows, config).data
-        if len(worst)
-        else "",
+        "predictions": boards.predictions(decisions.one_of_each(predictions, config), *clips).data,
+        "mistakes": boards.mistakes(worst, *clips).data if len(worst) else "",
         "figures": {
             path.stem: boards.png_uri(path.read_bytes())
             for path in sorted((folder / "figures").glob("*.png"))
         },
         "stages": [
-            {"name": s.name, "title": s.title, **run["stages"][s.name]} for s in stages.STAGES
+            {"name": stage.name, "title": stage.title, **run["stages"][stage.name]}
+            for stage in stages.STAGES
         ],
     }
 
 
-def _changes(table, title):
-    return None if table is None else boards.png_uri(score_plots.changes(table, title))
+def _measured(table, title):
+    """A table of `worth` and its picture, or nothing where nothing was measured."""
+    if table is None:
+        return {}
+    picture = boards.png_uri(score_plots.changes(table, title))
+    return {"rows": table.to_dict("records"), "picture": picture}

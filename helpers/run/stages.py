@@ -12,37 +12,21 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from helpers.base import artifacts, code, errors
+from helpers.base import artifacts, code
 from helpers.base.errors import StageError
+from helpers.base.settings import Config
 from helpers.data import relabel
 from helpers.run import journal
-
-# --- a run's network, from the notebook or the command line
-# -------------------------------------------------
-
-
-def ready_folder(config, name=None):
-    """The folder of a run that 04_features is done for. Raises StageError."""
-    folder = journal.run_folder(config, name)
-    if not (folder / "waveforms.npy").is_file():
-        raise errors.StageError(
-            f"There is no waveforms.npy in {folder} yet: `make run-all`, or 01 to 04 first."
-        )
-    return folder
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A notebook's contract: files below the run folder ("data": the recordings) and config
-    sections.
+    """A notebook's contract: files below the run folder ("data": the recordings), config sections.
 
-    Of relabel.csv, which 07 writes and a person edits, only the edits count.
-
-    "models/{compare}" stands for a folder per model compared, "models/{submit}" for those that the
-    submission needs.
+    Of relabel.csv, which 07 writes and a person edits, only the edits count. "models/{compare}"
+    stands for a folder per model compared, "models/{submit}" for those that the submission needs.
     """
 
     name: str
@@ -52,20 +36,19 @@ class StageSpec:
     sections: tuple
     keys: tuple = ()  # single settings of other sections, of which its page speaks
 
-    def inputs(self, config):
+    def inputs(self, config: Config) -> list[str]:
         return _expand(self.reads, config)
 
-    def outputs(self, config):
+    def outputs(self, config: Config) -> list[str]:
         return _expand(self.writes, config)
 
 
 def _expand(names, config):
     models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
-    return [
-        path
-        for name in names
-        for path in ([f"models/{m}" for m in models[name]] if name in models else [name])
-    ]
+    paths = []
+    for name in names:
+        paths += [f"models/{model}" for model in models[name]] if name in models else [name]
+    return paths
 
 
 STAGES = (
@@ -140,21 +123,9 @@ STAGES = (
         "08_submit",
         "Predict and submit",
         (
-            *(
-                "data",
-                "recordings.csv",
-                "waveforms.npy",
-                "waveforms.csv",
-                "features.csv",
-                "models/cnn",
-            ),
-            *(
-                "models/{submit}",
-                "history.json",
-                "shortcuts.json",
-                "leaderboard.csv",
-                "metrics.json",
-            ),
+            *("data", "recordings.csv", "waveforms.npy", "waveforms.csv", "features.csv"),
+            *("models/cnn", "models/{submit}", "history.json", "shortcuts.json"),
+            *("leaderboard.csv", "metrics.json"),
         ),
         ("submission.csv", "submission_check.json"),
         ("data", "audio", "features", "model", "compare", "evaluate", "submit"),
@@ -162,9 +133,21 @@ STAGES = (
 )
 
 
-def spec(name):
+def spec(name: str) -> StageSpec:
     """The contract of a stage by name."""
     return next(stage for stage in STAGES if stage.name == name)
+
+
+def ready_folder(config: Config, name: str | None = None, needs: str = "waveforms.npy") -> Path:
+    """The folder of a run that holds a file already. Raises StageError saying what makes it."""
+    folder = journal.run_folder(config, name)
+    if not (folder / needs).is_file():
+        last = next(stage.name for stage in STAGES if needs in stage.writes)
+        raise StageError(
+            f"There is no {needs} in {folder} yet: `make run-all`, or the notebooks from "
+            f"{STAGES[0].name} to {last} first."
+        )
+    return folder
 
 
 @dataclass
@@ -172,9 +155,9 @@ class Stage:
     """A stage at work. ``stage / "clips.csv"`` is a path in the run folder."""
 
     spec: StageSpec
-    config: object
+    config: Config
     folder: Path
-    data: Path
+    data: Path | None
     key: dict
     spent: float = 0  # seconds of earlier attempts, which did not finish
     started: float = field(default_factory=time.perf_counter)
@@ -183,24 +166,17 @@ class Stage:
         return self.folder / name
 
     def read(self, name):
-        """A file of the run folder: a table (.csv), a JSON value (.json), or an array,
-        memory-mapped (.npy).
-        """
-        path = self.folder / name
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r")
-        return artifacts.read_json(path) if path.suffix == ".json" else artifacts.read_table(path)
+        """A table (.csv), JSON value (.json) or memory-mapped array (.npy) of the run folder."""
+        return artifacts.read(self.folder / name)
 
     def write(self, name, value):
         """Write a table (.csv) or a JSON value (.json) of the run folder, atomically."""
-        (artifacts.write_json if name.endswith(".json") else artifacts.write_table)(
-            self.folder / name, value
-        )
+        path = self.folder / name
+        write = artifacts.write_json if path.suffix == ".json" else artifacts.write_table
+        write(path, value)
 
     def replacing(self, name):
-        """A file or folder of the run folder to write anew, in a `with` block: it appears when it
-        is complete.
-        """
+        """A file or folder to write anew in a `with` block; it appears when it is complete."""
         return artifacts.replacing(self.folder / name)
 
     @staticmethod
@@ -208,60 +184,49 @@ class Stage:
         """Raise StageError with the message unless the condition holds."""
         artifacts.require(condition, message)
 
-    def finish(self, **counts):
-        """Check that every promised output is there, seal the models, note all in run.json, return
-        a short account.
+    def finish(self, **counts: int) -> pd.DataFrame:
+        """Check that every promised output is there, seal the models, note all in run.json.
+
+        Returns a short account. Raises StageError naming what is missing.
         """
-        missing = [
-            name for name in self.spec.outputs(self.config) if not (self.folder / name).exists()
-        ]
-        if missing:
+        names = self.spec.outputs(self.config)
+        if missing := [name for name in names if not (self.folder / name).exists()]:
             raise StageError(
                 f"{self.spec.name} promised {', '.join(missing)}, which it did not write."
             )
-        for name in self.spec.outputs(self.config):
+        for name in names:
             if name.startswith("models/"):
                 artifacts.seal(self.folder / name)
         seconds = round(self.spent + time.perf_counter() - self.started, 1)
-        settings = self.config.model_dump(mode="json", include=set(own_sections(self.spec)))
         record = {
             "status": "done",
             "seconds": seconds,
             "peak_mb": journal.peak_mb(),
             "key": self.key,
-            "settings": settings,
-        }
-        record["outputs"] = {
-            name: artifacts.digest(self.folder / name) for name in self.spec.outputs(self.config)
+            "settings": self.config.model_dump(mode="json", include=own_sections(self.spec)),
+            "outputs": {name: artifacts.digest(self.folder / name) for name in names},
         }
         journal.note(self.folder, self.config, self.spec.name, record, counts)
-        return pd.DataFrame(
-            [{"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"], **counts}]
-        )
+        shown = {"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"]}
+        return pd.DataFrame([{**shown, **counts}])
 
 
-def begin(name, config, run=None, data=None):
+def begin(name: str, config: Config, run: str | None = None, data=None) -> Stage:
     """Begin a stage: check its inputs, take the digests that decide whether it must run again.
 
     Args: name of the stage, such as "02_clean"; config; run name or None; data folder of the
         recordings.
-    Returns a Stage. Raises StageError naming the notebook to run first when an input is not there.
+    Raises StageError naming the notebook to run first when an input is not there.
     """
-    stage, folder = spec(name), journal.run_folder(config, run)
+    stage = spec(name)
+    folder = journal.run_folder(config, run)
     _require_inputs(stage, config, folder)
     key = stage_key(stage, config, folder, data)
-    before = journal.read_run(folder).get("stages", {}).get(name, {})
-    spent = (
-        before.get("seconds", 0)
-        if before.get("status") == "running" and before.get("key") == key
-        else 0
-    )
-    journal.note(
-        folder,
-        config,
-        name,
-        {"status": "running", "key": key, "begun": time.time(), "seconds": spent},
-    )
+    before = journal.record(folder, name)
+    resumed = before.get("status") == "running" and before["key"] == key
+    spent = before["seconds"] if resumed else 0
+    record = {"status": "running", "key": key, "begun": time.time(), "seconds": spent}
+    journal.note(folder, config, name, record)
     return Stage(stage, config, folder, Path(data) if data else None, key, spent)
 
 
@@ -269,26 +234,23 @@ def _require_inputs(stage, config, folder):
     """Raise StageError, naming the notebook to run first, unless all inputs are there, made with
     these settings.
     """
-    done = journal.read_run(folder).get("stages", {})
     earlier = STAGES[: STAGES.index(stage)]
-    unfinished = [
-        other.name for other in earlier if done.get(other.name, {}).get("status") != "done"
-    ]
-    for name in stage.inputs(config):
-        producer = next((other for other in earlier if name in other.outputs(config)), None)
-        if producer and (producer.name in unfinished or not (folder / name).exists()):
-            first = (*unfinished, producer.name)[0]
+    records = {other.name: journal.record(folder, other.name) for other in earlier}
+    unfinished = [name for name, record in records.items() if record.get("status") != "done"]
+    writers = {path: other.name for other in earlier for path in other.outputs(config)}
+    for path in stage.inputs(config):
+        writer = writers.get(path)
+        if writer and (writer in unfinished or not (folder / path).exists()):
+            first = [*unfinished, writer][0]
             raise StageError(
-                f"{stage.name} needs {name}, which is not there yet in {folder}. "
+                f"{stage.name} needs {path}, which is not there yet in {folder}. "
                 f"Run {first}.ipynb first, with the same preset, data and run (or `make run-all`)."
             )
-    for other in earlier:
-        _require_same_settings(
-            stage, config, other.name, done.get(other.name, {}).get("settings", {})
-        )
+    for name, record in records.items():
+        _require_same_settings(stage.name, config, name, record.get("settings", {}))
 
 
-def _require_same_settings(stage, config, name, settings):
+def _require_same_settings(stage_name, config, name, settings):
     """What an earlier notebook was run with must hold here too, or what is trained would not be
     what is deployed.
     """
@@ -297,19 +259,26 @@ def _require_same_settings(stage, config, name, settings):
         for key, value in recorded.items():
             if key != "root" and here[section][key] != value:
                 raise StageError(
-                    f"{name} was run with {section}.{key}={value}, but here it is {here[section][key]}. "
-                    f'Give it to {stage.name} too (settings = "{section}.{key}={value}"), or run {name} again.'
+                    f"{name} was run with {section}.{key}={value}, but here it is "
+                    f"{here[section][key]}. Give it to {stage_name} too "
+                    f'(settings = "{section}.{key}={value}"), or run {name} again.'
                 )
 
 
-def own_sections(stage):
+def own_sections(stage: StageSpec) -> set[str]:
     """The sections of the configuration that no stage before this one depends on."""
-    before = {section for other in STAGES[: STAGES.index(stage)] for section in other.sections}
-    return [section for section in stage.sections if section not in before]
+    return set(stage.sections).difference(
+        *(other.sections for other in STAGES[: STAGES.index(stage)])
+    )
 
 
-def stage_key(stage, config, folder, data):
-    """Everything that decides a stage's outputs: config sections, code, libraries, input digests."""
+# --- whether a stage must run again
+
+CAUSES = {"config": "its settings", "code": "its code", "libraries": "library versions"}
+
+
+def stage_key(stage: StageSpec, config: Config, folder: Path, data) -> dict:
+    """Everything that decides a stage's outputs: config sections, code, libraries, inputs."""
     inputs = {name: _input_digest(name, folder, data) for name in stage.inputs(config)}
     return {
         "config": config.digest((*stage.sections, *stage.keys)),
@@ -325,19 +294,13 @@ def _input_digest(name, folder, data):
     return artifacts.digest(data if name == "data" else folder / name)
 
 
-def why_stale(stage, config, folder, data):
+def why_stale(stage: StageSpec, config: Config, folder: Path, data) -> str | None:
     """Why a stage must run (again), in a few words; None if it is done and nothing changed."""
-    record = journal.read_run(folder).get("stages", {}).get(stage.name)
-    if record is None:
-        return "not run yet"
-    if record["status"] != "done":
-        return "did not finish"
+    record = journal.record(folder, stage.name)
+    if record.get("status") != "done":
+        return "did not finish" if record else "not run yet"
     key = stage_key(stage, config, folder, data)
-    for part, what in (
-        ("config", "its settings"),
-        ("code", "its code"),
-        ("libraries", "library versions"),
-    ):
+    for part, what in CAUSES.items():
         if key[part] != record["key"][part]:
             return f"{what} changed"
     for name, content in key["inputs"].items():

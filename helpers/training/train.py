@@ -127,8 +127,7 @@ def with_number_format(packed, config, n_classes, device=None, kept_at=None):
     else:
         kept = kept_at and kept_at("number_format")
         chosen = processes.agreed(_cpu_format(packed, config, n_classes, kept))
-    train = config.train.model_copy(update={"precision": chosen})
-    return config.model_copy(update={"train": train})
+    return config.but("train.precision", chosen)
 
 
 def _cpu_format(packed, config, n_classes, kept):

@@ -244,7 +244,7 @@ def reliability(table, ece):
 
 @styled
 def changes(table, title):
-    """What each change alone does to the score, of `ledger` or `ablation`: with its 95 % interval;
+    """What each change alone does to the score, as of `worth`: with its 95 % interval;
     full where clear.
     """
     table = table.iloc[::-1]

@@ -1,18 +1,21 @@
-"""Each cleaning step toggled alone: the paired change, its interval, and what is said of it."""
+"""Each step and each ingredient changed alone: the paired change, its interval, what is said of it;
+the recipe on folds that nothing is reported on, resumed where it stopped.
+"""
 
 import numpy as np
 import pandas as pd
 import pytest
 from signals import write_wav
 from sklearn.metrics import average_precision_score
-from tables import prediction_rows, small_config, tagging_rows
+from tables import prediction_rows, small_config, tagging_rows, tone_clips
 
 from helpers.audio import features, recording, windowing
-from helpers.base import artifacts, errors, targets
+from helpers.base import artifacts, errors, targets, work
 from helpers.data import sources
 from helpers.metrics import evaluate
-from helpers.run import cli, journal, ledger, presets, stages
+from helpers.run import cli, journal, presets, stages, worth
 from helpers.splits import rules
+from helpers.training import train
 
 RATE = 8000
 
@@ -26,21 +29,29 @@ RATE = 8000
 )
 def test_every_step_is_tried_the_other_way_and_alone(rules):
     config = small_config(clean=rules)
-    tried = ledger.trials(config)
-    assert {step for step, _, _ in tried} == set(ledger.STEPS)
-    for step, name, value in tried:
-        off = ledger.STEPS[step][1][0]
-        assert (getattr(config.clean, name) == off) != (value == off)
-        before, after = config.model_dump(), ledger.vary(config, name, value).model_dump()
+    tried = worth.trials(config, worth.STEPS)
+    assert {step for step, *_ in tried} == {step for step, *_ in worth.STEPS}
+    for step, setting, value, takes_out in tried:
+        off = next(off for name, _, off, _ in worth.STEPS if name == step)
+        assert (worth.value_of(config, setting) == off) != (value == off) == takes_out
+        before, after = config.model_dump(), worth.vary(config, setting, value).model_dump()
+        name = setting.removeprefix("clean.")
         assert before["clean"].pop(name) != after["clean"].pop(name)
         assert before == after
+
+
+def test_of_a_step_that_is_off_every_value_is_tried_and_of_one_that_is_on_none():
+    off, on = small_config(), small_config(clean={"high_pass_hz": 80.0})
+    for config, values in ((off, [50.0, 100.0]), (on, [None])):
+        tried = worth.trials(config, worth.STEPS, ("clean.high_pass_hz",))
+        assert [value for _, _, value, _ in tried] == values
 
 
 def test_what_other_settings_forbid_is_not_tried():
     timed = small_config(
         data={"labels_csv": "labels.csv", "start_column": "start"}, clean={"trim_db": None}
     )
-    assert "trim" not in {step for step, _, _ in ledger.trials(timed)}
+    assert "trim" not in {step for step, *_ in worth.trials(timed, worth.STEPS)}
 
 
 # --- the change, by hand
@@ -141,16 +152,14 @@ def test_a_group_that_counts_twice_is_there_twice():
 
 @pytest.mark.parametrize("on", [True, False])
 def test_a_step_is_on_afterwards_only_where_it_helps(on):
-    """Off makes a step that is on worse (low to high below 0), or on makes one that is off better."""
+    """Off makes a step that is on worse (below 0), or on makes one that is off better."""
     stays_on = {
-        sign: ledger.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(
-            ("keep", "turn on")
-        )
+        sign: worth.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(("keep", "turn on"))
         for sign in (1, -1)
     }
     assert stays_on == ({1: False, -1: True} if on else {1: True, -1: False})
     for low, high in ((-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0)):
-        assert ledger.verdict(on, low, high).startswith("no difference") and ledger.verdict(
+        assert worth.verdict(on, low, high).startswith("no difference") and worth.verdict(
             on, low, high
         ).endswith("off")
 
@@ -191,12 +200,8 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EARSHOT_HOME", str(home))
         patch.setenv("EARSHOT_HEADLESS", "1")
-        patch.setattr(ledger, "SEEDS", 2)
-        patch.setattr(
-            ledger,
-            "STEPS",
-            {"high-pass": ("high_pass_hz", (None, 100.0)), "trim": ("trim_db", (None, 50.0))},
-        )
+        patch.setattr(worth, "SEEDS", 2)
+        patch.setattr(worth, "STEPS", worth.STEPS[1:3])  # a high-pass at 100 Hz, and trimming
         yield config, explore_and_clean(config, home / "data")
 
 
@@ -227,7 +232,7 @@ def finish(stage):
 @pytest.fixture(scope="module")
 def measured(run):
     config, folder = run
-    return ledger.write(config, folder.name).set_index("step")
+    return worth.write_ledger(config, folder.name).set_index("step")
 
 
 def test_a_high_pass_below_which_there_is_only_rumble_is_turned_on(measured):
@@ -254,9 +259,9 @@ def test_what_is_on_and_helps_is_kept(run, measured):
         artifacts.read_table(folder / "recordings.csv"),
     )
     used, root = recordings[recordings["split"].eq("train")], config.data.root
-    on = ledger.measure(used, clips, root, ledger.vary(config, "high_pass_hz", 100.0)).set_index(
-        "step"
-    )
+    on = worth.measure_steps(
+        used, clips, root, worth.vary(config, "clean.high_pass_hz", 100.0)
+    ).set_index("step")
     assert on.loc["high-pass", "verdict"] == "keep: it helps"
     off = measured.loc["high-pass"]
     turned = {
@@ -271,18 +276,18 @@ def test_what_is_on_and_helps_is_kept(run, measured):
 
 def test_the_same_run_gives_the_same_ledger(run, measured):
     config, folder = run
-    again = ledger.write(config, folder.name).set_index("step")
+    again = worth.write_ledger(config, folder.name).set_index("step")
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), measured.drop(columns="seconds"))
 
 
 def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
     config, folder = run
-    config = ledger.vary(config, "high_pass_hz", 100.0)
+    config = worth.vary(config, "clean.high_pass_hz", 100.0)
     recordings, clips = (
         artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
     )
     used = recordings[recordings["split"].eq("train")].assign(status="used")
-    table = ledger.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
+    table = worth.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
     written = windowing.write_clips(used, config.data.root, config, tmp_path / "clips").assign(
         parent_id=""
     )
@@ -298,9 +303,7 @@ def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
 
 def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
     config, folder = run
-    config = config.model_copy(
-        update={"data": config.data.model_copy(update={"start_column": "start"})}
-    )
+    config = config.but("data.start_column", "start")
     recordings, clips = (
         artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
     )
@@ -309,7 +312,7 @@ def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
         .iloc[::2]
         .assign(label=lambda rows: rows["clip_id"].str[:1])
     )
-    table = ledger.feature_table(
+    table = worth.feature_table(
         recordings[recordings["split"].eq("train")], touched, config.data.root, config
     )
     assert dict(zip(table["clip_id"], table["label"], strict=True)) == dict(
@@ -324,27 +327,27 @@ def test_only_the_ledger_is_left_behind(run, measured):
         *before,
         "run.json",
         journal.COPY,
-        ledger.FILE,
+        worth.LEDGER,
     }
 
 
 def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, measured):
     _, folder = run
-    assert ledger.read(folder)["step"].tolist() == ["high-pass", "trim"]
+    assert worth.read_ledger(folder)["step"].tolist() == ["high-pass", "trim"]
     record = journal.read_run(folder)
     try:
         changed = {**record["stages"]["02_clean"], "outputs": {"clips": "another"}}
         artifacts.write_json(
             folder / "run.json", {**record, "stages": {**record["stages"], "02_clean": changed}}
         )
-        assert ledger.read(folder) is None
+        assert worth.read_ledger(folder) is None
     finally:
         artifacts.write_json(folder / "run.json", record)
-    assert ledger.read(folder.parent) is None
+    assert worth.read_ledger(folder.parent) is None
 
 
 def test_what_is_shown_are_percent_and_points(measured):
-    table = ledger.shown(
+    table = worth.shown(
         measured.reset_index().assign(
             change=0.0312, change_low=-0.01, change_high=0.07, seeds_sd=0.004
         )
@@ -359,15 +362,15 @@ def test_what_is_shown_are_percent_and_points(measured):
 
 def test_a_run_without_clips_is_told_which_notebook_comes_first(run, capsys):
     config, _ = run
-    assert cli.main(["ablate", "--data", config.data.root, "--run", "nothing"]) == 1
+    assert cli.main(["worth", "cleaning", "--data", config.data.root, "--run", "nothing"]) == 1
     said = capsys.readouterr().err
-    assert "Run 01_explore.ipynb first" in said and "clips.csv" in said
+    assert "from 01_explore to 02_clean first" in said and "clips.csv" in said
 
 
 def test_settings_that_are_not_the_runs_are_refused(run):
     config, folder = run
     with pytest.raises(errors.StageError, match=r"its settings changed.*Run 02_clean\.ipynb first"):
-        ledger.write(ledger.vary(config, "denoise", True), folder.name)
+        worth.write_ledger(worth.vary(config, "clean.denoise", True), folder.name)
 
 
 def test_an_interrupted_ledger_leaves_what_was_there(run, measured, monkeypatch, capsys):
@@ -379,6 +382,108 @@ def test_an_interrupted_ledger_leaves_what_was_there(run, measured, monkeypatch,
 
     monkeypatch.setattr(features, "describe", stop)
     monkeypatch.setattr(presets, "load", lambda **_: config)
-    assert cli.main(["ablate", "--run", folder.name]) == 130
+    assert cli.main(["worth", "cleaning", "--run", folder.name]) == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert {path.name: artifacts.digest(path) for path in folder.iterdir()} == before
+
+
+# --- the recipe
+
+
+@pytest.fixture
+def packed_run(tmp_path):
+    packed, rows = tone_clips()
+    np.save(tmp_path / "waveforms.npy", packed)
+    artifacts.write_table(tmp_path / "waveforms.csv", rows)
+    return tmp_path
+
+
+def recipe(**changes):
+    return small_config(train={"epochs": 2, "select": "last", **changes})
+
+
+def tried(**changes):
+    """The settings that are tried of a recipe, and their values."""
+    return [trial[1:3] for trial in worth.trials(recipe(**changes), worth.INGREDIENTS)]
+
+
+def test_what_is_on_is_taken_out_and_what_is_off_is_added():
+    values = tried(mix="between_class", polarity=False, masks=2)
+    assert {("train.polarity", True), ("train.masks", 0)} <= set(values)
+    assert [value for setting, value in values if setting == "train.mix"] == ["none", "mixup"]
+
+
+def test_no_change_is_tried_twice_or_means_nothing():
+    for mix in ("none", "mixup", "between_class"):
+        values = tried(mix=mix)
+        assert len(set(values)) == len(values)
+        assert all(worth.value_of(recipe(mix=mix), setting) != value for setting, value in values)
+    assert "model.pooling" not in dict(tried())  # the plain CNN has none
+    # A part of a clip begins anywhere, shifted or not.
+    assert "train.shift" in dict(tried(crop=1.0)) and "train.shift" not in dict(tried(crop=0.5))
+
+
+def test_a_network_is_tried_with_its_own_width():
+    varied = worth.vary(recipe(), "model.name", "resnet")
+    assert (varied.model.name, varied.model.channels) == ("resnet", (24, 24, 48, 96))
+
+
+def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewer(packed_run):
+    rows = artifacts.read_table(packed_run / "waveforms.csv")
+    plan = worth.plan(rows)
+    folds = sorted(rows["fold"].dropna().unique())
+    assert sorted(turn["test"] for turn in plan) == folds
+    assert all(
+        turn["test"] not in turn["train"] and len(turn["train"]) == len(folds) - 2 for turn in plan
+    )
+    assert all(turn["validation"] is None for turn in plan)
+
+
+def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(packed_run, monkeypatch):
+    with work.cpu_threads(1):
+        [table] = worth.measure_ingredients(packed_run, recipe(), only=("train.masks",))
+        monkeypatch.setattr(train, "cross_validate", None)  # it would raise
+        [again] = worth.measure_ingredients(packed_run, recipe(), only=("train.masks",))
+    pd.testing.assert_frame_equal(table, again)
+    row = table.iloc[0]
+    assert row["change"] == pytest.approx(row["toggled"] - row["reference"], abs=1e-5)
+    assert row["change_low"] <= row["change"] <= row["change_high"]
+
+
+def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(packed_run):
+    with work.cpu_threads(1):
+        *_, table = worth.measure_ingredients(
+            packed_run, recipe(mix="between_class"), only=("train.mix",)
+        )
+    assert table["tried"].tolist() == ["none", "mixup"]
+    for row in table.itertuples():
+        verdicts = (
+            {"no difference"}
+            if row.change_low <= 0 <= row.change_high
+            else {"keep: it helps", "drop: it costs"}
+        )
+        assert row.verdict in verdicts
+
+
+def test_short_clips_are_filled_anew_from_what_was_there(packed_run):
+    packed, rows = (
+        np.load(packed_run / "waveforms.npy"),
+        artifacts.read_table(packed_run / "waveforms.csv"),
+    )
+    rows = rows.assign(valid_seconds=rows["valid_seconds"] / 2)
+    settings, half = recipe().audio, packed.shape[1] // 2
+    looped = worth.filled(
+        packed, rows, settings.model_copy(update={"short_clips": "loop"}), packed_run / "looped.npy"
+    )
+    np.testing.assert_array_equal(looped[:, half : 2 * half], looped[:, :half])
+    padded = worth.filled(
+        looped, rows, settings.model_copy(update={"short_clips": "pad"}), packed_run / "padded.npy"
+    )
+    assert not padded[:, half:].any()
+    np.testing.assert_array_equal(padded[:, :half], packed[:, :half])
+
+
+def test_a_run_without_clips_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
+    assert cli.main(["worth", "recipe", "--run", "nothing"]) == 1
+    assert "waveforms.npy" in capsys.readouterr().err
