@@ -4,7 +4,10 @@ import re
 
 import nbformat
 
-TINY = "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12 model.channels=[4,4,8,8] evaluate.worst=2"
+TINY = (
+    "train.epochs=1 train.views=1 data.demo_train=60 data.demo_test=12"
+    " model.channels=[4,4,8,8] evaluate.worst=2"
+)
 
 
 def page(folder, name):

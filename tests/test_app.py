@@ -371,7 +371,7 @@ def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
     assert not app.exception
     table, (spec, cells) = app.dataframe[1].value, charts(app)[1]
     (tiny / "long.flac").write_bytes(encoded(sound(130.25, 8000), 8000, format="FLAC"))
-    expected = inference.Bundle(tiny).windows(tiny / "long.flac")
+    expected = inference.Bundle(tiny).hear(tiny / "long.flac").windows()
     assert len(table) == len(expected) == 520 and len(cells) % len(LABELS) == 0
     np.testing.assert_allclose(table[LABELS], expected[LABELS], atol=1e-4)
     assert (cells["onset"].min(), cells["offset"].max()) == (0, 130.25)

@@ -16,7 +16,7 @@ from helpers.base import artifacts
 from helpers.data import sources
 from helpers.metrics import evaluate, intervals
 from helpers.splits import audit, metadata, partition
-from helpers.view import score_plots, style
+from helpers.view import plots, style
 
 CLASSES = ("bell", "dog", "rain", "wind")
 
@@ -431,7 +431,7 @@ def test_the_figure_has_a_row_per_fact_and_shows_the_flagged_in_red():
         audit.shortcuts(planted, folds, n_samples=100),
         audit.adversarial(planted, folds, n_samples=100),
     ):
-        axis = score_plots.shortcut_scores(found).axes[0]
+        axis = plots.shortcut_scores(found).axes[0]
         ticks = {tick.get_text(): tick.get_color() for tick in axis.get_yticklabels()}
         assert set(ticks) == {
             entry["column"].replace("_", " ") for entry in found["columns"] + found["kinds"]

@@ -1,8 +1,10 @@
 """Boards: what is shown is escaped, what is heard is the sound that was given."""
 
+import ast
 import inspect
 import io
 import re
+import textwrap
 from base64 import b64decode
 from html.parser import HTMLParser
 
@@ -12,12 +14,20 @@ import pytest
 import soundfile
 from tables import prediction_rows, small_config, tone, tone_clips
 
-from helpers.audio import clean, recording
-from helpers.metrics import decisions
+from helpers.audio import augment, clean, features, recording
+from helpers.metrics import decisions, intervals
+from helpers.models import networks
+from helpers.splits import partition
+from helpers.training import losses, perturb
 from helpers.view import boards, plots
 
 EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
 KNOWN_TAGS = {"div", "img", "audio", "span"}
+SHOWN = [  # in the notebooks
+    *(partition.folds, augment.augment_clip, features.LogMel.forward),
+    *(networks.AudioClassifier.forward, perturb.between_class, perturb.mask),
+    *(losses.loss, intervals.bounds),
+]
 
 
 class Page(HTMLParser):
@@ -45,21 +55,21 @@ def sounds(source):
 
 
 @pytest.mark.parametrize("rate", [8000, 11000, 16000, 44100])
-def test_a_player_holds_an_mp3_of_the_same_length_and_pitch(rate):
-    player = boards.player(tone(440, rate, 1.0), rate)
-    decoded, mp3_rate = soundfile.read(io.BytesIO(player.data))
-    assert player.mimetype == "audio/mpeg"
-    assert len(decoded) / mp3_rate == pytest.approx(1.0, abs=0.15)
-    spectrum = np.abs(np.fft.rfft(decoded))
-    assert np.fft.rfftfreq(len(decoded), 1 / mp3_rate)[spectrum.argmax()] == pytest.approx(
-        440, rel=0.01
+def test_a_card_plays_an_mp3_of_the_same_length_and_pitch(rate):
+    [(decoded, mp3_rate)] = sounds(
+        boards.card("a", waveform=tone(440, rate, 1.0), sample_rate=rate)
     )
+    assert len(decoded) / mp3_rate == pytest.approx(1.0, abs=0.15)
+    peak = np.abs(np.fft.rfft(decoded)).argmax()
+    frequencies = np.fft.rfftfreq(len(decoded), 1 / mp3_rate)
+    assert frequencies[peak] == pytest.approx(440, rel=0.01)
 
 
 def test_a_player_clips_what_is_too_loud_and_takes_silence():
     loud = 4 * tone(440)
-    assert boards.player(loud, 8000).data == boards.player(loud.clip(-1, 1), 8000).data
-    decoded, _ = soundfile.read(io.BytesIO(boards.player(np.zeros(8000), 8000).data))
+    played = [boards.card("a", None, sound, 8000) for sound in (loud, loud.clip(-1, 1))]
+    assert played[0] == played[1]
+    [(decoded, _)] = sounds(boards.card("a", None, np.zeros(8000), 8000))
     assert np.abs(decoded).max() < 1e-3
 
 
@@ -165,7 +175,7 @@ def test_a_mistake_shows_what_it_is_what_it_was_taken_for_and_its_own_sound():
         {"recording_id": rows["recording_id"], "path": "a/" + rows["recording_id"] + EVIL}
     )
     worst = decisions.worst(predictions, 3)
-    page = boards.mistakes(worst, recordings, packed, rows, small_config()).data
+    page = boards.predictions(worst, recordings, packed, rows, small_config()).data
     assert set(Page(page).tags) == KNOWN_TAGS and page.count("<audio") == 1
     assert (
         "✗ high → low" in Page(page).text
@@ -192,7 +202,7 @@ def test_predictions_say_right_or_wrong_and_name_several_labels_or_none():
 
 
 def test_bars_are_as_long_as_their_shares():
-    page = boards.bar_rows({"dog": 1.0, "cat": 0.125})
+    page = boards.part("bar_rows", {"dog": 1.0, "cat": 0.125})
     assert (
         re.findall(r"width:([\d.]+)%'", page) == ["100.0", "12.5"]
         and Page(page).text == "dog100%cat12%"
@@ -293,3 +303,51 @@ def test_cleaning_is_told_in_numbers_and_what_is_cut_is_shaded(monkeypatch):
     assert "0.19 s cut at the start, 0.43 s at the end (shaded)" in text
     [(start, stop)] = [part[0] for part in shaded if any(part)]
     assert (start, stop) == (pytest.approx(0.2, abs=0.02), pytest.approx(0.8, abs=0.02))
+
+
+# --- code
+
+
+def shown_code(page):
+    return Page(page.data).text
+
+
+@pytest.mark.parametrize("function", SHOWN, ids=lambda function: function.__qualname__)
+def test_the_code_that_is_shown_is_the_code_that_runs(function):
+    """Line by line; a long docstring alone is left out."""
+    shown = textwrap.dedent(boards.code_of(function))
+    real = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+    trees = [ast.parse(text).body[0] for text in (shown, real)]
+    bodies = []
+    for tree in trees:
+        body = tree.body[1:] if ast.get_docstring(tree) else tree.body
+        bodies.append([ast.unparse(line) for line in body])
+    assert bodies[0] == bodies[1]
+    assert set(shown.splitlines()) <= set(real.splitlines())
+    page = shown_code(boards.source(function))
+    assert "".join(shown.split()) in "".join(page.split())
+
+
+def test_code_stands_beside_a_picture_or_a_table_and_is_escaped():
+    figure = plots.class_counts(pd.DataFrame({"label": list("ab")}))
+    assert Page(boards.source(boards.say, beside=figure).data).tags.count("img") == 1
+    told = boards.table(pd.DataFrame({EVIL: [0.5]}))
+    page = Page(boards.source(boards.say, beside=told).data)
+    assert "table" in page.tags and "script" not in page.tags
+    assert 'f"<p>{html.escape(text)}</p>"' in page.text and "p" not in page.tags
+
+
+def test_what_is_absent_is_absent_with_its_code():
+    missing = boards.absent("no such thing.")
+    assert boards.source(boards.say, beside=missing).data == missing.data
+
+
+# --- tables
+
+
+def test_kinds_are_counted_and_what_was_found_too():
+    frame = pd.DataFrame({"split": list("aab"), "status": list("xxy")})
+    counted = Page(boards.counts(frame, ["split", "status"], "files").to_html()).text.split()
+    assert counted == ["split", "status", "files", "a", "x", "2", "b", "y", "1"]
+    found = Page(boards.lengths({"bad": [1, 2], "images": 7}, clips=3).to_html()).text.split()
+    assert found == ["clips", "bad", "images", "3", "2", "7"]

@@ -159,7 +159,7 @@ def test_no_module_needs_pyav_to_load():
 
 def test_players_need_no_pyav(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    assert len(boards.player(tone(440, seconds=1.0), 8000).data) > 1000
+    assert len(boards.card("a", waveform=tone(440, seconds=1.0), sample_rate=8000)) > 1000
 
 
 # --- what is promised

@@ -200,7 +200,8 @@ def cleaned(data, name_groups):
     first = stages.begin("01_explore", settled, "devices", data)
     recordings = recording.survey(data, sources.find(data, settled.data))
     first.write("recordings.csv", recordings)
-    first.finish(**artifacts.account(recordings))
+    first.account(recordings)
+    first.finish()
     pipeline.run_stage(stages.spec("02_clean"), settled, first.folder, data, parameters)
     return first.folder
 

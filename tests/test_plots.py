@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 from PIL import Image
 from tables import (
     feature_rows,
@@ -23,7 +24,7 @@ from tables import (
 
 from helpers.audio import images
 from helpers.metrics import decisions, evaluate
-from helpers.view import boards, plots, score_plots
+from helpers.view import boards, plots, score_plots, style
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -54,6 +55,8 @@ LEDGER = pd.DataFrame(
         "metric": "accuracy",
     }
 ).assign(change=[0.01, -0.03], change_low=[-0.01, -0.05], change_high=[0.03, -0.01])
+SHORTCUT = {"column": "sample_rate", "auc": 0.9, "low": 0.8, "high": 0.95, "flagged": True}
+AUDIT = {"asks": "the class", "chance": 0.5, "columns": [SHORTCUT], "kinds": []}
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +77,17 @@ def drawn(name, files):
     """The figure of each function, from the smallest data that says something."""
     scored = prediction_rows("abcabc", "abcabb")
     counts = decisions.confusion(scored)
+    confidence = pd.DataFrame({"probability": [0.1, 0.5, 1.0], "cross-entropy": [2.3, 0.7, 0.0]})
+    vectors = pd.DataFrame(np.eye(2), ["as it lies there", "mixed"], ["a", "b"])
     return {
+        "group_folds": lambda: plots.group_folds(tone_clips()[1]),
+        "shortcut_scores": lambda: plots.shortcut_scores(AUDIT),
+        "mel_filter": lambda: plots.mel_filter(tone(440), small_config()),
+        "curves": lambda: score_plots.curves(confidence, "What an answer costs", "nats"),
+        "label_vectors": lambda: score_plots.label_vectors(vectors),
+        "redraws": lambda: score_plots.redraws(
+            np.linspace(0.4, 0.9, 50), {"value": 0.7, "low": 0.5, "high": 0.8}, "accuracy"
+        ),
         "class_counts": lambda: plots.class_counts(scored, "How many?"),
         "recording_facts": lambda: plots.recording_facts(RECORDINGS),
         "fold_counts": lambda: plots.fold_counts(tone_clips()[1]),
@@ -184,7 +197,10 @@ def test_a_leaderboard_marks_what_cannot_be_told_apart_and_has_the_best_at_the_t
     board = pd.DataFrame({"model": ["svm", "cnn", "gru"], **scores, **behind}).assign(f1_high=0.6)
     axis, paired = score_plots.leaderboard(board, ("accuracy", "f1")).axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["svm", "gru  =", "cnn  ="]
-    assert [line.get_xdata()[0] for line in paired.lines[:9:3]] == pytest.approx([-10, -5, 0])
+    points = paired.collections[-1].get_offsets()[:, 0].tolist()
+    assert points == pytest.approx([-10, -5, 0])
+    hollow = (paired.collections[-1].get_facecolors() == 1).all(axis=1)
+    assert hollow.tolist() == [True, False, False]
     alone = score_plots.leaderboard(board[board["model"].ne("gru")], ("accuracy", "f1")).axes[0]
     assert [text.get_text() for text in alone.get_yticklabels()] == ["svm", "cnn"]
 
@@ -209,8 +225,11 @@ def test_the_leak_gap_shows_both_scores_with_their_intervals():
         "leaking": {"lwlrap": {"value": 0.9, "low": 0.8, "high": 0.95}},
     }
     axis = score_plots.leak_gap(gap, "lwlrap").axes[0]
-    points = {round(line.get_xdata()[0], 3) for line in axis.lines if len(line.get_xdata()) == 1}
-    assert {0.5, 0.4, 0.7, 0.9, 0.8, 0.95} <= points and "lwlrap" in axis.get_xlabel()
+    bars = [part for part in axis.collections if isinstance(part, LineCollection)]
+    ends = [part.get_segments()[0].round(3).tolist() for part in bars]
+    assert ends == [[[0.4, 0], [0.7, 0]], [[0.8, 1], [0.95, 1]]]
+    points = [part.get_offsets().tolist() for part in axis.collections if part not in bars]
+    assert points == [[[0.5, 0]], [[0.9, 1]]] and "lwlrap" in axis.get_xlabel()
 
 
 def test_features_that_say_the_same_lie_side_by_side():
@@ -221,7 +240,7 @@ def test_features_that_say_the_same_lie_side_by_side():
     names = [text.get_text() for text in axis.get_yticklabels()]
     assert sorted(names) == ["alike", "one", "other", "reversed"]  # what never changes is left out
     assert names.index("other") in (0, 3)
-    matrix = axis.images[0].get_array()
+    matrix = axis.collections[0].get_array()
     assert matrix[names.index("one"), names.index("reversed")] == pytest.approx(-1)
 
 
@@ -237,6 +256,39 @@ def test_the_folds_count_a_recording_once_whatever_its_labels():
     assert sum(bar.get_width() for bar in axis.patches) == rows["recording_id"].nunique()
 
 
+def test_a_group_is_one_colour_in_one_bar():
+    rows = tone_clips(folds=2, groups_per_fold=1)[1]
+    axis = plots.group_folds(rows).axes[0]
+    drawn_bars = [bar for bar in axis.patches if bar.get_width()]
+    assert sum(bar.get_width() for bar in drawn_bars) == rows["recording_id"].nunique()
+    colours = [bar.get_facecolor() for bar in drawn_bars]
+    assert len(set(colours)) == len(colours) == rows["group"].nunique()
+
+
+def test_the_filter_that_is_drawn_is_the_one_that_hears_the_tone():
+    figure = plots.mel_filter(tone(1000), small_config())
+    [filled] = figure.axes[0].collections
+    weights = filled.get_paths()[0].vertices
+    khz = weights[weights[:, 1].argmax(), 0]
+    assert khz == pytest.approx(1.0, abs=0.15)
+
+
+def test_every_column_has_its_line_over_the_first_one():
+    table = pd.DataFrame({"share": [0.0, 0.5, 1.0], "plain": [2, 1, 0], "focal": [1, 0.5, 0]})
+    axis = score_plots.curves(table, "What an answer costs").axes[0]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
+    assert lines == {"plain": [2, 1, 0], "focal": [1, 0.5, 0]}
+    assert axis.get_xlabel() == "share"
+
+
+def test_an_interval_that_a_table_lacks_is_not_drawn():
+    figure, axis = plt.subplots()
+    style.whiskers(axis, [[0.5, 0.4, 0.6], [np.nan] * 3])
+    points = np.ma.filled(axis.collections[-1].get_offsets(), np.nan)
+    assert np.isfinite(points).all(axis=1).tolist() == [True, False]
+    plt.close(figure)
+
+
 def test_the_bars_of_class_counts_are_the_counts():
     axis = plots.class_counts(pd.DataFrame({"label": list("aaabcc")})).axes[0]
     widths = {
@@ -248,11 +300,9 @@ def test_the_bars_of_class_counts_are_the_counts():
 
 def test_the_confusion_prints_every_count_in_its_cell():
     matrix = np.array([[3, 1], [0, 2]])
-    printed = {
-        text.get_position(): text.get_text()
-        for text in score_plots.confusion(matrix, ["a", "b"]).axes[0].texts
-    }
-    assert printed == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}  # (predicted, true)
+    axis = score_plots.confusion(matrix, ["a", "b"]).axes[0]
+    printed = {text.get_position(): text.get_text() for text in axis.texts}
+    assert printed == {(0.5, 0.5): "3", (1.5, 0.5): "1", (1.5, 1.5): "2"}  # (predicted, true)
 
 
 @pytest.mark.parametrize(

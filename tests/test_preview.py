@@ -156,3 +156,36 @@ def test_with_two_labels_or_several_per_recording_something_is_shown():
         assert len(shown) >= 2 and all(
             np.isfinite(x.numpy()).all() for clip in shown for *_, x in clip.steps
         )
+
+
+def test_the_answers_that_are_shown_end_with_the_one_of_the_loss():
+    packed, rows = rows_of_many()
+    config = small_config(train={**EVERYTHING, "mix_share": 1.0})
+    shown = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
+    for clip in shown:
+        assert list(clip.answers.index) == ["as it lies there", "smoothed", "mixed"]
+        assert clip.answers.iloc[0].to_dict() == {
+            name: float(name == clip.label) for name in "abcdef"
+        }
+        np.testing.assert_allclose(clip.answers.sum(axis=1), 1, atol=1e-6)
+        ends = clip.answers.iloc[-1].nlargest(3).to_dict()
+        assert clip.wanted == {
+            name: share for name, share in ends.items() if share >= preview.LEAST
+        }
+    assert preview.mixing(shown).equals(shown[0].answers)
+
+
+def test_the_curve_of_the_loss_is_the_loss():
+    curves = preview.loss_curves().set_index("probability of the right class")
+    np.testing.assert_allclose(curves["cross-entropy"], -np.log(curves.index), atol=1e-9)
+    focal = (1 - curves.index) ** 2 * -np.log(curves.index)
+    np.testing.assert_allclose(curves["focal"], focal, atol=1e-9)
+
+
+def test_the_learning_rate_is_shown_as_the_schedule_moves_it():
+    settings = small_config(train={"warmup_fraction": 0.1, "learning_rate": 0.01}).train
+    rates = preview.learning_rates(settings, steps=100).set_index("share of all steps")[
+        "learning rate"
+    ]
+    assert rates.iloc[0] == 0 and rates.loc[0.1] == pytest.approx(0.01)
+    assert rates.loc[0.55] == pytest.approx(0.005) and rates.iloc[-1] < 1e-4

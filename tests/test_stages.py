@@ -32,7 +32,8 @@ def explore(home, **counts):
     """Run the first stage, as its notebook does."""
     stage = stages.begin("01_explore", settled(), data=home / "data")
     stage.write("recordings.csv", RECORDINGS)
-    return stage.finish(**counts)
+    stage.counts = counts
+    return stage.finish()
 
 
 def why(home, settings="", name="01_explore"):

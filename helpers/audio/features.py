@@ -20,6 +20,8 @@ IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "
 FLOOR_DB = -100.0  # LogMel of digital silence
 MEL_GROUPS = 32  # mel statistics of the feature table are taken over so many groups of bands
 
+HARMLESS = ("images", "equal_images", "missing_features", "repeated_features")  # of what is found
+
 
 class LogMel(nn.Module):
     """Log-mel spectrogram in dB re full scale, one module for training, the app and an export.
@@ -199,3 +201,29 @@ def validate(packed: np.ndarray, rows: pd.DataFrame, table: pd.DataFrame) -> dic
         "missing_features": table.loc[~finite, "clip_id"].tolist(),
         "repeated_features": table.loc[table[columns].duplicated(), "clip_id"].tolist(),
     }
+
+
+def agreement(waveform: np.ndarray, config) -> tuple[torch.Size, float]:
+    """How far LogMel lies from librosa: (bands and frames, largest difference of the powers).
+
+    The difference is relative to the largest power. Args: waveform float32 [samples]; config.
+    """
+    settings, rate = config.features, config.audio.sample_rate
+    shape = {"n_fft": settings.n_fft, "hop_length": settings.hop_length, "n_mels": settings.n_mels}
+    limits = {"fmin": settings.f_min, "fmax": settings.f_max}
+    theirs = librosa.feature.melspectrogram(y=waveform, sr=rate, **shape, **limits)
+    ours = 10 ** (log_mel(config)(torch.from_numpy(waveform)[None])[0] / 10)
+    difference = np.abs(ours.numpy() - np.maximum(theirs, 1e-10)).max() / theirs.max()
+    return ours.shape, float(difference)
+
+
+def means(table: pd.DataFrame) -> list[str]:
+    """The columns of a feature table that are means over time, but for those of mel bands."""
+    columns = [column for column in feature_columns(table) if column.endswith("_mean")]
+    return [column for column in columns if "mel_" not in column]
+
+
+def problems(found: dict) -> dict:
+    """What should not be there, of what `validate` and `images.validate` found: the first few."""
+    wrong = {name: hits for name, hits in found.items() if hits and name not in HARMLESS}
+    return {name: hits[:5] for name, hits in wrong.items()}

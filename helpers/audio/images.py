@@ -147,3 +147,11 @@ def validate(folder: str | Path, rows: pd.DataFrame) -> dict:
         "unexpected_names_or_folders": sorted(set(names) - expected | stray),
         "equal_images": [equal for equal in pixels.values() if len(equal) > 1],
     }
+
+
+def examples(folder, rows: pd.DataFrame, each: int = 4, most: int = 48) -> tuple[list, list]:
+    """Images of a few clips of each label: (paths, labels in words); rows of waveforms.csv."""
+    train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    some = train.groupby("label").head(each).sort_values("label").head(most)
+    paths = [Path(folder) / image_path(row) for _, row in some.iterrows()]
+    return paths, [targets.in_words(label) for label in some["label"]]

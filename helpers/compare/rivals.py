@@ -248,3 +248,22 @@ def test_probabilities(
 
 def _stack_load(home):
     return skops.io.load(home / "model.skops", trusted=["sklearn.multiclass._ConstantPredictor"])
+
+
+# --- files of a run
+
+
+def fit(name, packed, rows, table, config, found, folder):
+    """Cross-validate a model by name and keep it in a folder, with out_of_fold.csv.
+
+    Args and result as of `cross_validate`.
+    """
+    out_of_fold, costs = cross_validate(name, packed, rows, table, config, folder, found)
+    artifacts.write_table(Path(folder) / "out_of_fold.csv", out_of_fold)
+    return out_of_fold, costs
+
+
+def answers(name: str, folder, rows: pd.DataFrame, config) -> pd.DataFrame:
+    """A model's out-of-fold predictions per recording, from the files of a run."""
+    out_of_fold = artifacts.read_table(Path(folder) / "models" / name / "out_of_fold.csv")
+    return decisions.of_recordings(out_of_fold, rows, config)

@@ -235,3 +235,14 @@ def worst(
     against = np.abs(truth - probabilities) if multilabel else probabilities * said
     surest_first = wrong.assign(confidence=against.max(axis=1, initial=0))
     return surest_first.sort_values("confidence", ascending=False).head(count)
+
+
+def of_recordings(out_of_fold: pd.DataFrame, rows: pd.DataFrame, config) -> pd.DataFrame:
+    """A model's out-of-fold probabilities per recording, as `per_recording`; rows of clips."""
+    clips = rows[rows["parent_id"].eq("")]
+    return per_recording(out_of_fold, clips, config.data.multilabel, config.model.aggregate)
+
+
+def own_thresholds(predictions: pd.DataFrame) -> pd.Series:
+    """The thresholds, by class, with the best F1 on all of a table of predictions."""
+    return thresholds(predictions[class_columns(predictions)], predictions["label"])

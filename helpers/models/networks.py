@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from helpers.audio import features, images
-from helpers.base import artifacts, recipe
+from helpers.base import artifacts, recipe, targets
 from helpers.base.settings import Config
 from helpers.models import backbones
 from helpers.models.resnet import ResNet
@@ -302,3 +302,8 @@ def _parts(model):
 def count_parameters(model: nn.Module) -> int:
     """How many numbers a module learns."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def untrained(rows: pd.DataFrame, config) -> AudioClassifier:
+    """The classifier of a run before it has learned anything; rows of waveforms.csv."""
+    return build(config, len(targets.classes(rows, config.data.multilabel)), fresh=False)

@@ -26,7 +26,7 @@ def begin(
     Args: name of the stage, such as "02_clean"; run, the folder's name below outputs/; the others
         as `presets.load`.
     Returns a `stages.Stage`: its `config`, the recordings' folder `data` where the stage reads it,
-        and `read`, `write`, `replacing`, `require` and `finish` for its files.
+        and `read`, `write`, `make`, `fill`, `account`, `require` and `finish` for its files.
     Raises ConfigError, SourceError, or StageError naming the notebook to run first.
     """
     config = presets.load(preset, data, seed, fast, settings, knobs)

@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict:
         "submission": submission.iloc[:5, :8].to_dict("split"),
         "examples": boards.examples(packed, rows, config).data,
         "predictions": boards.predictions(decisions.one_of_each(predictions, config), *clips).data,
-        "mistakes": boards.mistakes(worst, *clips).data if len(worst) else "",
+        "mistakes": boards.predictions(worst, *clips).data if len(worst) else "",
         "figures": {
             path.stem: boards.png_uri(path.read_bytes())
             for path in sorted((folder / "figures").glob("*.png"))

@@ -161,6 +161,7 @@ class Stage:
     key: dict
     spent: float = 0  # seconds of earlier attempts, which did not finish
     started: float = field(default_factory=time.perf_counter)
+    counts: dict = field(default_factory=dict)  # of `account`, for run.json
 
     def __truediv__(self, name):
         return self.folder / name
@@ -179,12 +180,34 @@ class Stage:
         """A file or folder to write anew in a `with` block; it appears when it is complete."""
         return artifacts.replacing(self.folder / name)
 
+    def make(self, name, function, *args, **options):
+        """A file of the run folder by function(*args, path, **options), whose result it returns.
+
+        It appears when it is complete.
+        """
+        with self.replacing(name) as path:
+            return function(*args, path, **options)
+
+    def fill(self, name, function, *args, **options):
+        """A folder of the run folder, in the same way: the function is given it empty."""
+        with self.replacing(name) as folder:
+            folder.mkdir()
+            return function(*args, folder, **options)
+
+    def account(self, table):
+        """How many files were found, used, set aside and ignored: a table of one row.
+
+        `finish` notes it. Raises StageError where they do not add up.
+        """
+        self.counts = artifacts.account(table)
+        return pd.DataFrame([self.counts])
+
     @staticmethod
     def require(condition, message):
         """Raise StageError with the message unless the condition holds."""
         artifacts.require(condition, message)
 
-    def finish(self, **counts: int) -> pd.DataFrame:
+    def finish(self) -> pd.DataFrame:
         """Check that every promised output is there, seal the models, note all in run.json.
 
         Returns a short account. Raises StageError naming what is missing.
@@ -206,9 +229,9 @@ class Stage:
             "settings": self.config.model_dump(mode="json", include=own_sections(self.spec)),
             "outputs": {name: artifacts.digest(self.folder / name) for name in names},
         }
-        journal.note(self.folder, self.config, self.spec.name, record, counts)
+        journal.note(self.folder, self.config, self.spec.name, record, self.counts)
         shown = {"stage": self.spec.name, "seconds": seconds, "peak_mb": record["peak_mb"]}
-        return pd.DataFrame([{**shown, **counts}])
+        return pd.DataFrame([{**shown, **self.counts}])
 
 
 def begin(name: str, config: Config, run: str | None = None, data=None) -> Stage:

@@ -398,3 +398,16 @@ def _overall(score, flagged, together, asks):
         f"Metadata alone tells {asks} with {auc_in_words(score)}, 0.5 being chance; by kind: "
         f"{kinds}. {given_away if flagged else 'No fact is suspicious.'}"
     )
+
+
+def of_clips(judged: pd.DataFrame, clips: pd.DataFrame, config) -> dict:
+    """What tells the class, and the test side, without listening: as shortcuts.json holds it.
+
+    Args: judged of `rules.judge`; clips with group and fold; config.
+    """
+    facts = clips[["recording_id", "group", "fold", "split", "label"]]
+    folds = facts.drop_duplicates("recording_id")
+    return {
+        "class": shortcuts(judged, folds, config.seed, config.data.multilabel),
+        "test side": adversarial(judged, folds, config.seed),
+    }

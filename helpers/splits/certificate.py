@@ -195,3 +195,11 @@ def _crossings(table, clips, train, name):
 def _differs(folds, expected):
     """Where folds [n] are not the expected ones [n], bool [n]; a missing one differs from all."""
     return folds.fillna(0).to_numpy() != expected.fillna(-1).to_numpy()
+
+
+def in_words(stated: dict) -> str:
+    """What a certificate of `state` says, in a line or two."""
+    crossings = f"Crossings: {stated['crossings']} of {stated['n_groups']} groups."
+    says = f"{crossings} Groups: {stated['how_groups']}."
+    shared = len(stated["groups_also_in_test"])
+    return f"{says}\nGroups in train and test: {shared}." if shared else says

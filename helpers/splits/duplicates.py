@@ -485,3 +485,15 @@ def _power(sound, begin, end):
     """Sums of squares of a sound between samples."""
     total = np.append(0, np.cumsum(sound**2, dtype=np.float64))
     return total[end] - total[begin]
+
+
+def in_words(named: pd.DataFrame, looked_for: bool = True) -> str:
+    """How many pairs hold the same sound. Args: named of `partition.named`; looked_for at all."""
+    if not looked_for:
+        return (
+            "Not looked for: split.near_duplicates is false, so only files of equal samples are"
+            " found."
+        )
+    differing = (named["label"] != named["label_of_other"]).sum()
+    pairs = f"Pairs that hold the same sound: {len(named)}"
+    return f"{pairs}, of which with different labels: {differing}."

@@ -280,3 +280,10 @@ def _preference(entry):
     """What is heard comes first, then identities, one part, few large groups."""
     joined = entry["part"].startswith("first")
     return not entry["heard"], not entry["trusted"], joined, entry["values"]
+
+
+def choice_in_words(proposals: pd.DataFrame) -> str:
+    """Which of the proposals is used, "" where there are none."""
+    part = used(proposals)
+    none = "None of these is used." if len(proposals) else ""
+    return f"Used: {part}." if part else none

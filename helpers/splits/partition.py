@@ -206,3 +206,9 @@ def refuse_crossings(table: pd.DataFrame, where: str) -> None:
     if len(crossing):
         groups = counted(len(crossing), "group crosses", "groups cross")
         raise errors.SplitError(f"{groups} {where}: {', '.join(crossing[:10])}")
+
+
+def deal(clips: pd.DataFrame, recordings: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
+    """The clips with the group and the fold of their recording. Args: fold of `folds`."""
+    places = recordings[["recording_id", "group"]].join(fold.rename("fold"))
+    return clips.merge(places, on="recording_id")

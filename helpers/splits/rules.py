@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from helpers.audio import recording
+from helpers.audio import recording, windowing
 from helpers.base import errors, targets
+from helpers.data import label_table
 
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
 
@@ -160,3 +161,20 @@ def quarantine_table(judged: pd.DataFrame) -> pd.DataFrame:
     """
     rows = judged[judged["status"].eq("quarantined")]
     return rows.assign(stage=np.where(rows["code"].isin(RULES), "02_clean", "01_explore"))
+
+
+def write_clips(used: pd.DataFrame, root, config, folder) -> pd.DataFrame:
+    """Clean what is used and cut it into clips, as `windowing.write_clips`.
+
+    Where labels hold for a part of a recording (data.start_column), its clips get those of their
+    part, and clips without any teach nothing and are left out. Args and result as there.
+    """
+    clips = windowing.write_clips(used, root, config, folder)
+    if not config.data.start_column:
+        return clips
+    return label_table.label_clips(clips, label_table.segments(root, used, config.data))
+
+
+def with_clips(used: pd.DataFrame, clips: pd.DataFrame, data) -> pd.DataFrame:
+    """The used recordings of which a label holds for a clip; data the config's Data section."""
+    return used[used["recording_id"].isin(clips["recording_id"])] if data.start_column else used

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from helpers.base import errors, tables
+from helpers.base import errors, tables, targets
 from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config, Submit
 from helpers.base.targets import counted
@@ -291,3 +291,24 @@ def _instance(extra, rows, recordings, config):
 def _some(names):
     names = [str(name) for name in names]
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+
+
+def in_words(root, recordings: pd.DataFrame, config) -> str:
+    """What a data folder asks for, and that its sample and its files fit, a fact a line.
+
+    Args: root data folder; recordings of recordings.csv; config. Raises as `draw_up`.
+    """
+    sample = find_sample(root)
+    test = recordings[recordings["split"].eq("test") & recordings["status"].ne("ignored")]
+    heard = recordings[recordings["status"].eq("ok")]
+    classes = targets.classes(heard, config.data.multilabel)
+    asked = draw_up(root, test, classes, config, sample)
+    fits = "no sample submission" if sample is None else "a sample submission, which fits"
+    header = ", ".join(asked.header[:12])
+    more = " …" if len(asked.header) > 12 else ""
+    lines = [
+        f"{len(test)} test files, {fits}",
+        f"{len(asked.rows)} rows of shape {asked.shape}: {header}{more}",
+        *asked.notes,
+    ]
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ from helpers.base import artifacts, tables, targets
 from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config
 from helpers.base.targets import counted
-from helpers.metrics import decisions
+from helpers.metrics import decisions, evaluate
 from helpers.submission import contract
 from helpers.submission.contract import Contract
 
@@ -314,3 +314,94 @@ def check_file(path, config: Config, root, recordings: pd.DataFrame):
     asked = contract.draw_up(root, test, classes, config, sample)
     table = tables.read(path, exact=True, delimiter=",")
     return problems(table, asked), oddities(table, asked, sample), asked
+
+
+# --- from the files of a run
+
+
+def contract_of(root, recordings, rows: pd.DataFrame, config, sample=None):
+    """The Contract for the recordings to be answered, with the classes of the training side.
+
+    Args: root data folder; recordings; rows of waveforms.csv; config; sample or None.
+    """
+    classes = targets.classes(rows, config.data.multilabel)
+    return contract.draw_up(root, recordings, classes, config, sample)
+
+
+def shares(rows: pd.DataFrame, asked) -> pd.Series:
+    """The share of the training recordings with each class; rows of waveforms.csv."""
+    train = rows[rows["split"].eq("train")].drop_duplicates("recording_id")
+    return prior(train["label"], list(asked.classes))
+
+
+def files(asked, recordings: pd.DataFrame) -> pd.DataFrame:
+    """The file behind each row of a contract: path and reason, "" without one, by recording_id."""
+    known = recordings.set_index("recording_id")[["path", "reason"]]
+    return known.reindex(asked.rows["recording_id"]).fillna("")
+
+
+def said(asked, probabilities: pd.DataFrame, thresholds, files: pd.DataFrame) -> pd.DataFrame:
+    """The files with what is said of each (`said`) and its highest probability (`top`)."""
+    classes = probabilities[list(asked.classes)]
+    answers = decisions.say(classes, thresholds).to_numpy()
+    return files.assign(said=answers, top=classes.max(axis=1).to_numpy())
+
+
+def shares_of_both(answers: pd.DataFrame, training: pd.Series) -> pd.DataFrame:
+    """The shares of the classes in the training set, and among what is said: a table by label."""
+    predicted = prior(answers["said"], training.index)
+    table = pd.DataFrame({"training": training, "predicted": predicted})
+    return table.reset_index(names="label")
+
+
+def least_sure(answers: pd.DataFrame, heard: pd.Series, count: int = 8) -> pd.DataFrame:
+    """The recordings with the lowest probabilities, a row each, for `boards.answers`.
+
+    Args: answers of `said`; heard bool, a row each; count of recordings.
+    """
+    unsure = answers[heard.to_numpy()].sort_values("top", kind="stable").reset_index()
+    unsure = unsure.drop_duplicates("recording_id").head(count)
+    titles = unsure["said"].map(targets.in_words) + unsure["top"].map(" ({:.0%})".format)
+    return unsure.assign(title=titles, note=unsure["path"])
+
+
+def record(submission, asked, kind: str, model: str, unheard: pd.DataFrame, sample=None) -> dict:
+    """What submission_check.json says of a submission that was written.
+
+    Args: submission; asked Contract; kind in words; model its name; unheard rows of `files`.
+    """
+    what = f"{len(submission)} rows: {kind} of model {model}"
+    return {
+        "passed": True,
+        "kind": kind,
+        "model": model,
+        "rows": len(submission),
+        "says": f"{what}; {len(unheard)} unheard, with the prior.",
+        "shape": asked.shape,
+        "notes": oddities(submission, asked, sample),
+        "unheard": unheard["path"].tolist(),
+    }
+
+
+def hidden_scores(asked, probabilities, answers, truth: pd.Series, config) -> dict:
+    """What the submission scores where there is a key: {} without one, or of rows for windows.
+
+    Args: asked Contract; probabilities of its rows; answers of `said`; truth labels by
+        recording_id; config.
+    """
+    identity = asked.rows["recording_id"]
+    if truth.empty or not identity.is_unique:
+        return {}
+    told = {"recording_id": identity, "group": identity, "predicted": answers["said"].to_numpy()}
+    table = probabilities.assign(**told)
+    scored = table.merge(truth.rename("label"), left_on="recording_id", right_index=True)
+    scores = evaluate.scores_of(scored, config)
+    first = {name: scores[name] for name in evaluate.headline(config)}
+    return {"n_recordings": len(scored), **first}
+
+
+def hidden_in_words(scores: dict) -> str:
+    """The scores of `hidden_scores` in a line."""
+    metrics = {name: entry for name, entry in scores.items() if name != "n_recordings"}
+    words = [f"{name.replace('_', ' ')} {evaluate.percent(metrics[name])}" for name in metrics]
+    return f"Hidden test: {', '.join(words)}"

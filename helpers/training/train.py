@@ -353,3 +353,57 @@ def ended(folder: Path) -> dict[str, str]:
     """Why each network below a folder ended, by its name: "epochs", "patience" or "time"."""
     cards = sorted(folder.glob("fold*/card.json"))
     return {path.parent.name: artifacts.read_json(path)["ended"] for path in cards}
+
+
+# --- what a reader is shown
+
+
+def plan(rows: pd.DataFrame, config) -> pd.DataFrame:
+    """The rounds of a run: test fold, the fold that chooses the epoch, those learned from.
+
+    Args: rows of waveforms.csv; config.
+    """
+    folds = rows["fold"].dropna()
+    turns = partition.rounds(folds, config.train.select, config.split.test_folds)
+    names = {"test": "test fold", "validation": "chooses the epoch", "train": "learned from"}
+    return pd.DataFrame(turns).fillna("nothing: the last is kept").rename(columns=names)
+
+
+def balance(rows: pd.DataFrame, config) -> pd.DataFrame:
+    """Clips of each class, and what each way of train.balance makes of it, the rarest first.
+
+    Args: rows of waveforms.csv; config.
+    """
+    labels = targets.classes(rows, config.data.multilabel)
+    clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    wanted = torch.from_numpy(targets.matrix(clips["label"], labels))
+    table = pd.DataFrame({"label": labels, "clips": wanted.sum(dim=0).int()})
+    table["share"] = wanted.mean(dim=0)
+    table["share_if_sampled"] = losses.sampling_weights(wanted) @ wanted.double()
+    table["class_weight"] = losses.class_weights(wanted, config.data.multilabel)
+    return table.sort_values("clips")
+
+
+def ended_in_words(folder) -> str:
+    """How the networks of a run began, ended, and were calculated; folder of the run."""
+    paths = sorted(Path(folder).glob("models/cnn/*/card.json"))
+    cards = {path.parent.name: artifacts.read_json(path) for path in paths}
+    origins = pd.Series([card["origin"] for card in cards.values()]).value_counts()
+    began = ", ".join(f"{name} ({count})" for name, count in origins.items())
+    short = ", ".join(name for name, card in cards.items() if card["ended"] == "time")
+    late = f"Ended by train.max_minutes, and can be trained on: {short}"
+    formats = sorted({card["config"]["train"]["precision"] for card in cards.values()})
+    return (
+        f"{len(cards)} networks. Weights before training: {began}\n"
+        f"{late if short else 'All trained to the end.'}\nCalculated in: {' '.join(formats)}"
+    )
+
+
+def kept_and_tested(history: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    """Each network's kept epoch, and the share of its test recordings that is right.
+
+    Args: history its records; tested predictions per recording.
+    """
+    right = tested["label"].eq(tested["predicted"]).groupby(tested["fold"]).mean()
+    chosen = kept_epochs(history).drop(columns=["seconds", "learning_rate"])
+    return chosen.assign(test_recordings_right=chosen["fold"].map(right))

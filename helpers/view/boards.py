@@ -1,17 +1,27 @@
-"""Boards: cards side by side, to look at and to listen to.
+"""Boards: cards side by side, to look at and to listen to, and the code beside what it does.
 
 A board is plain HTML with the pictures and sounds inside, so it travels with the notebook or the
-report.
+report. Its parts are macros of parts.html.j2, which escape every text.
 """
 
+import ast
 import base64
+import functools
 import html
+import inspect
 import io
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Audio, display
+import pygments
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from helpers.audio import clean, features, recording
 from helpers.base import artifacts, targets
@@ -21,17 +31,27 @@ from helpers.view import plots
 NONE = "<em>None.</em>"
 ABSENT = "<p class='absent'>Not in this run: "  # how a cell that has nothing to show begins
 PAIR_WIDTH = 520  # pixels
-CAUTION = "border-radius:12px;padding:12px 18px;margin:0 0 12px;color:#22303C;font-family:system-ui,sans-serif;"
-LEVELS = {
-    "red": "background:#fdeae4;border:1px solid #D55E00",
-    "amber": "background:#fff6e0;border:1px solid #f0d9a0",
-}
+LONG = 3  # lines of a docstring from which on the code is shown without it
+FACTS = ["path", "label", "duration_seconds", "sample_rate", "channels", "codec", "peak", "rms_db"]
+
+
+@functools.cache
+def _parts():
+    lines = Path(__file__).with_name("parts.html.j2").read_text(encoding="utf-8").splitlines()
+    text = "".join(line.strip() for line in lines)
+    return jinja2.Environment(autoescape=True).from_string(text).module
+
+
+def part(name: str, *values) -> str:
+    """A macro of parts.html.j2 by name, filled with values: HTML."""
+    return str(getattr(_parts(), name)(*values))
+
+
+# --- sentences and tables
 
 
 def say(text: str) -> None:
-    """Show a sentence, where there is one, as text that breaks between words; what is printed
-    breaks inside them.
-    """
+    """Show a sentence, where there is one: unlike what is printed it breaks between words."""
     if text:
         display(HTML(f"<p>{html.escape(text)}</p>"))
 
@@ -41,41 +61,91 @@ def absent(why: str) -> HTML:
     return HTML(f"{ABSENT}{html.escape(why)}</p>")
 
 
-def player(waveform, sample_rate):
-    """An audio player (IPython.display.Audio) whose sound travels inside the page, as MP3 with a
-    peak of at most 1.
+def table(frame: pd.DataFrame, precision: int = 2, **formats: str):
+    """A table for reading: no index, no underscores, names escaped; of no rows it says "None.".
+
+    Args: frame; precision of numbers; formats by column, such as accuracy="{:.1%}".
     """
-    sound = Audio(data=recording.encode_mp3(np.asarray(waveform, dtype=np.float32), sample_rate))
-    sound.mimetype = "audio/mpeg"
-    return sound
+    if frame.empty:
+        return HTML(NONE)
+    spoken = [str(name).replace("_", " ") for name in frame]
+    names = spoken if len(set(spoken)) == len(spoken) else list(frame)
+    styler = frame.set_axis(names, axis=1).style.hide().format_index(escape="html", axis=1)
+    columns = dict(zip(frame, names, strict=True))
+    known = {columns[name]: how for name, how in formats.items() if name in columns}
+    styler = styler.format(precision=precision, escape="html")
+    return styler.format(known, subset=list(known), escape="html") if known else styler
 
 
-def card(title, picture=None, waveform=None, sample_rate=None, note="", bars=None):
-    """One card of a board as HTML: a title, a picture (Figure or bytes of a PNG), a player, bars
-    (shares by name), a note. Text is escaped.
+def counts(frame: pd.DataFrame, columns: list[str], name: str):
+    """How many rows of each kind a table has. Args: frame; columns that tell the kinds; name."""
+    return table(frame.groupby(columns).size().reset_index(name=name))
+
+
+def by_label(values: pd.Series, name: str, **formats: str):
+    """A number for each label as a table. Args: values by label; their name; formats as `table`."""
+    return table(values.rename_axis("label").reset_index(name=name), **formats)
+
+
+def lengths(found: dict, **first: int):
+    """How many of each kind were found, a row. Args: found lists or numbers by name; first."""
+    sizes = {name: hits if isinstance(hits, int) else len(hits) for name, hits in found.items()}
+    return table(pd.DataFrame([{**first, **sizes}]))
+
+
+def some(recordings: pd.DataFrame, count: int = 6):
+    """What was measured of some of the recordings that can be heard; recordings.csv."""
+    heard = recordings.loc[recordings["status"].eq("ok"), [*FACTS, "flags"]]
+    return table(heard.iloc[:: max(1, len(recordings) // count)])
+
+
+def class_facts(train: pd.DataFrame, multilabel: bool = False):
+    """Medians of what was measured, by class; training rows of recordings.csv."""
+    by_class = targets.by_class(train, multilabel).groupby("label")
+    facts = by_class[["duration_seconds", "rms_db", "silence_fraction"]].median()
+    facts.insert(0, "recordings", by_class.size())
+    facts.insert(1, "sources", by_class["source"].nunique())
+    facts["sample_rates"] = by_class["sample_rate"].nunique()
+    return table(facts.reset_index())
+
+
+def class_medians(features: pd.DataFrame, columns: list[str], multilabel: bool = False):
+    """Medians of some columns of a feature table, by class."""
+    train = features[features["split"].eq("train")]
+    by_class = targets.by_class(train, multilabel).groupby("label")
+    return table(by_class[columns].median().reset_index(), precision=3)
+
+
+def cautions(found: list) -> HTML:
+    """Boxes, red or amber, with what should worry a reader. Args: found of cautions.of."""
+    return HTML(part("cautions", found))
+
+
+# --- cards
+
+
+def card(
+    title: str,
+    picture: Figure | bytes | None = None,
+    waveform: np.ndarray | None = None,
+    sample_rate: int | None = None,
+    note: str = "",
+    bars: dict | None = None,
+) -> str:
+    """One card of a board as HTML.
+
+    Args: title; picture, a Figure or bytes of a PNG; waveform float32 [samples] at sample_rate (Hz)
+        for a player; note; bars shares in [0, 1] by name.
     """
-    parts = [f"<div style='font-weight:600'>{html.escape(title)}</div>"]
-    if picture is not None:
-        parts.append(
-            f"<img alt='{html.escape(title)}' style='width:100%;display:block' src='{png_uri(picture)}'>"
-        )
+    image = None if picture is None else png_uri(picture)
+    sound = None
     if waveform is not None:
-        sound = base64.b64encode(recording.encode_mp3(waveform, sample_rate)).decode()
-        source = f"src='data:audio/mpeg;base64,{sound}'"
-        parts.append(
-            f"<audio controls preload='metadata' style='width:100%;height:34px' {source}></audio>"
-        )
-    if bars is not None:
-        parts.append(bar_rows(bars))
-    if note:
-        parts.append(
-            f"<div style='color:#55626E;font-size:0.85em;overflow-wrap:anywhere'>{html.escape(note)}</div>"
-        )
-    style = "border:1px solid #DDE2E7;border-radius:8px;padding:10px;background:#fff;color:#22303C"
-    return f"<div style='{style}'>{''.join(parts)}</div>"
+        mp3 = recording.encode_mp3(waveform, sample_rate)
+        sound = "data:audio/mpeg;base64," + base64.b64encode(mp3).decode()
+    return part("card", title, image, sound, note, dict({} if bars is None else bars))
 
 
-def png_uri(picture):
+def png_uri(picture: Figure | bytes) -> str:
     """A data URI of a Figure or of PNG bytes."""
     if not isinstance(picture, bytes):
         buffer = io.BytesIO()
@@ -84,169 +154,116 @@ def png_uri(picture):
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
-def side_by_side(left: str, right: str) -> str:
-    """Two cards as one that never breaks apart, however narrow the page: HTML."""
-    halves = f"<div style='min-width:0'>{left}</div><div style='min-width:0'>{right}</div>"
-    style = "display:grid;gap:6px;grid-template-columns:minmax(0,1fr) minmax(0,1fr)"
-    return f"<div class='pair' style='{style}'>{halves}</div>"
+def board(cards: list, width: int = 260) -> HTML:
+    """Cards side by side, as many as fit. Args: cards as HTML; width of one at least, in pixels."""
+    return HTML(part("board", cards, width))
+
+
+def clip_card(title, waveform, config, note="", bars=None) -> str:
+    """A card that shows and plays a waveform at the config's rate."""
+    picture = plots.waveform_and_mel(waveform, config)
+    return card(title, picture, waveform, config.audio.sample_rate, note, bars)
+
+
+def clips(items: list, config) -> HTML:
+    """A board of (title, waveform) or (title, waveform, note), each seen and heard."""
+    return board([clip_card(title, waveform, config, *note) for title, waveform, *note in items])
 
 
 def clip_pairs(pairs: list, config) -> HTML:
     """A board of pairs of (title, waveform) or (title, waveform, note) that stay side by side."""
     couples = []
     for pair in pairs:
-        left, right = (clip_card(title, sound, config, *note) for title, sound, *note in pair)
-        couples.append(side_by_side(left, right))
+        sides = [clip_card(title, sound, config, *note) for title, sound, *note in pair]
+        couples.append(part("side_by_side", *sides))
     return board(couples, PAIR_WIDTH)
 
 
-def board(cards, width=260):
-    """Cards side by side, as many as fit (CSS grid): an HTML object for a notebook or the report."""
-    if not cards:
-        return HTML(NONE)
-    columns = f"grid-template-columns:repeat(auto-fill,minmax(min(100%,{width}px),1fr))"
-    return HTML(
-        f"<div style='display:grid;gap:12px;{columns};font-family:system-ui,sans-serif'>{''.join(cards)}</div>"
-    )
+# --- code
 
 
-def clips(items, config):
-    """A board of (title, waveform) or (title, waveform, note), each seen and heard at the config's
-    rate.
+def source(function: Callable, beside=None) -> HTML:
+    """The code of a function as it runs, and beside it what it does.
+
+    It is read from the package, without a long docstring. Args: function; beside a Figure, or what
+    a notebook would show as HTML; where that is `absent`, so is the code.
     """
-    return board([clip_card(title, waveform, config, *note) for title, waveform, *note in items])
+    if isinstance(beside, HTML) and beside.data.startswith(ABSENT):
+        return beside
+    if isinstance(beside, Figure):
+        beside = HTML(f"<img style='max-width:100%' src='{png_uri(beside)}'>")
+    page = beside and beside._repr_html_()
+    style = HtmlFormatter(noclasses=True, style="friendly", nobackground=True)
+    code = pygments.highlight(code_of(function), PythonLexer(), style)
+    where = f"helpers.{inspect.unwrap(function).__module__.removeprefix('helpers.')}"
+    return HTML(part("explained", f"{where}: {function.__qualname__}", code, page))
 
 
-def table(frame, precision=2, **formats):
-    """A table for reading: no index, no underscores, names escaped; of no rows it says "None.".
+def code_of(function: Callable) -> str:
+    """The source of a function, without its docstring where that has LONG lines or more.
 
-    Args: frame; precision of numbers; formats by column, such as accuracy="{:.1%}".
+    >>> print(code_of(absent))
+    def absent(why: str) -> HTML:
+        \"""Why a cell has nothing to show here: the runner leaves it out, with the text before.\"""
+        return HTML(f"{ABSENT}{html.escape(why)}</p>")
     """
-    if not len(frame):
-        return HTML(NONE)
-    spaced = {name.replace("_", " "): how for name, how in formats.items() if name in frame}
-    spoken = [str(name).replace("_", " ") for name in frame]
-    styler = frame.set_axis(
-        spoken if len(set(spoken)) == len(spoken) else list(frame), axis=1
-    ).style.hide()
-    styler = styler.format_index(escape="html", axis=1).format(precision=precision, escape="html")
-    for column, how in spaced.items():
-        styler = styler.format(how, subset=[column], escape="html")
-    return styler
+    text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    lines = text.splitlines()
+    first = ast.parse(text).body[0].body[0]
+    if ast.get_docstring(ast.parse(text).body[0]) and first.end_lineno - first.lineno >= LONG - 1:
+        del lines[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines)
 
 
-def cautions(found):
-    """Boxes, red or amber, with what should worry a reader: an HTML object. Args: found list of
-    cautions.Caution.
+# --- recordings of the data folder
+
+
+def recordings(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
+    """A board of recordings as they lie in the data folder; rows of recordings.csv.
+
+    Args: table; root data folder; config; seconds to be heard of each, at most.
     """
-    boxes = []
-    for caution in found:
-        style = CAUTION + LEVELS[caution.level]
-        boxes.append(
-            f"<div class='caution {caution.level}' style='{style}'>{html.escape(caution.says)}</div>"
-        )
-    return HTML(
-        "".join(boxes)
-        or "<em>No caution: nothing in this run's own numbers speaks against its scores.</em>"
-    )
-
-
-def clip_card(title, waveform, config, note=""):
-    """A card that shows and plays a waveform at the config's rate."""
-    return card(
-        title, plots.waveform_and_mel(waveform, config), waveform, config.audio.sample_rate, note
-    )
-
-
-def examples(packed, rows, config):
-    """A board with a clip of each class, as the models receive it."""
-    train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
-    first = train.loc[targets.one_each(train, config.data.multilabel)]
-    shown = [
-        (targets.in_words(row.label), features.unpack(packed[row.Index]))
-        for row in first.itertuples()
-    ]
-    return clips(shown, config)
-
-
-def first_clips(rows):
-    """Row number in waveforms.npy of each recording's first clip, by recording_id."""
-    return rows[rows["parent_id"].eq("")].reset_index().groupby("recording_id")["index"].first()
-
-
-def mistakes(worst, recordings, packed, rows, config):
-    """A board of mistaken recordings: what each is, what it was taken for and how surely; its first
-    clip to hear.
-    """
-    notes = [f"{row.confidence:.0%} sure · fold {row.fold}" for row in worst.itertuples()]
-    return predictions(worst, recordings, packed, rows, config, notes)
-
-
-def predictions(table, recordings, packed, rows, config, notes=None):
-    """A board of predicted recordings: right or wrong, the likeliest classes as bars, its first
-    clip to see and hear.
-
-    Args: table of predictions; recordings.csv; packed int16 [clips, samples]; rows of
-        waveforms.csv; config; notes one per row, or None for the fold.
-    """
-    first, paths = first_clips(rows), recordings.set_index("recording_id")["path"]
-    classes = [name for name in table if name not in {*artifacts.IDENTITY, "confidence"}]
-    notes = notes or [f"fold {fold}" for fold in table["fold"]]
     cards = []
-    for (_, row), note in zip(table.iterrows(), notes, strict=True):
-        right, is_, said = (
-            row["label"] == row["predicted"],
-            *map(targets.in_words, (row["label"], row["predicted"])),
-        )
-        waveform = features.unpack(packed[first[row["recording_id"]]])
-        picture, path = plots.waveform_and_mel(waveform, config), paths[row["recording_id"]]
-        title = f"✓ {is_}" if right else f"✗ {is_} → {said}"
-        bars = row[classes].astype(float).nlargest(3)
-        cards.append(
-            card(title, picture, waveform, config.audio.sample_rate, f"{note} · {path}", bars)
-        )
+    for row in table.itertuples():
+        notes = [_facts(row), row.flags.replace("_", " ").lower(), row.path]
+        title = "test" if row.split == "test" else targets.in_words(row.label)
+        waveform = _excerpt(root, row.path, 0, seconds, config)
+        cards.append(clip_card(title, waveform, config, " · ".join(filter(None, notes))))
     return board(cards)
 
 
-def doubts(ranked, recordings, packed, rows, config, count):
-    """A board of doubted labels: the given and another one, what the models say of both, a clip.
+def one_of_each(train: pd.DataFrame, root, config) -> HTML:
+    """A board with a recording of each class, twelve at most; training rows of recordings.csv."""
+    rows = targets.one_each(train.sort_values("recording_id"), config.data.multilabel)
+    return recordings(train.loc[rows].head(12), root, config)
 
-    Args: ranked table of `suspects.rank`; count of sources that are shown, one recording each; the
-        others as of `predictions`.
-    """
-    first = first_clips(rows)
-    paths = recordings.set_index("recording_id")["path"]
-    doubted = ranked[ranked["doubt"].ge(suspects.DOUBTED)]
+
+def flagged(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
+    """A board with a recording for each flag and its meaning; table of `audio.one_of_each_flag`."""
     cards = []
-    for row in suspects.one_per_source(doubted).head(count).itertuples():
-        given = targets.in_words(row.label)
-        suggested = targets.in_words(row.suggested)
-        waveform = features.unpack(packed[first[row.recording_id]])
-        bars = {f"{given} (given)": row.confidence_given, suggested: row.confidence_suggested}
-        more = f" · {row.more} more of this source" if row.more else ""
-        note = f"doubt rank {row.rank} of {len(doubted)}{more} · {paths[row.recording_id]}"
-        picture = plots.waveform_and_mel(waveform, config)
-        title = f"{given}, or {suggested}?"
-        cards.append(card(title, picture, waveform, config.audio.sample_rate, note, bars))
+    for row in table.itertuples():
+        title = f"{row.flag.replace('_', ' ').lower()} · {row.flagged} in all"
+        note = f"{recording.FLAGS[row.flag]} {_facts(row)} · {row.path}"
+        waveform = _excerpt(root, row.path, 0, seconds, config)
+        cards.append(clip_card(title, waveform, config, note))
     return board(cards)
 
 
-def pairs(table, root, config, seconds=6):
+def pairs(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
     """A board of recordings of the same sound, side by side, of the part that both hold.
 
-    Args: table of `duplicates.find` with path, label and, of the other one, path_of_other,
-        label_of_other; root data folder; config; seconds to be heard, at most.
+    Args: table of `partition.named`, a row per pair; root data folder; config; seconds to be heard,
+        at most.
     """
     couples = []
     for number, row in enumerate(table.itertuples(), 1):
         length = min(row.overlap_seconds, seconds)
-        sides = [
+        couple = []
+        for side, label, path, start in (
             ("a", row.label, row.path, max(row.offset_seconds, 0) + 0.0),
             ("b", row.label_of_other, row.path_of_other, max(-row.offset_seconds, 0) + 0.0),
-        ]
-        couple = []
-        for letter, label, path, start in sides:
-            title = f"{number}{letter} · {targets.in_words(label) if label else 'no label'}"
+        ):
+            title = f"{number}{side} · {targets.in_words(label) if label else 'no label'}"
             note = f"correlation {row.correlation:.2f} · from {start:.1f} s · {path}"
             couple.append((title, _excerpt(root, path, start, length, config), note))
         couples.append(couple)
@@ -260,22 +277,33 @@ def _excerpt(root, path, start_seconds, seconds, config):
     return recording.load(Path(root) / path, rate)[first : first + round(seconds * rate)]
 
 
+def _facts(row):
+    """A recording's length, rate, format and level in a few words."""
+    rate = f"{row.sample_rate / 1000:g} kHz"
+    return f"{row.duration_seconds:.1f} s · {rate} · {row.codec} · {row.rms_db:.0f} dBFS"
+
+
+# --- cleaning
+
+
+def telling(used: pd.DataFrame, root, config) -> HTML:
+    """Recordings on which one sees and hears what cleaning does; rows of recordings.csv."""
+    shown = clean.telling(used, root, config)
+    print(clean.acting_in_words(shown))
+    return cleaning(shown, config)
+
+
 def cleaning(shown: list, config) -> HTML:
     """What cleaning makes of some recordings, step by step, with what each step changed in numbers.
 
     Args: shown of `clean.telling`; config.
     """
-    parts = [heading(one.row.label) + _cleaned(one, config) for one in shown]
-    return HTML("".join(parts) or NONE)
-
-
-def heading(label: str) -> str:
-    """A label above a board: HTML."""
-    return f"<h4 style='margin:16px 0 6px'>{html.escape(targets.in_words(label))}</h4>"
+    rows = [(targets.in_words(one.row.label), _cleaned(one, config), None) for one in shown]
+    return HTML(part("rows", rows, 320))
 
 
 def _cleaned(example, config):
-    """A board of one recording's steps: HTML."""
+    """Cards of one recording's steps."""
     rate = config.audio.sample_rate
     seconds = len(example.raw) / rate
     picture = plots.cleaning_step(example.raw, config, seconds)
@@ -290,7 +318,7 @@ def _cleaned(example, config):
         changed = _what_changed(name, before, after, kept, rate)
         cards.append(card(name, picture, after, rate, changed))
         before = after
-    return board(cards, 320).data
+    return cards
 
 
 def _what_changed(name, before, after, kept, rate):
@@ -300,11 +328,12 @@ def _what_changed(name, before, after, kept, rate):
     if name == "silence trimmed":
         if len(after) == len(before):
             return "nothing to cut"
-        start_seconds, end_seconds = kept[0], len(before) / rate - kept[1]
-        return f"{start_seconds:.2f} s cut at the start, {end_seconds:.2f} s at the end (shaded)"
+        end_seconds = len(before) / rate - kept[1]
+        return f"{kept[0]:.2f} s cut at the start, {end_seconds:.2f} s at the end (shaded)"
     if name.startswith("peak"):
-        was_db, is_db = (_peak_db(part) for part in (before, after))
-        return f"{is_db - was_db + 0.0:+.1f} dB: the peak is at {is_db:.1f} dBFS"
+        peak_db = _peak_db(after)
+        change_db = peak_db - _peak_db(before) + 0.0
+        return f"{change_db:+.1f} dB: the peak is at {peak_db:.1f} dBFS"
     return f"level {recording.level_db(before):.1f} → {recording.level_db(after):.1f} dBFS"
 
 
@@ -312,10 +341,15 @@ def _peak_db(waveform):
     return 20 * np.log10(max(np.abs(waveform).max(initial=0), 1e-6))
 
 
-def denoised(table: pd.DataFrame, root, config) -> HTML:
-    """Recordings before and after noise reduction, side by side; table of recordings.csv rows."""
-    rate, pairs = config.audio.sample_rate, []
-    for row in table.itertuples():
+def denoised(used: pd.DataFrame, root, config, count: int = 2) -> HTML:
+    """Recordings before and after noise reduction, side by side: one of each label.
+
+    Those with the least silence. Args: used rows of recordings.csv; root; config; count of labels.
+    """
+    rate = config.audio.sample_rate
+    train = used[used["split"].eq("train")].sort_values("silence_fraction")
+    pairs = []
+    for row in train.drop_duplicates("label").head(count).itertuples():
         before = clean.normalise(recording.load(Path(root) / row.path, rate))
         after = clean.normalise(clean.denoise(before, rate))
         name = targets.in_words(row.label)
@@ -323,20 +357,36 @@ def denoised(table: pd.DataFrame, root, config) -> HTML:
     return clip_pairs(pairs, config)
 
 
+# --- training
+
+
 def training(shown: list, config) -> HTML:
     """What training makes of clips, a row for each: tensors to see, and waveforms to hear too.
 
     Args: shown of `preview.clips`; config.
     """
-    parts = []
+    rows = []
     for clip in shown:
-        cards = _tensor_cards(clip, config)
         is_all = sum(clip.wanted.values()) > 0.99
         rest = "" if is_all else "; the rest is spread over the other classes"
-        asked = f"The answer that is asked for{rest}:{bar_rows(clip.wanted)}"
-        parts.append(heading(clip.label) + board(cards, 165).data)
-        parts.append(f"<div style='max-width:420px'>{asked}</div>")
-    return HTML("".join(parts) or NONE)
+        asked = {"text": f"The answer that is asked for{rest}:", "bars": clip.wanted}
+        rows.append((targets.in_words(clip.label), _tensor_cards(clip, config), asked))
+    return HTML(part("rows", rows, 165))
+
+
+def masked(shown: list, config) -> HTML:
+    """A clip's picture before and after bands and stretches of it are blanked.
+
+    Args: shown of `preview.clips`; config.
+    """
+    for clip in shown:
+        steps = {name: x for name, _, x in clip.steps}
+        if "masked" in steps:
+            seconds = config.audio.clip_seconds * config.train.crop
+            before = plots.network_input(steps["standardised"].numpy(), seconds)
+            after = plots.network_input(steps["masked"].numpy(), seconds)
+            return board([card("standardised", before), card("masked", after)], 165)
+    return absent("train.masks is 0: nothing is blanked.")
 
 
 def _tensor_cards(clip, config):
@@ -357,49 +407,75 @@ def _tensor_cards(clip, config):
     return cards
 
 
-def bar_rows(shares):
-    """Shares in [0, 1] by name as small horizontal bars: HTML."""
-    line = "display:grid;grid-template-columns:40% 1fr 3.2em;gap:6px;align-items:center;font-size:0.85em"
-    rows = [
-        f"<div style='{line}'><span style='overflow:hidden;text-overflow:ellipsis;white-space:nowrap'>"
-        f"{html.escape(str(name))}</span><span style='background:#EEF1F4;border-radius:3px'><span style='display:block;"
-        f"height:8px;border-radius:3px;background:#0072B2;width:{share:.1%}'></span></span>"
-        f"<span style='text-align:right'>{share:.0%}</span></div>"
-        for name, share in shares.items()
-    ]
-    return f"<div style='margin:4px 0'>{''.join(rows)}</div>"
+# --- clips as the models receive them
 
 
-def recordings(table, root, config, seconds=6):
-    """A board of recordings as they lie in the data folder, at most `seconds` of each; table of
-    recordings.csv rows.
+def first_clips(rows: pd.DataFrame) -> pd.Series:
+    """Row number in waveforms.npy of each recording's first clip, by recording_id."""
+    originals = rows[rows["parent_id"].eq("")].drop_duplicates("recording_id")
+    return pd.Series(originals.index, originals["recording_id"])
+
+
+def examples(packed: np.ndarray, rows: pd.DataFrame, config) -> HTML:
+    """A board with a clip of each class, as the models receive it."""
+    train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    first = targets.one_each(train, config.data.multilabel)
+    labels = train["label"][first].map(targets.in_words)
+    return clips([(label, features.unpack(packed[row])) for row, label in labels.items()], config)
+
+
+def predictions(table: pd.DataFrame, recordings, packed, rows, config) -> HTML:
+    """A board of predicted recordings: right or wrong, the likeliest classes, the first clip.
+
+    Args: table of predictions, with `confidence` where it is told how sure the answer was;
+        recordings.csv; packed int16 [clips, samples]; rows of waveforms.csv; config.
     """
+    classes = [name for name in table if name not in artifacts.IDENTITY]
+    told = []
+    for _, row in table.iterrows():
+        truth = targets.in_words(row["label"])
+        right = row["label"] == row["predicted"]
+        title = f"✓ {truth}" if right else f"✗ {truth} → {targets.in_words(row['predicted'])}"
+        sure = f"{row['confidence']:.0%} sure · " if "confidence" in row else ""
+        bars = row[classes].astype(float).nlargest(3)
+        told.append((row["recording_id"], title, f"{sure}fold {row['fold']}", bars))
+    return _heard(told, recordings, packed, rows, config)
+
+
+def doubts(ranked: pd.DataFrame, recordings, packed, rows, config, count: int) -> HTML:
+    """A board of doubted labels: the given and another one, what the models say of both, a clip.
+
+    Args: ranked table of `suspects.rank`; count of sources that are shown, one recording each; the
+        others as of `predictions`.
+    """
+    doubted = ranked[ranked["doubt"].ge(suspects.DOUBTED)]
+    told = []
+    for row in suspects.one_per_source(doubted).head(count).itertuples():
+        given = targets.in_words(row.label)
+        suggested = targets.in_words(row.suggested)
+        bars = {f"{given} (given)": row.confidence_given, suggested: row.confidence_suggested}
+        more = f" · {row.more} more of this source" if row.more else ""
+        note = f"doubt rank {row.rank} of {len(doubted)}{more}"
+        told.append((row.recording_id, f"{given}, or {suggested}?", note, bars))
+    return _heard(told, recordings, packed, rows, config)
+
+
+def answers(told: pd.DataFrame, packed, rows, config) -> HTML:
+    """A board of what is said of recordings: table recording_id, title, note, a row each."""
+    first = first_clips(rows)
+    items = [
+        (row.title, features.unpack(packed[first[row.recording_id]]), row.note)
+        for row in told.itertuples()
+    ]
+    return clips(items, config)
+
+
+def _heard(told, recordings, packed, rows, config):
+    """A board of recordings' first clips. Args: told (recording_id, title, note, bars) of each."""
+    first = first_clips(rows)
+    paths = recordings.set_index("recording_id")["path"]
     cards = []
-    for row in table.itertuples():
-        notes = filter(None, [_facts(row), row.flags.replace("_", " ").lower(), row.path])
-        title = "test" if row.split == "test" else targets.in_words(row.label)
-        waveform = _beginning(row, root, config, seconds)
-        cards.append(clip_card(title, waveform, config, " · ".join(notes)))
+    for identity, title, note, bars in told:
+        waveform = features.unpack(packed[first[identity]])
+        cards.append(clip_card(title, waveform, config, f"{note} · {paths[identity]}", bars))
     return board(cards)
-
-
-def flagged(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
-    """A board with a recording for each flag and its meaning; table of `audio.one_of_each_flag`."""
-    cards = []
-    for row in table.itertuples():
-        title = f"{row.flag.replace('_', ' ').lower()} · {row.flagged} in all"
-        note = f"{recording.FLAGS[row.flag]} {_facts(row)} · {row.path}"
-        cards.append(clip_card(title, _beginning(row, root, config, seconds), config, note))
-    return board(cards)
-
-
-def _beginning(row, root, config, seconds):
-    """The first seconds of a recording, at the config's rate."""
-    rate = config.audio.sample_rate
-    return recording.load(Path(root) / row.path, rate)[: round(seconds * rate)]
-
-
-def _facts(row):
-    """A recording's length, rate, format and level in a few words."""
-    rate = f"{row.sample_rate / 1000:g} kHz"
-    return f"{row.duration_seconds:.1f} s · {rate} · {row.codec} · {row.rms_db:.0f} dBFS"

@@ -1,102 +1,212 @@
-"""Figures from arrays and tables.
+"""Figures of recordings, clips, folds and features, from arrays and tables.
 
-Every function returns a matplotlib Figure. Colours are Okabe and Ito's, which colour-blind readers
-can tell apart; where every class needs its own, there are not enough of them, and tab20 it is.
+Every function returns a matplotlib Figure in the house style of `style`. Where every class needs a
+colour of its own, there are not enough for colour-blind readers, and tab20 it is.
 """
 
 import librosa
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 import torch
+from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from helpers.audio import features
-from helpers.view.style import BLUE, GREEN, ORANGE, PURPLE, RED, grid, shown, styled
+from helpers.base import targets
+from helpers.view import style
+from helpers.view.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, shown, styled
 
-# --- the recordings
-# ----------------------------------------------------------------------------------------
+FEW_GROUPS = 7  # of which each is shown in a colour of its own
+KILOHERTZ = np.array([0.25, 1, 4, 16])  # on the axis of a spectrogram
+
+
+# --- recordings
 
 
 @styled
-def class_counts(table, title="Recordings per class"):
-    """Horizontal bars: recordings per label, most at the top. table has a column label."""
-    counts = table["label"].value_counts().sort_values()
-    figure, axis = plt.subplots(figsize=(8, 0.32 * len(counts) + 1))
-    bars = axis.barh(counts.index, counts, color=BLUE, height=0.7)
-    axis.bar_label(bars, padding=4, color="#55626E")
-    axis.set(title=title, xlabel="recordings")
+def class_counts(
+    table: pd.DataFrame, title: str = "Recordings per class", multilabel: bool = False
+) -> Figure:
+    """Horizontal bars: recordings per label, most at the top. table has a column label.
+
+    With multilabel a recording counts for each of its labels.
+    """
+    table = targets.by_class(table, multilabel)
+    order = table["label"].value_counts().index
+    figure, axis = plt.subplots(figsize=(8, 0.32 * len(order) + 1))
+    _counts(axis, table["label"], order, BLUE)
+    axis.bar_label(axis.containers[0], padding=4, color="#55626E")
+    axis.set(title=title)
+    return figure
+
+
+@styled
+def recording_facts(recordings: pd.DataFrame) -> Figure:
+    """Four pictures of a recordings table: durations, sample rates, levels, codecs."""
+    heard = recordings[recordings["status"].eq("ok")]
+    figure, axes = plt.subplots(1, 4, figsize=(12.5, 3))
+    sns.histplot(x=heard["duration_seconds"], bins=24, color=BLUE, ax=axes[0])
+    axes[0].set(title="How long?", xlabel="seconds", ylabel="recordings")
+    rates = heard["sample_rate"].sort_values(ascending=False).astype(int)
+    kilohertz = (rates / 1000).map("{:g} kHz".format)
+    _counts(axes[1], kilohertz, kilohertz.unique(), GREEN)
+    axes[1].set(title="Which rate?")
+    sns.histplot(x=heard["rms_db"], bins=24, color=ORANGE, ax=axes[2])
+    axes[2].set(title="How loud?", xlabel="RMS level (dBFS)", ylabel="")
+    _counts(axes[3], heard["codec"], heard["codec"].value_counts().index, PURPLE)
+    axes[3].set(title="Which format?")
+    grid(axes[0], "y")
+    grid(axes[2], "y")
+    return figure
+
+
+def _counts(axis, values, order, colour):
+    """Bars: how often each value occurs, in an order from the top down."""
+    sns.countplot(
+        y=values,
+        order=order,
+        color=colour,
+        saturation=1,
+        width=0.7,
+        ax=axis,
+    )
+    axis.set(xlabel="recordings", ylabel="")
+    grid(axis)
+
+
+# --- folds
+
+
+@styled
+def fold_counts(clips: pd.DataFrame, multilabel: bool = False) -> Figure:
+    """Stacked bars: recordings per fold, coloured by label."""
+    by_class = targets.by_class(clips[clips["split"].eq("train")], multilabel)
+    train = by_class.drop_duplicates(["recording_id", "label"])
+    labels = train["label"].map(shown)
+    axis = _fold_bars(train, labels, sorted(labels.unique()), "tab20")
+    axis.set(title="Recordings per fold, coloured by class")
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    sns.move_legend(axis, **place, title=None, fontsize=8.5)
+    return axis.figure
+
+
+@styled
+def group_folds(clips: pd.DataFrame) -> Figure:
+    """The same bars, coloured by group: the largest ones have a colour each, the others are pale.
+
+    Args: clips table with recording_id, group, fold, split.
+    """
+    train = clips[clips["split"].eq("train")].drop_duplicates("recording_id")
+    largest = train["group"].value_counts().index[:FEW_GROUPS]
+    groups = train["group"].where(train["group"].isin(largest), "all others")
+    colours = ["#E3E7EB", *style.COLOURS[:FEW_GROUPS]]
+    order = ["all others", *largest]
+    axis = _fold_bars(train, groups, order, colours[: len(order)])
+    axis.set(title="Where the largest groups lie: a colour is a group")
+    axis.get_legend().remove()
+    return axis.figure
+
+
+def _fold_bars(train, hue, order, palette):
+    """Stacked bars: recordings per fold, coloured by a Series hue; returns the axes."""
+    folds = train["fold"].sort_values().map("fold {}".format)
+    _, axis = plt.subplots(figsize=(8, 0.45 * folds.nunique() + 1.6))
+    stack = {"multiple": "stack", "shrink": 0.7, "alpha": 1, "palette": palette}
+    sns.histplot(
+        y=folds,
+        hue=hue[folds.index],
+        hue_order=order,
+        ax=axis,
+        **stack,
+    )
+    axis.set(xlabel="recordings", ylabel="")
+    return axis
+
+
+@styled
+def shortcut_scores(audit: dict) -> Figure:
+    """What each column, and each kind of them, tells by itself: AUC with its 95 % interval.
+
+    Flagged ones are red and on top. Args: audit of audit.shortcuts or audit.adversarial.
+    """
+    table = pd.DataFrame([*audit["columns"], *audit["kinds"]]).iloc[::-1].reset_index(drop=True)
+    by_class = "class" in table
+    figure, axis = plt.subplots(figsize=(8.4, 0.34 * len(table) + 1.4))
+    axis.axvline(
+        audit["chance"],
+        color=GREY,
+        linewidth=1,
+        linestyle=":",
+        label="chance",
+    )
+    for flagged, colour in ((False, BLUE), (True, RED)):
+        rows = table.where(table["flagged"].eq(flagged))
+        style.whiskers(axis, rows[["auc", "low", "high"]], colour)
+        if by_class:
+            axis.scatter(
+                rows["class_auc"],
+                rows.index,
+                marker="d",
+                c="white",
+                edgecolors=colour,
+            )
+    mean = "mean over the classes" if by_class else audit["asks"]
+    axis.plot(
+        [],
+        [],
+        "o",
+        color=INK,
+        label=mean,
+    )
+    if by_class:
+        best = {"markerfacecolor": "white", "label": "the class told best"}
+        axis.plot(
+            [],
+            [],
+            "d",
+            color=INK,
+            **best,
+        )
+    if table["flagged"].any():
+        axis.plot(
+            [],
+            [],
+            "s",
+            color=RED,
+            label="flagged",
+        )
+    axis.set_yticks(range(len(table)), table["column"].str.replace("_", " "))
+    for row in np.flatnonzero(table["flagged"]):
+        axis.get_yticklabels()[row].set(color=RED, fontweight="bold")
+    area = "area under the ROC curve, with its 95 % interval"
+    axis.set(title=f"What tells {audit['asks']} without listening?", xlabel=area)
+    axis.set(xlim=(min(0.38, table["low"].min() - 0.02), 1.02), ylim=(-0.6, len(table) - 0.4))
+    style.legend_beside(axis)
     grid(axis)
     return figure
 
 
-@styled
-def recording_facts(recordings):
-    """Four pictures of a recordings table: durations, sample rates, levels, codecs."""
-    heard = recordings[recordings["status"].eq("ok")]
-    figure, axes = plt.subplots(1, 4, figsize=(12.5, 3))
-    axes[0].hist(heard["duration_seconds"], bins=24, color=BLUE)
-    axes[0].set(title="How long?", xlabel="seconds", ylabel="recordings")
-    rates = heard["sample_rate"].value_counts().sort_index()
-    axes[1].barh([f"{rate / 1000:g} kHz" for rate in rates.index.astype(int)], rates, color=GREEN)
-    axes[1].set(title="Which rate?", xlabel="recordings")
-    axes[2].hist(heard["rms_db"], bins=24, color=ORANGE)
-    axes[2].set(title="How loud?", xlabel="RMS level (dBFS)")
-    codecs = heard["codec"].value_counts().sort_values()
-    axes[3].barh(codecs.index, codecs, color=PURPLE)
-    axes[3].set(title="Which format?", xlabel="recordings")
-    for axis, which in zip(axes, ("y", "x", "y", "x"), strict=True):
-        grid(axis, which)
-    return figure
-
-
-@styled
-def fold_counts(clips):
-    """Stacked bars: recordings per fold, coloured by label."""
-    train = clips[clips["split"].eq("train")].drop_duplicates(["recording_id", "label"])
-    table = train.pivot_table(
-        index="fold", columns="label", values="recording_id", aggfunc="count", fill_value=0
-    )
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(table) + 1.6))
-    left, colours = (
-        np.zeros(len(table)),
-        matplotlib.colormaps["tab20"](np.linspace(0, 1, len(table.columns))),
-    )
-    for label, colour in zip(table.columns, colours, strict=True):
-        axis.barh(
-            [f"fold {fold}" for fold in table.index],
-            table[label],
-            left=left,
-            color=colour,
-            label=shown(label),
-            height=0.7,
-        )
-        left += table[label].to_numpy()
-    axis.invert_yaxis()
-    axis.set(title="Recordings per fold, coloured by class", xlabel="recordings")
-    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=8.5)
-    return figure
-
-
 # --- a clip, seen and heard
-# --------------------------------------------------------------------------------
 
 
 @styled
-def waveform_and_mel(waveform, config, seconds=None):
-    """A small picture: waveform above, log-mel below. waveform float32 [samples] at the config's
-    rate.
+def waveform_and_mel(waveform: np.ndarray, config, seconds: float | None = None) -> Figure:
+    """A small picture: waveform above, log-mel below.
+
+    Args: waveform float32 [samples] at the config's rate; config; seconds that the axis shows.
     """
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(4.2, 2.7), sharex=True, height_ratios=[1, 2.2]
-    )
-    _wave(top, waveform, config.audio.sample_rate)
+    rate = config.audio.sample_rate
+    heights = {"figsize": (4.2, 2.7), "height_ratios": [1, 2.2]}
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
+    _wave(top, waveform, rate)
     top.set(yticks=[])
-    top.spines[:].set_visible(False)
     top.tick_params(bottom=False)
+    sns.despine(ax=top, left=True, bottom=True)
     _mel(bottom, waveform, config)
-    bottom.set(xlim=(0, seconds or len(waveform) / config.audio.sample_rate))
+    bottom.set(xlim=(0, seconds or len(waveform) / rate))
     return figure
 
 
@@ -106,77 +216,130 @@ def cleaning_step(
     config,
     seconds: float,
     kept: tuple[float, float] | None = None,
-) -> plt.Figure:
+) -> Figure:
     """A waveform large enough to see what was done to it, and its log-mel; shaded what will be cut.
 
     Args: waveform float32 [samples]; config; seconds that the axis shows; kept (from, to), seconds.
     """
-    rate, length = config.audio.sample_rate, len(waveform) / config.audio.sample_rate
+    rate = config.audio.sample_rate
+    length = len(waveform) / rate
     heights = {"figsize": (4.2, 4), "height_ratios": [1.4, 1]}
     figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
     _wave(top, waveform, rate)
     top.set(ylabel="of full scale", yticks=[-1, -0.5, 0, 0.5, 1])
     grid(top, "y")
     _mel(bottom, waveform, config)
-    for start, stop in [] if kept is None else [(0, kept[0]), (kept[1], length)]:
-        top.axvspan(start, stop, color=RED, alpha=0.3, linewidth=0)
-        bottom.axvspan(start, stop, color=RED, alpha=0.3, linewidth=0)
+    start, stop = kept or (0, length)
+    for axis in (top, bottom) if kept else ():
+        axis.axvspan(
+            0,
+            start,
+            color=RED,
+            alpha=0.3,
+            linewidth=0,
+        )
+        axis.axvspan(
+            stop,
+            length,
+            color=RED,
+            alpha=0.3,
+            linewidth=0,
+        )
     bottom.set(xlim=(0, seconds))
     return figure
 
 
 @styled
-def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> plt.Figure:
+def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> Figure:
     """A clip of a batch: a picture [bands, frames], or a waveform [samples] within limit."""
     figure, axis = plt.subplots(figsize=(3, 1.7))
     if x.ndim == 1:
         _wave(axis, x, len(x) / seconds)
         axis.set(ylim=(-limit, limit))
     else:
-        axis.imshow(x, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 1))
+        _picture(axis, x, seconds)
     axis.set(yticks=[], xlabel="seconds", xlim=(0, seconds))
+    return figure
+
+
+@styled
+def mel_filter(waveform: np.ndarray, config, band: int | None = None) -> Figure:
+    """The mel bank with one filter filled, and the row of the log-mel that this filter makes.
+
+    Args: waveform float32 [samples]; config; band from 0, the lowest; None: the loudest one.
+    """
+    settings = config.features
+    rate = config.audio.sample_rate
+    mel = _log_mel(waveform, config)
+    band = int(mel.mean(axis=1).argmax()) if band is None else band
+    shape = {"n_mels": settings.n_mels, "fmin": settings.f_min, "fmax": settings.f_max}
+    filters = librosa.filters.mel(sr=rate, n_fft=settings.n_fft, **shape)
+    khz = np.linspace(0, rate / 2000, filters.shape[1])
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(5.4, 5), height_ratios=[1, 1.6])
+    top.plot(
+        khz,
+        filters.T,
+        color=GREY,
+        linewidth=0.4,
+        alpha=0.6,
+    )
+    top.fill_between(khz, filters[band], color=ORANGE, linewidth=0)
+    top.set(title=f"Filter {band + 1} of {len(filters)}", xlabel="kHz", ylabel="weight")
+    _mel(bottom, waveform, config)
+    edges = np.array([band, band + 1]) / len(mel)
+    bottom.axhspan(*edges, fill=False, edgecolor="white", linewidth=1.2)
+    bottom.set(title="What it makes of the clip: one row")
     return figure
 
 
 def _wave(axis, waveform, rate):
     """The outline of a waveform, full scale from bottom to top."""
     axis.fill_between(*envelope(waveform, rate), color=BLUE, linewidth=0)
-    axis.axhline(0, color="#B8C0C8", linewidth=0.6)
+    axis.axhline(0, color=style.PALE, linewidth=0.6)
     axis.set(ylim=(-1, 1))
+
+
+def _picture(axis, levels, seconds, floor=None):
+    """A spectrogram [bands, frames], low bands at the bottom, brighter is louder."""
+    place = {"origin": "lower", "aspect": "auto", "extent": (0, seconds, 0, 1)}
+    axis.imshow(levels, cmap="magma", vmin=floor, **place)
 
 
 def _mel(axis, waveform, config):
     """The log-mel of a waveform, its axis in kHz."""
-    rate, length = config.audio.sample_rate, len(waveform) / config.audio.sample_rate
-    samples = torch.from_numpy(np.ascontiguousarray(waveform))
-    mel = features.shared_log_mel(config)(samples[None])[0].numpy()
-    floor = mel.max() - features.RANGE_DB
-    place = {"origin": "lower", "aspect": "auto", "extent": (0, length, 0, 1)}
-    axis.imshow(mel, cmap="magma", vmin=floor, **place)
+    rate = config.audio.sample_rate
+    mel = _log_mel(waveform, config)
+    _picture(axis, mel, len(waveform) / rate, floor=mel.max() - features.RANGE_DB)
     axis.set(xlabel="seconds", ylabel="kHz")
     axis.set_yticks(*mel_ticks(config.features, rate))
 
 
-def envelope(waveform, sample_rate, points=400):
-    """Time (s), lowest and highest value in each of `points` stretches: what a waveform looks like
-    from afar.
-    """
+def _log_mel(waveform, config):
+    """The log-mel spectrogram of a waveform [samples]: float32 [bands, frames]."""
+    samples = torch.from_numpy(np.ascontiguousarray(waveform))
+    return features.shared_log_mel(config)(samples[None])[0].numpy()
+
+
+def envelope(waveform: np.ndarray, sample_rate: int, points: int = 400):
+    """What a waveform looks like from afar: (time in s, lowest, highest) of `points` stretches."""
     parts = np.array_split(waveform, min(points, len(waveform)))
     time = np.linspace(0, len(waveform) / sample_rate, len(parts))
     return time, [part.min() for part in parts], [part.max() for part in parts]
 
 
-def mel_ticks(settings, sample_rate):
+def mel_ticks(settings, sample_rate: int) -> tuple[list[float], list[str]]:
     """Positions in [0, 1] on the mel axis of round frequencies, and their names in kHz."""
     low, high = librosa.hz_to_mel([settings.f_min, settings.f_max or sample_rate / 2])
-    khz = np.array([0.25, 1, 4, 16])
-    places = (librosa.hz_to_mel(1000 * khz) - low) / (high - low)
+    places = (librosa.hz_to_mel(1000 * KILOHERTZ) - low) / (high - low)
     inside = (places > 0) & (places < 1)
-    return places[inside].tolist(), [f"{k:g}" for k in khz[inside]]
+    return places[inside].tolist(), [f"{khz:g}" for khz in KILOHERTZ[inside]]
+
+
+# --- features
 
 
 @styled
-def image_wall(paths, titles, columns=8):
+def image_wall(paths: list, titles: list[str], columns: int = 8) -> Figure:
     """The spectrogram images as the models see them, in rows; paths of PNG files."""
     rows = -(-len(paths) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, 1.75 * rows), squeeze=False)
@@ -184,51 +347,76 @@ def image_wall(paths, titles, columns=8):
         axis.axis("off")
     for axis, path, title in zip(axes.flat, paths, titles, strict=False):
         axis.imshow(plt.imread(path))
-        axis.set_title(title, fontsize=9, loc="center", pad=3, fontweight="normal")
+        axis.set_title(
+            title,
+            fontsize=9,
+            loc="center",
+            pad=3,
+            fontweight="normal",
+        )
     return figure
 
 
 @styled
-def feature_spread(table, columns):
+def feature_spread(table: pd.DataFrame, columns: list[str], multilabel: bool = False) -> Figure:
     """A box per class for each of some feature columns: which features tell the classes apart?"""
-    train = table[table["split"].eq("train") & table["parent_id"].eq("")]
+    train = targets.by_class(_originals(table), multilabel)
     labels = sorted(train["label"].unique())
+    size = (3.1 * len(columns), 0.3 * len(labels) + 1.2)
     figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.1 * len(columns), 0.3 * len(labels) + 1.2), sharey=True
+        1,
+        len(columns),
+        figsize=size,
+        sharey=True,
+        squeeze=False,
     )
-    for axis, column in zip(np.atleast_1d(axes), columns, strict=True):
-        values = [train.loc[train["label"].eq(label), column] for label in labels]
-        axis.boxplot(
-            values,
-            orientation="horizontal",
-            showfliers=False,
-            widths=0.6,
-            medianprops={"color": RED},
+    boxes = {"fill": False, "color": INK, "width": 0.6, "linewidth": 1, "showfliers": False}
+    for axis, column in zip(axes[0], columns, strict=True):
+        values = train[column]
+        median = {"color": RED}
+        sns.boxplot(
+            x=values,
+            y=train["label"],
+            order=labels,
+            ax=axis,
+            medianprops=median,
+            **boxes,
         )
-        axis.set_yticks(range(1, len(labels) + 1), labels)
+        axis.set(xlabel="", ylabel="")
         axis.set_title(column.replace("_", " "), fontsize=10)
         grid(axis)
     return figure
 
 
 @styled
-def correlations(table, columns):
-    """How far features say the same: their correlations (Spearman) over the training clips, alike
-    ones side by side.
-    """
-    train = table[table["split"].eq("train") & table["parent_id"].eq("")]
-    ranks = train[columns].rank().fillna(0)
+def correlations(table: pd.DataFrame, columns: list[str]) -> Figure:
+    """How far features say the same: rank correlations (Spearman), alike ones side by side."""
+    ranks = _originals(table)[columns].rank().fillna(0)
     ranks = ranks.loc[:, ranks.nunique() > 1]
-    found = ranks.corr()
-    order = leaves_list(linkage(squareform(1 - found.abs().to_numpy(), checks=False), "average"))
-    found = found.iloc[order, order]
-    size = 0.24 * len(found) + 2
+    alike = ranks.corr()
+    distances = squareform(1 - alike.abs().to_numpy(), checks=False)
+    order = leaves_list(linkage(distances, "average"))
+    alike = alike.iloc[order, order].rename(columns=_spaced, index=_spaced)
+    size = 0.24 * len(alike) + 2
     figure, axis = plt.subplots(figsize=(size + 1, size))
-    image = axis.imshow(found, cmap="RdBu_r", vmin=-1, vmax=1)
-    names = [name.replace("_", " ") for name in found]
-    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.spines[:].set_visible(False)
+    colours = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar_kws": {"shrink": 0.6}}
+    sns.heatmap(
+        alike,
+        square=True,
+        xticklabels=True,
+        yticklabels=True,
+        ax=axis,
+        **colours,
+    )
+    axis.tick_params(labelsize=8, length=0)
     axis.set_title("Which features say the same? (rank correlation)")
-    figure.colorbar(image, ax=axis, shrink=0.6)
     return figure
+
+
+def _spaced(name):
+    return name.replace("_", " ")
+
+
+def _originals(table):
+    """The training clips of a table, without their copies."""
+    return table[table["split"].eq("train") & table["parent_id"].eq("")]

@@ -13,11 +13,12 @@ from helpers.audio import features
 from helpers.base import targets
 from helpers.models import networks
 from helpers.splits import partition
-from helpers.training import perturb, train
+from helpers.training import losses, optimise, perturb, train
 
 BATCH = 16  # clips of the batch of which some are shown
 TRIES = 50  # batches that are drawn until one is mixed, and one is not
 LEAST = 0.005  # a share of a label below this is not worth naming
+MOST_LABELS = 6  # whose shares are shown
 
 
 class Clip(NamedTuple):
@@ -26,6 +27,7 @@ class Clip(NamedTuple):
     label: str
     steps: list  # of (name, what is done in words, tensor [samples] or [bands, frames])
     wanted: dict  # what the network should answer: shares by label
+    answers: pd.DataFrame  # and what was asked for before: shares [steps, labels]
 
 
 class Batch(NamedTuple):
@@ -33,11 +35,16 @@ class Batch(NamedTuple):
 
     draws: perturb.Draws
     steps: list  # of (name, tensor [B, ...]); the last one is the network's input
-    wanted: torch.Tensor  # [B, C], what the loss compares its answers with
+    answers: dict  # target vectors [B, C] by step; the loss compares with the last
 
     @property
     def is_mixed(self) -> bool:
         return self.draws.partner is not None and bool((self.draws.weight < 1).any())
+
+    @property
+    def wanted(self) -> torch.Tensor:
+        """What the loss compares the network's answers with: target vectors [B, C]."""
+        return list(self.answers.values())[-1]
 
 
 def clips(
@@ -99,13 +106,16 @@ def walk(model, inputs, wanted, settings, generator) -> Batch:
     turned = perturb.turn_images(inputs, settings, generator) if is_image else inputs
     draws = perturb.draw(len(inputs), settings, generator)
     before = list(perturb.steps(turned, wanted, draws, settings, model.multilabel))
-    _, heard, asked = before[-1]
     steps = [(name, x) for name, x, _ in before]
     if is_image:
         steps = [("clip", inputs), ("turned", turned), *steps[1:]]
+    answers = {"as it lies there": wanted, "smoothed": before[0][-1]}
+    name, heard, asked = before[-1]
+    if name == "mixed":
+        answers["mixed"] = asked
     noted = Noted(draws, [])
     model.features(heard, noted)
-    return Batch(draws, [*steps, *noted.steps], asked)
+    return Batch(draws, [*steps, *noted.steps], answers)
 
 
 class Noted(NamedTuple):
@@ -186,8 +196,10 @@ def _follow(place, batch, names, labels, settings):
         if what and not is_sound_again:
             steps.append((name, what, own))
     spoken = [targets.in_words(name) for name in labels]
-    shares = pd.Series(batch.wanted[place].tolist(), spoken).nlargest(3)
-    return Clip(names[place], steps, shares[shares.ge(LEAST)].to_dict())
+    shares = {name: answer[place].tolist() for name, answer in batch.answers.items()}
+    answers = pd.DataFrame.from_dict(shares, orient="index", columns=spoken)
+    wanted = answers.iloc[-1].nlargest(3)
+    return Clip(names[place], steps, wanted[wanted.ge(LEAST)].to_dict(), answers)
 
 
 def describe(name: str, drawn: perturb.Draws, partner: str, settings) -> str:
@@ -202,9 +214,8 @@ def describe(name: str, drawn: perturb.Draws, partner: str, settings) -> str:
         weight = drawn.weight.item()
         both = f"{weight:.0%} itself, {1 - weight:.0%} {targets.in_words(partner)}"
         return both if weight < 1 else ""
-    if name == "front end" and settings.inputs == "images":
-        return ""  # they are the pictures
-    return PLAIN[name]
+    is_picture = name == "front end" and settings.inputs == "images"  # already
+    return "" if is_picture else PLAIN[name]
 
 
 def _played(drawn, settings):
@@ -237,3 +248,43 @@ PLAIN = {
     "filtered": "bands made louder and softer",
     "standardised": "each band around its mean over the training clips",
 }
+
+
+# --- beside the code
+
+
+def mixing(shown: list[Clip]) -> pd.DataFrame:
+    """What a mixed clip, or where none is the first, should be answered with, step by step.
+
+    Args: shown of `clips`. Returns shares [steps, labels], of six labels at most.
+    """
+    clip = next((clip for clip in shown if "mixed" in clip.answers.index), shown[0])
+    named = clip.answers.sum().nlargest(MOST_LABELS).index
+    return clip.answers[[name for name in clip.answers if name in named]]
+
+
+def loss_curves() -> pd.DataFrame:
+    """The loss by the probability of the right one of two classes: plain, and focal."""
+    probability = torch.linspace(0.01, 1, 100, dtype=torch.float64)
+    answers = torch.stack([probability, 1 - probability], dim=1).clamp(min=1e-12).log()
+    right = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    table = pd.DataFrame({"probability of the right class": probability})
+    for name, balance in (("cross-entropy", "none"), ("focal", "focal")):
+        table[name] = [float(losses.loss(answer[None], right, balance)) for answer in answers]
+    return table
+
+
+def learning_rates(settings, steps: int = 200) -> pd.DataFrame:
+    """The learning rate over a training, by the very schedule: a table of it by share of the steps.
+
+    Args: settings the config's Train section; steps that are looked at.
+    """
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=settings.learning_rate)
+    schedule, _ = optimise.make_schedule(optimiser, steps, settings)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    return pd.DataFrame({"share of all steps": np.arange(steps) / steps, "learning rate": rates})

@@ -1,18 +1,25 @@
-"""The house style of figures: colours, fonts, and the decorator that every figure function wears.
+"""The house style of figures: seaborn's colours and axes, and what every figure function wears.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart.
+Colours are seaborn's "colorblind", after Okabe and Ito (2008): colour-blind readers can tell them
+apart.
 """
 
 import functools
+from collections.abc import Callable
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#8A8F98",
-)  # fmt: skip
+COLOURS = list(sns.color_palette("colorblind").as_hex())
+BLUE, ORANGE, GREEN, RED, PURPLE = COLOURS[:5]
+GREY = "#8A8F98"
+PALE = "#B8C0C8"
 INK = "#22303C"
 STYLE = {
+    **sns.axes_style("ticks"),
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -22,35 +29,36 @@ STYLE = {
     "axes.titlepad": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#B8C0C8",
+    "axes.edgecolor": PALE,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "text.color": INK,
     "xtick.color": "#55626E",
     "ytick.color": "#55626E",
-    "axes.prop_cycle": matplotlib.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]),
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "grid.color": "#E3E7EB",
     "legend.frameon": False,
     "savefig.bbox": "tight",
     "text.parse_math": False,  # a label with dollar signs is a label
 }
+SCRIPTS = [  # fonts for labels that DejaVu Sans cannot write
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "Noto Sans",
+    "Arial Unicode MS",
+]
 
 
 @functools.cache
-def fonts():
+def fonts() -> list[str]:
     """DejaVu Sans, and behind it what this machine has for labels in other scripts."""
-    there = set(matplotlib.font_manager.get_font_names())
-    others = (
-        "Noto Sans CJK JP",
-        "Noto Sans CJK SC",
-        "WenQuanYi Zen Hei",
-        "Hiragino Sans",
-        "Noto Sans",
-        "Arial Unicode MS",
-    )
-    return ["DejaVu Sans", *(name for name in others if name in there)]
+    installed = matplotlib.font_manager.get_font_names()
+    return ["DejaVu Sans", *(name for name in SCRIPTS if name in installed)]
 
 
-def styled(function):
+def styled(function: Callable) -> Callable:
     """Draw a figure in the house style, and close it so that a notebook shows it once."""
 
     @functools.wraps(function)
@@ -64,17 +72,52 @@ def styled(function):
     return draw
 
 
-def percent_axis(axis):
+def whiskers(
+    axis: Axes,
+    scores,
+    colour: str = BLUE,
+    offset: float = 0.0,
+    full=True,
+) -> None:
+    """Points with their intervals, a row each from the bottom up.
+
+    Args: axis; scores value, low, high [rows, 3]; colour; offset of the points from their rows;
+        full, bool or one per row: the others are drawn hollow.
+    """
+    value, low, high = np.asarray(scores, dtype=float).T
+    rows = np.arange(len(value)) + offset
+    reach = np.maximum([value - low, high - value], 0)
+    bars = {"color": colour, "capsize": 3, "linewidth": 1.6}
+    axis.errorbar(value, rows, xerr=reach, fmt="none", **bars)
+    inside = np.where(np.broadcast_to(full, len(value)), colour, "white")
+    axis.scatter(value, rows, s=36, c=inside, edgecolors=colour, zorder=3)
+
+
+def ends(name: str) -> list[str]:
+    """The columns of a score and its interval.
+
+    >>> ends("accuracy")
+    ['accuracy', 'accuracy_low', 'accuracy_high']
+    """
+    return [name, f"{name}_low", f"{name}_high"]
+
+
+def percent_axis(axis: matplotlib.axis.Axis) -> None:
     """Shares as per cents along an axis (axes.xaxis or axes.yaxis), ticks where their texts say."""
     axis.set_major_locator(matplotlib.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6) + 0.0:g} %")
 
 
-def grid(axis, which="x"):
-    axis.grid(axis=which, color="#E3E7EB", linewidth=0.8)
-    axis.set_axisbelow(True)
+def grid(axis: Axes, which: str = "x") -> None:
+    """Pale lines behind a picture, at the ticks of "x", "y" or "both"."""
+    axis.grid(axis=which, linewidth=0.8)
 
 
-def shown(label):
-    """A label as a legend shows it: matplotlib would leave out one that begins with an underscore."""
+def legend_beside(axis: Axes, **options) -> None:
+    """The legend of a picture to the right of it."""
+    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=8.5, **options)
+
+
+def shown(label: str) -> str:
+    """A label as a legend shows it: matplotlib leaves out one that begins with an underscore."""
     return " " + label if label.startswith("_") else label
