@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from helpers.base import artifacts
 from helpers.compare import rivals
 from helpers.metrics import decisions, evaluate
-from helpers.view import plots, score_plots
+from helpers.view import curves, plots, score_plots
 
 
 def over_seeds(folder, rows: pd.DataFrame, config) -> dict:
