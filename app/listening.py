@@ -67,7 +67,10 @@ def facts(decoded, config):
     seconds = len(decoded.waveform) / rate
     form = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
     given = f"heard as {config.audio.sample_rate / 1000:g} kHz mono"
-    return f"{decoded.codec.split('/')[0]} · {charts.clock(seconds)} · {rate / 1000:g} kHz · {form} → {given}"
+    return (
+        f"{decoded.codec.split('/')[0]} · {charts.clock(seconds)} · {rate / 1000:g} kHz · "
+        f"{form} → {given}"
+    )
 
 
 def counted(probabilities, bundle):
@@ -88,7 +91,8 @@ def doubt(overall, windows):
         sound.
 
     >>> import pandas as pd
-    >>> unlike = pd.DataFrame({"dog": [0.9, 0.0, 0.1], "rain": [0.0, 0.8, 0.1], "sea": [0.1, 0.2, 0.8]})
+    >>> columns = ["dog", "rain", "sea"]
+    >>> unlike = pd.DataFrame([[0.9, 0.0, 0.1], [0.0, 0.8, 0.2], [0.1, 0.1, 0.8]], columns=columns)
     >>> doubt(unlike.loc[0], unlike), doubt(unlike.mean(), unlike), doubt(unlike.mean(), unlike / 2)
     ('', 'Changing, most of all ', 'Unsure, perhaps ')
     """

@@ -33,21 +33,23 @@ NO_RUN = """There is no trained run yet. Train one in a terminal, then look agai
 PROBLEMS = {
     "EMPTY_FILE": "The file is empty. Copy or download it once more.",
     "EMPTY_AUDIO": "The file holds no sound, only a header. Record or export it once more.",
-    "NOT_AUDIO": "This is no recording that can be read, whatever its name says. Try WAV, FLAC, OGG, MP3 or M4A.",
+    "NOT_AUDIO": "This is no recording that can be read, whatever its name says. Try WAV, FLAC, "
+    "OGG, MP3 or M4A.",
     "TRUNCATED": "The end of the file is missing. Copy, download or export it once more.",
-    "NONFINITE": "The file holds values that are no numbers. Export it once more, as 16-bit WAV or FLAC.",
+    "NONFINITE": "The file holds values that are no numbers. Export it once more, as 16-bit WAV "
+    "or FLAC.",
     "TOO_LONG": "The recording is too long for this run. Cut out the part you want to know about.",
     "TOO_SHORT": "The recording is too short to tell anything. Record a little longer.",
     "SILENT": "There is no sound in the recording. Is the right microphone chosen, and is it on?",
-    "TOO_LARGE": "There is no room here for so large a recording. Cut out the part you want to know about.",
+    "TOO_LARGE": "There is no room here for so large a recording. Cut out the part you want to "
+    "know about.",
     "CODEC_NOT_ALLOWED": "This kind of file is not read. Export it as 16-bit WAV or FLAC.",
     "BAD_RATE": "The sample rate is unusual. Export the recording at 44.1 kHz.",
     "TOO_MANY_CHANNELS": "The file has too many channels. Export it as mono or stereo.",
 }
 
 
-# --- runs
-# --------------------------------------------------------------------------------------------------
+# --- runs --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,7 @@ def load_bundle(folder, prints):
     return inference.Bundle(folder)
 
 
-# --- a sound, scored
-# ---------------------------------------------------------------------------------------
+# --- a sound, scored ---------------------------------------------------------------------------
 
 
 def scored_once(run, bundle, data):
@@ -140,8 +141,7 @@ def plain(text):
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text))
 
 
-# --- the page
-# ----------------------------------------------------------------------------------------------
+# --- the page ----------------------------------------------------------------------------------
 
 
 def main():
@@ -189,7 +189,8 @@ def choose_run(names):
 def damaged(name, error):
     """Say that a run cannot be used, and what helps; returns None."""
     st.error(
-        f"The run {plain(name)} cannot be used. Choose another one, or train it again: `make run-all RUN=… FORCE=1`."
+        f"The run {plain(name)} cannot be used. Choose another one, or train it again: `make "
+        "run-all RUN=… FORCE=1`."
     )
     st.caption(plain(error))
 
@@ -305,7 +306,8 @@ def welcome(run):
     seconds = run.config.audio.clip_seconds
     who = "One network listens" if run.networks == 1 else f"{run.networks} networks listen"
     st.markdown(
-        f"{who} from the first second to the last, in windows of {seconds:g} s, each half over the one before."
+        f"{who} from the first second to the last, in windows of {seconds:g} s, each half over "
+        "the one before."
     )
     st.caption("Upload a recording, record one, or try an example.")
 
@@ -346,7 +348,8 @@ def show_answer(scored, bundle, name):
         show_course(scored.heard)
     else:
         st.caption(
-            f"One window: longer recordings are heard in windows of {bundle.config.audio.clip_seconds:g} s."
+            "One window: longer recordings are heard in windows of "
+            f"{bundle.config.audio.clip_seconds:g} s."
         )
     offer_files(scored.heard, name)
 

@@ -56,8 +56,7 @@ NOTHING_ALTERED = {
 DEMO = "data.demo_train={count} data.demo_test=10"
 
 
-# --- the comparisons
-# ---------------------------------------------------------------------------------------
+# --- the comparisons ---------------------------------------------------------------------------
 
 
 def prepare(work, denoise=False):
@@ -77,7 +76,8 @@ def prepare(work, denoise=False):
         "decoding_ms_per_clip": 1000 * decoding / len(rows),
         "limit_ms_per_clip": 1000
         * (moved / len(rows) / limits.copy_bytes() + decoding / len(rows) / cores()),
-        "why": "The codec's serial bit reading on all cores is the floor; above it lie resampling, FLAC, LogMel, PNG.",
+        "why": "The codec's serial bit reading on all cores is the floor; above it lie "
+        "resampling, FLAC, LogMel, PNG.",
     }
     return record
 
@@ -144,7 +144,8 @@ def score_files(work):
         "gflop_per_clip": gflop,
         "decoding_ms_per_clip": 1000 * decoding,
         "limit_ms_per_clip": 1000 * (gflop / limits.gflop_per_second() + decoding / cores()),
-        "why": "Decoding and resampling on all cores, then the network's arithmetic at the speed of a matrix product.",
+        "why": "Decoding and resampling on all cores, then the network's arithmetic at the speed "
+        "of a matrix product.",
     }
     return record
 
@@ -185,13 +186,15 @@ def train_epoch(work):
         3 * (whole - front) + front
     )  # the network forward, and twice as much backward; the front end forward
     return record | {
-        "note": "ours starts from waveforms and alters and mixes them; the plain loop reads finished spectrograms",
+        "note": "ours starts from waveforms and alters and mixes them; the plain loop reads "
+        "finished spectrograms",
         **{f"ratio_{name}": ratio for name, ratio in others.items()},
         "crop_as_configured": work.config.train.crop,
         "limit": {
             "gflop_per_clip": gflop,
             "limit_ms_per_clip": 1000 * gflop / limits.gflop_per_second(),
-            "why": "Convolutions of few channels, BatchNorm and pooling wait for memory, a matrix product does not.",
+            "why": "Convolutions of few channels, BatchNorm and pooling wait for memory, a "
+            "matrix product does not.",
         },
     }
 
@@ -242,8 +245,7 @@ MEASURED = {
 }
 
 
-# --- the run
-# -----------------------------------------------------------------------------------------------
+# --- the run -----------------------------------------------------------------------------------
 
 
 def machine():
@@ -293,7 +295,8 @@ def run(work, parts, sizes, folder, everything=False, say=print):
         results["growth"] = growth.measure(work, sizes)
         for stage, found in results["growth"]["stages"].items():
             say(
-                f"growth of {stage}: time ~ size^{found['exponent']:.2f}, memory x {found['memory_ratio']:.2f}"
+                f"growth of {stage}: time ~ size^{found['exponent']:.2f}, memory x "
+                f"{found['memory_ratio']:.2f}"
             )
     if "large" in parts:
         results["large"] = growth.large(work, everything)
@@ -311,7 +314,10 @@ def sentence(name, record):
     agree = {True: ", same outputs", False: ", OUTPUTS DIFFER", None: ""}[same]
     times = f"{record['plain_ms_per_clip']:.1f} -> {record['ours_ms_per_clip']:.1f} ms per clip"
     limit = f"limit {record['limit']['limit_ms_per_clip']:.1f} ms"
-    return f"{name}: {record['ratio']:.1f} times as fast (target {record['target']}), {times}, {limit}{agree}"
+    return (
+        f"{name}: {record['ratio']:.1f} times as fast (target {record['target']}), {times}, "
+        f"{limit}{agree}"
+    )
 
 
 def write(results, folder):

@@ -75,7 +75,9 @@ def answers(
 
 
 def scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is asked of counts that are summed over the groups [..., classes]: arrays [...] by name."""
+    """What is asked of counts that are summed over the groups [..., classes]: arrays [...] by
+    name.
+    """
     true = counts["true"]
     first, second = (scoring.scores(counts[f"hits{n}"], true, counts[f"said{n}"]) for n in (1, 2))
     with np.errstate(invalid="ignore"):

@@ -18,9 +18,12 @@ from helpers.metrics import decisions, evaluate
 from helpers.run import journal
 
 PROTOCOL = (
-    "Official five folds, each tested once by networks that learned from the other four; the last epoch is kept, "
-    "nothing is chosen on a tested fold; trained from scratch, without other data. A recording that shares its sound "
-    "with another fold is moved there (see the split certificate). Accuracy per recording, pooled over the folds."
+    "Official five folds, each tested once by networks that learned from the other four; the "
+    "last epoch is kept, "
+    "nothing is chosen on a tested fold; trained from scratch, without other data. A recording "
+    "that shares its sound "
+    "with another fold is moved there (see the split certificate). Accuracy per recording, "
+    "pooled over the folds."
 )
 
 

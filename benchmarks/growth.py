@@ -31,8 +31,7 @@ LARGE_BYTES = int(1.1 * CAP_BYTES)  # the packed waveforms of `large`
 LOOKED_AT = 512  # of those clips are trained on and scored; all with --full
 
 
-# --- one stage, in this process
-# ----------------------------------------------------------------------------
+# --- one stage, in this process ----------------------------------------------------------------
 
 
 @dataclass
@@ -139,7 +138,9 @@ def private_bytes(which="RssAnon"):
 
 
 def refuse_more_than(cap_bytes):
-    """From now on every request that could bring this process' private memory over the cap fails."""
+    """From now on every request that could bring this process' private memory over the cap
+    fails.
+    """
     import resource  # not on Windows
 
     limit = private_bytes("VmData") + cap_bytes - private_bytes()
@@ -169,8 +170,7 @@ def run_stage(stage, folder, cap_bytes=None):
     }
 
 
-# --- many stages, in processes of their own
-# ----------------------------------------------------------------
+# --- many stages, in processes of their own ----------------------------------------------------
 
 
 def started_anew(stage, folder, cap_bytes=None):
@@ -269,7 +269,8 @@ def large(work, everything=False, waveform_bytes=LARGE_BYTES):
     (folder / "waveforms.npy").unlink()
     peak = max(record["peak"] for record in records)
     says = (
-        f"{count * row_bytes / 2**30:.1f} GiB of waveforms packed, trained on and scored with at most "
+        f"{count * row_bytes / 2**30:.1f} GiB of waveforms packed, trained on and scored with at "
+        "most "
         f"{peak / 2**30:.2f} GiB of private memory (cap {CAP_BYTES / 2**30:.0f} GiB)"
     )
     return {

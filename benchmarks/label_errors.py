@@ -32,7 +32,9 @@ NEEDED = ("01_explore", "02_clean", "03_augment", "04_features")
 
 
 def prepare(settled, data, preset):
-    """Run the notebooks up to the features, unless they are up to date; returns the run's folder."""
+    """Run the notebooks up to the features, unless they are up to date; returns the run's
+    folder.
+    """
     folder, root = journal.run_folder(settled, "label-errors"), folders.locate(settled)
     folder.mkdir(parents=True, exist_ok=True)
     parameters = {"preset": preset, "data": data, "run": folder.name}
@@ -158,7 +160,8 @@ def main(arguments=None):
     groups = pd.DataFrame(results).drop(columns="seed").groupby("models", sort=False)
     table = groups.agg(["mean", "std"]).round(3)
     print(
-        f"{options.flip:.0%} of the labels flipped, {options.seeds} seeds; found in the first {TOP:.0%}:"
+        f"{options.flip:.0%} of the labels flipped, {options.seeds} seeds; found in the first "
+        f"{TOP:.0%}:"
     )
     print(table[["recall", "suggestion_right"]].to_string())
     print("Of the labels doubted first, so many were wrong (the others were right all along):")

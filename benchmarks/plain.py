@@ -43,7 +43,9 @@ def cleaned(path, config):
 
 
 def cut(waveform, config):
-    """Clips of one length, end to end; the last one is kept where it is long enough, and filled up."""
+    """Clips of one length, end to end; the last one is kept where it is long enough, and filled
+    up.
+    """
     size, settings, clips = (
         round(config.audio.clip_seconds * config.audio.sample_rate),
         config.audio,

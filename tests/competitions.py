@@ -54,7 +54,9 @@ class Studio:
         )
 
     def scene(self, path, windows):
-        """A recording of several windows, and what is called in each: three seconds in its middle."""
+        """A recording of several windows, and what is called in each: three seconds in its
+        middle.
+        """
         waveform = self._bed(WINDOW_SECONDS * len(windows))
         for number, kinds in enumerate(windows):
             start = int((WINDOW_SECONDS * number + self.rng.uniform(0.5, 1.5)) * self.sample_rate)
@@ -117,8 +119,7 @@ class Studio:
         return path
 
 
-# --- one label per recording
-# -------------------------------------------------------------------------------
+# --- one label per recording -------------------------------------------------------------------
 
 URBAN = {
     "dog_bark": 3,
@@ -251,8 +252,7 @@ def right_whale_2013(folder, seed=0, sample_rate=4000):
     return Competition(studio.folder, ("0", "1"), truth, sample, notes)
 
 
-# --- several labels per recording
-# --------------------------------------------------------------------------
+# --- several labels per recording --------------------------------------------------------------
 
 
 def freesound_2019(folder, seed=0):
@@ -328,7 +328,8 @@ def mlsp_2013(folder, seed=0):
     classes, tags = ("0", "1", "2", "3"), [(0,), (1, 2), (), (3,), (2,), (0, 3), (1,)]
     for number in range(26):
         kinds, tested = tags[number % 7], number % 4 == 3
-        name = f"PC{(1, 2, 4, 7, 10)[number % 5]}_201006{15 + number % 3}_0500{number:02}_{10 * (number % 6 + 1):04}"
+        site, day, minute = (1, 2, 4, 7, 10)[number % 5], 15 + number % 3, 10 * (number % 6 + 1)
+        name = f"PC{site}_201006{day}_0500{number:02}_{minute:04}"
         studio.record(f"essential_data/src_wavs/{name}.wav", *kinds, seconds=2.0)
         files.append((number, name))
         folds.append((number, int(tested)))
@@ -351,8 +352,7 @@ def mlsp_2013(folder, seed=0):
     return Competition(studio.folder, classes, truth, sample, notes)
 
 
-# --- birds in soundscapes
-# ----------------------------------------------------------------------------------
+# --- birds in soundscapes ----------------------------------------------------------------------
 
 BIRDS = {  # eBird code: (scientific name, common name)
     "aldfly": ("Empidonax alnorum", "Alder Flycatcher"),
@@ -616,7 +616,10 @@ def birdclef_2022(folder, seed=0):
         f"{name}_{end}": tuple(bird for bird in birds if bird in scored)
         for (name, end), birds in found.items()
     }
-    notes = "classes: also birds that are not scored; truth: the scored ones by {stem}_{end}, rows {stem}_{bird}_{end}"
+    notes = (
+        "classes: also birds that are not scored; truth: the scored ones by {stem}_{end}, "
+        "rows {stem}_{bird}_{end}"
+    )
     return Competition(studio.folder, codes, truth, sample, notes)
 
 
@@ -704,8 +707,7 @@ def _wide(studio, codes, names, hidden):
     return Competition(studio.folder, codes, truth, sample, "group: author")
 
 
-# --- collections with official folds
-# -----------------------------------------------------------------------
+# --- collections with official folds -----------------------------------------------------------
 
 
 def urbansound8k(folder, seed=0):
@@ -726,7 +728,9 @@ def urbansound8k(folder, seed=0):
 
 
 def esc50(folder, seed=0):
-    """ESC-50 as it is downloaded: one folder of recordings, five folds in a table and in the names."""
+    """ESC-50 as it is downloaded: one folder of recordings, five folds in a table and in the
+    names.
+    """
     studio, rows = Studio(folder, seed), []
     targets = {"dog": 0, "rooster": 1, "rain": 10, "chirping_birds": 14, "keyboard_typing": 32}
     for fold in range(1, 6):

@@ -35,13 +35,11 @@ def small_config(**sections):
     """A Config of half-second clips at 8 kHz and a network of two small blocks; sections change
     single settings.
     """
-    return Config(
-        **{
-            name: {**SMALL.get(name, {}), **sections.get(name, {})} if isinstance(sections.get(name, {}), dict) else
-            sections[name]
-            for name in {**SMALL, **sections}
-        }
-    )  # fmt: skip
+    changed = {
+        name: {**SMALL.get(name, {}), **value} if isinstance(value, dict) else value
+        for name, value in sections.items()
+    }
+    return Config(**{**SMALL, **changed})
 
 
 def tone(frequency_hz, sample_rate=8000, seconds=0.5, amplitude=0.5):
@@ -118,7 +116,9 @@ def tone_scenes(seed=0, **shape):
 
 
 def feature_rows(labels=("a", "b", "c"), folds=3, groups_per_fold=2, clips_per_group=3, seed=0):
-    """A feature table in which every class has its own mean: separable, every class in every fold."""
+    """A feature table in which every class has its own mean: separable, every class in every
+    fold.
+    """
     rng, rows = np.random.default_rng(seed), []
     for number, label in enumerate(labels):
         for fold in range(1, folds + 1):

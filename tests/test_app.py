@@ -125,8 +125,7 @@ def assert_refused(app, code):
     )
 
 
-# --- runs
-# --------------------------------------------------------------------------------------------------
+# --- runs --------------------------------------------------------------------------------------
 
 
 def test_without_a_run_the_page_says_what_to_do_and_finds_one_that_comes_later(home):
@@ -228,8 +227,7 @@ def test_a_damaged_run_is_explained_and_another_one_can_be_chosen(tiny, harm):
     assert not app.error and app.subheader[0].value == "Ready"
 
 
-# --- what comes in
-# -----------------------------------------------------------------------------------------
+# --- what comes in -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
@@ -305,8 +303,7 @@ def test_a_run_without_clips_says_so(tiny):
     assert not app.exception and "kept no clips" in app.info[0].value
 
 
-# --- what cannot be used
-# -----------------------------------------------------------------------------------
+# --- what cannot be used -----------------------------------------------------------------------
 
 
 def with_nan(waveform):
@@ -362,8 +359,7 @@ def test_no_place_of_this_machine_is_named(tiny):
     assert app.warning and "/recording" not in said(app)
 
 
-# --- over time
-# ---------------------------------------------------------------------------------------------
+# --- over time ---------------------------------------------------------------------------------
 
 
 def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
@@ -436,8 +432,7 @@ def test_a_recording_of_one_window_has_no_timeline(tiny):
     )
 
 
-# --- several labels at once
-# --------------------------------------------------------------------------------
+# --- several labels at once --------------------------------------------------------------------
 
 
 def tagging_run(thresholds):
@@ -472,8 +467,7 @@ def test_with_several_labels_none_may_be_heard_and_probabilities_stand_alone(hom
     assert shown_probabilities(app).sum() != pytest.approx(1, abs=0.05)
 
 
-# --- names that mean something to Markdown
-# -----------------------------------------------------------------
+# --- names that mean something to Markdown -----------------------------------------------------
 
 
 def test_labels_are_shown_as_they_are_written(home):

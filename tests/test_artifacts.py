@@ -33,8 +33,7 @@ def tree(root):
     }
 
 
-# --- replacing
-# ---------------------------------------------------------------------------------------------
+# --- replacing ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -85,8 +84,7 @@ def test_json_without_a_meaning_is_refused_and_the_old_stays(tmp_path, value):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-# --- tables
-# ------------------------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------------
 
 AWKWARD = [
     "",
@@ -233,8 +231,7 @@ def test_what_is_missing_is_said_to_be_with_the_run_that_makes_it_again(tmp_path
             artifacts.read_table(tmp_path / "outputs" / "mine" / name)
 
 
-# --- digests
-# -----------------------------------------------------------------------------------------------
+# --- digests -----------------------------------------------------------------------------------
 
 
 def grow(root, files):
@@ -282,8 +279,7 @@ def test_any_change_of_name_or_byte_changes_the_digest_even_with_old_times(tmp_p
     assert artifacts.digest(root) != before
 
 
-# --- accounts, home
-# ----------------------------------------------------------------------------------------
+# --- accounts, home ----------------------------------------------------------------------------
 
 
 @LAW

@@ -1,4 +1,6 @@
-"""The gate: what decodes agrees with what was recorded; what cannot be used says why, by one code."""
+"""The gate: what decodes agrees with what was recorded; what cannot be used says why, by one
+code.
+"""
 
 import os
 import struct
@@ -38,8 +40,7 @@ def decode(folder, content, **limits):
     return decoder.decode(folder / "x", **limits)
 
 
-# --- decoding
-# ----------------------------------------------------------------------------------------------
+# --- decoding ----------------------------------------------------------------------------------
 
 LINEAR = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 
@@ -125,8 +126,7 @@ def test_any_name_the_disk_takes_can_be_read(tmp_path, name):
     assert len(decoder.decode(write_wav(tmp_path / name, CHORD)).waveform) == len(CHORD)
 
 
-# --- refusals
-# ----------------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------
 
 
 def half(content, share=0.5):
@@ -147,7 +147,9 @@ def with_sample(value):
 
 
 def flac_declaring(samples):
-    """A FLAC whose STREAMINFO declares another number of samples (0: not known, as a stream does)."""
+    """A FLAC whose STREAMINFO declares another number of samples (0: not known, as a stream
+    does).
+    """
     content = bytearray(encoded(CHORD, format="FLAC"))
     content[21] = (content[21] & 0xF0) | samples >> 32
     content[22:26] = struct.pack(">I", samples & 0xFFFFFFFF)
@@ -341,8 +343,7 @@ def test_an_aifc_is_an_aiff_by_its_name_too(tmp_path):
     assert (table["status"].tolist(), table["flags"].tolist()) == (["ok"], [""])
 
 
-# --- mono, resampling, writing
-# -----------------------------------------------------------------------------
+# --- mono, resampling, writing -----------------------------------------------------------------
 
 
 def test_a_written_file_holds_what_libsndfile_writes(tmp_path):
@@ -443,8 +444,7 @@ def test_an_mp3_for_a_page_sounds_like_its_source(tmp_path, rate):
     assert snr_db(decoded.waveform[2000:-2000, 0], ideal[2000:-2000]) > 20
 
 
-# --- measuring
-# ---------------------------------------------------------------------------------------------
+# --- measuring ---------------------------------------------------------------------------------
 
 
 def measured(waveform, rate=RATE):
@@ -519,8 +519,7 @@ def test_a_few_samples_can_be_measured(n_samples):
     assert all(np.isfinite(value) for value in facts.values() if isinstance(value, int | float))
 
 
-# --- the survey
-# --------------------------------------------------------------------------------------------
+# --- the survey --------------------------------------------------------------------------------
 
 
 def survey(root):

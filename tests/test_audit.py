@@ -89,8 +89,7 @@ PLANTED = {
 }
 
 
-# --- what is found
-# -----------------------------------------------------------------------------------------
+# --- what is found -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", PLANTED)
@@ -220,8 +219,7 @@ def test_several_labels_are_told_one_against_the_rest():
     assert flagged(found) == ["sample_rate"] and entry_of(found, "sample_rate")["class"] == "bell"
 
 
-# --- what is not
-# -------------------------------------------------------------------------------------------
+# --- what is not -------------------------------------------------------------------------------
 
 
 def test_innocent_metadata_raises_no_alarm():
@@ -263,8 +261,7 @@ def test_the_class_folder_is_not_read():
     pd.testing.assert_frame_equal(metadata.name_facts(rows["path"]), elsewhere)
 
 
-# --- test against train
-# ------------------------------------------------------------------------------------
+# --- test against train ------------------------------------------------------------------------
 
 
 def with_test_side(rows, folds):
@@ -310,8 +307,7 @@ def test_without_a_test_side_there_is_nothing_to_tell_apart():
     assert audit.adversarial(rows.assign(split=["test"] + ["train"] * 39), folds) is None
 
 
-# --- arithmetic
-# --------------------------------------------------------------------------------------------
+# --- arithmetic --------------------------------------------------------------------------------
 
 
 def test_the_area_is_scikit_learns_and_its_interval_the_bootstraps():
@@ -445,8 +441,7 @@ def test_the_figure_has_a_row_per_fact_and_shows_the_flagged_in_red():
         assert found["asks"] in axis.get_title(loc="left")
 
 
-# --- real data
-# ---------------------------------------------------------------------------------------------
+# --- real data ---------------------------------------------------------------------------------
 
 
 def test_esc10_has_no_shortcut_in_its_formats_and_names():

@@ -82,8 +82,7 @@ def test_without_timm_it_is_said_what_to_install(monkeypatch):
         built()
 
 
-# --- weights
-# -----------------------------------------------------------------------------------------------
+# --- weights -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
@@ -195,8 +194,7 @@ def test_loading_saved_weights_gives_equal_outputs():
     torch.testing.assert_close(first(x), second(x), rtol=0, atol=0)
 
 
-# --- fine-tuning
-# -------------------------------------------------------------------------------------------
+# --- fine-tuning -------------------------------------------------------------------------------
 
 
 def trained(backbone, layer_decay=1.0):

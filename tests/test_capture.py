@@ -111,8 +111,7 @@ def test_the_warm_up_is_put_back_however_the_state_is_listed_and_what_is_born_in
         torch.testing.assert_close(other.state_dict()[name], value)
 
 
-# --- on a GPU
-# ----------------------------------------------------------------------------------------------
+# --- on a GPU ----------------------------------------------------------------------------------
 
 
 def fitted(device, checkpoint=None, deadline=math.inf, **train):

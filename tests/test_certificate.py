@@ -29,8 +29,7 @@ SOUND = [
 ]
 
 
-# --- what it says
-# ------------------------------------------------------------------------------------------
+# --- what it says ------------------------------------------------------------------------------
 
 
 def test_a_certificate_counts_what_there_is():
@@ -124,8 +123,7 @@ def test_how_the_groups_were_formed_is_said_in_words(rows, pairs, said, unsaid):
     assert all(part in words for part in said) and not any(part in words for part in unsaid)
 
 
-# --- its proof from the files
-# ------------------------------------------------------------------------------
+# --- its proof from the files ------------------------------------------------------------------
 
 RECORDINGS = recordings_table(
     {"source": "s"},
@@ -402,8 +400,7 @@ def test_a_file_that_the_proof_needs_is_asked_for_by_name(run, name):
         certificate.verify(run)
 
 
-# --- from the command line
-# ---------------------------------------------------------------------------------
+# --- from the command line ---------------------------------------------------------------------
 
 
 def test_the_command_says_that_nothing_crosses(run, capsys):

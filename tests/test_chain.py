@@ -83,7 +83,9 @@ def test_the_report_stands_alone(demo):
 
 
 def test_models_are_compared_with_the_best_on_the_same_recordings(demo):
-    """As counted anew from the models' own answers: recordings that only one of the two gets right."""
+    """As counted anew from the models' own answers: recordings that only one of the two gets
+    right.
+    """
     board = artifacts.read_table(demo / "leaderboard.csv").set_index("model")
     clips = artifacts.read_table(demo / "waveforms.csv").set_index("clip_id")
     right = {}
@@ -125,8 +127,7 @@ def test_a_hopeless_run_says_so_wherever_it_is_read(demo):
     assert any("CAUTION" in line and words in line for line in lines[-6:])
 
 
-# --- what the pages say
-# ------------------------------------------------------------------------------------
+# --- what the pages say ------------------------------------------------------------------------
 
 
 def test_a_flag_is_shown_where_it_occurs_and_announced_nowhere_else(demo):

@@ -20,8 +20,7 @@ from helpers.data import sources
 from helpers.run import cli, pipeline, presets, stages
 from helpers.splits import certificate
 
-# --- several labels per recording
-# --------------------------------------------------------------------------
+# --- several labels per recording ---------------------------------------------------------------
 
 
 def test_the_multilabel_demo_runs_to_a_submission_of_probabilities(home):
@@ -66,12 +65,13 @@ def test_the_multilabel_demo_runs_to_a_submission_of_probabilities(home):
     )
 
 
-# --- competitions
-# ------------------------------------------------------------------------------------------
+# --- competitions ------------------------------------------------------------------------------
 
 QUICK = (
-    "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 augment.copies=0"
-    " split.folds=3 compare.models=[mfcc_linear] evaluate.bootstrap_samples=50 evaluate.worst=2 evaluate.suspects=2"
+    "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 "
+    "augment.copies=0"
+    " split.folds=3 compare.models=[mfcc_linear] evaluate.bootstrap_samples=50 evaluate.worst=2 "
+    "evaluate.suspects=2"
 )
 
 
@@ -101,8 +101,7 @@ def test_a_competitions_folder_is_all_that_is_needed(home, tmp_path):
     assert certificate.verify(folder) == []
 
 
-# --- a user's own folder
-# -----------------------------------------------------------------------------------
+# --- a user's own folder -----------------------------------------------------------------------
 
 
 def own_folder(root):
@@ -191,8 +190,7 @@ def test_wrong_settings_end_with_status_2_and_the_key(capsys):
     assert "/no/such/folder" in capsys.readouterr().err
 
 
-# --- real data
-# ---------------------------------------------------------------------------------------------
+# --- real data ---------------------------------------------------------------------------------
 
 
 def test_esc10_is_read_with_its_official_folds_and_sources():
@@ -220,9 +218,10 @@ def test_recordings_of_a_fifth_of_a_second_and_no_test_folder_work_too(home, tmp
         ) + 0.01 * rng.standard_normal(1600)
         soundfile.write(tmp_path / name, tone, 8000)
     settings = (
-        TINY
-        + " audio.sample_rate=8000 audio.clip_seconds=1 features.n_mels=32 augment.copies=0 submit.model=svm"
-        " train.inputs=images features.image_size=32 train.flip=0.5 train.schedule=plateau train.select=validation"
+        TINY + " audio.sample_rate=8000 audio.clip_seconds=1 features.n_mels=32 augment.copies=0 "
+        "submit.model=svm"
+        " train.inputs=images features.image_size=32 train.flip=0.5 train.schedule=plateau "
+        "train.select=validation"
     )
     with no_kernels():
         folder, _ = pipeline.run_all(data=str(tmp_path), run="short", settings=settings)

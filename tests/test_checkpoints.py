@@ -19,8 +19,7 @@ LABELS = ["high", "low"]
 TURN = {"test": 3, "validation": None, "train": (1, 2)}
 
 
-# --- finished networks
-# -------------------------------------------------------------------------------------
+# --- finished networks -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -70,8 +69,7 @@ def test_saving_again_replaces_the_model_as_a_whole(saved):
     assert [path.name for path in folder.parent.iterdir()] == ["fold3"]
 
 
-# --- trainings under way
-# -----------------------------------------------------------------------------------
+# --- trainings under way -----------------------------------------------------------------------
 
 
 def flip(path, position, bit=1):
@@ -82,7 +80,9 @@ def flip(path, position, bit=1):
 
 
 def same(one, other):
-    """Whether two trees are equal to the last bit; tuples count as lists, which they come back as."""
+    """Whether two trees are equal to the last bit; tuples count as lists, which they come back
+    as.
+    """
     if isinstance(one, torch.Tensor):
         return (
             isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)

@@ -242,8 +242,7 @@ def test_of_rows_with_the_same_features_and_label_one_is_learned_from():
     pd.testing.assert_frame_equal(once, again)
 
 
-# --- class balance
-# -----------------------------------------------------------------------------------------
+# --- class balance -----------------------------------------------------------------------------
 
 
 def overlapping(n_common=90, n_rare=12, seed=0):
@@ -275,8 +274,7 @@ def test_helping_the_rare_class_makes_it_be_said_more_often(name, balance):
     assert helped > plain
 
 
-# --- several labels
-# ----------------------------------------------------------------------------------------
+# --- several labels ----------------------------------------------------------------------------
 
 SEVERAL = small_config(data={"multilabel": True})
 

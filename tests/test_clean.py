@@ -47,8 +47,7 @@ SIGNALS = {
 }
 
 
-# --- cutting
-# -----------------------------------------------------------------------------------------------
+# --- cutting -----------------------------------------------------------------------------------
 
 
 @LAW
@@ -97,8 +96,7 @@ def test_a_short_piece_is_followed_by_zeros_or_by_itself(n_samples, clip_samples
     assert len(padded) == len(looped) == clip_samples
 
 
-# --- trimming
-# ----------------------------------------------------------------------------------------------
+# --- trimming ----------------------------------------------------------------------------------
 
 
 @LAW
@@ -128,8 +126,7 @@ def test_a_click_is_not_what_a_recording_is_trimmed_to_at_any_rate(sample_rate):
     assert np.array_equal(clean.trim(waveform, sample_rate, top_db=50), waveform)
 
 
-# --- the whole chain
-# ---------------------------------------------------------------------------------------
+# --- the whole chain ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("denoise", [False, True])
@@ -240,8 +237,7 @@ def test_denoising_takes_mono_only():
         clean.denoise(np.zeros((16000, 2), np.float32), RATE)
 
 
-# --- judging
-# -----------------------------------------------------------------------------------------------
+# --- judging -----------------------------------------------------------------------------------
 
 
 def judged(*rows, **data):
@@ -338,8 +334,7 @@ def test_the_quarantine_table_lists_exactly_what_is_set_aside(tmp_path):
     artifacts.write_table(tmp_path / "quarantine.csv", quarantine)
 
 
-# --- from files to clips
-# -----------------------------------------------------------------------------------
+# --- from files to clips -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -417,8 +412,7 @@ def test_a_long_pause_gives_no_clip_but_a_recording_always_gives_one():
     assert [start for start, _, _ in windowing.cut(pause, settled)] == [0]
 
 
-# --- an example to look at
-# ---------------------------------------------------------------------------------
+# --- an example to look at ---------------------------------------------------------------------
 
 
 def example_set(folder, sounds):

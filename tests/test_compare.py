@@ -60,8 +60,7 @@ def test_a_folds_labels_do_not_shape_its_own_stacked_predictions():
     assert not before.equals(after)
 
 
-# --- several labels
-# ----------------------------------------------------------------------------------------
+# --- several labels ----------------------------------------------------------------------------
 
 
 def tagging_members(n_clips=120, seed=0):
@@ -159,8 +158,7 @@ def test_megabytes_are_those_of_one_fold_and_an_ensemble_has_its_members(tmp_pat
     ]
 
 
-# --- what the split, and what the balance does
-# -------------------------------------------------------------
+# --- what the split, and what the balance does -------------------------------------------------
 
 
 def meaningless():
@@ -254,8 +252,7 @@ def test_helping_rare_classes_shows_in_their_recall():
     )
 
 
-# --- by name
-# -----------------------------------------------------------------------------------------------
+# --- by name -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "cnn1d"])

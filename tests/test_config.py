@@ -176,8 +176,7 @@ def test_another_network_does_not_start_from_the_weights_of_the_first():
     assert first.with_network("timm:resnet18").model.weights == "resnet18.pth"
 
 
-# --- presets
-# -----------------------------------------------------------------------------------------------
+# --- presets -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -215,8 +214,7 @@ def test_every_broken_preset_is_a_config_error(tmp_path, text, encoding, fast):
         presets.load(preset_file(tmp_path, text, encoding), fast=fast)
 
 
-# --- precedence
-# --------------------------------------------------------------------------------------------
+# --- precedence --------------------------------------------------------------------------------
 
 
 def test_later_words_win(tmp_path):
@@ -263,8 +261,7 @@ def test_fast_changes_what_it_says_and_nothing_else():
     assert fast == {**slow, "fast": True}
 
 
-# --- data folders
-# ------------------------------------------------------------------------------------------
+# --- data folders ------------------------------------------------------------------------------
 
 TABLE = "file,label,speaker\n" + "".join(
     f"{n}.wav,{'cat' if n % 2 else 'dog'},S{n // 2}\n" for n in range(8)
@@ -385,8 +382,7 @@ def test_the_tables_are_one_several_or_none():
     )
 
 
-# --- frozen, digests
-# ---------------------------------------------------------------------------------------
+# --- frozen, digests ---------------------------------------------------------------------------
 
 
 def test_a_config_and_its_sections_are_frozen():

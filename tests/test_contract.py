@@ -58,8 +58,7 @@ def refusal(*args, **options):
     return str(refused.value)
 
 
-# --- the competitions
-# --------------------------------------------------------------------------------------
+# --- the competitions --------------------------------------------------------------------------
 
 HIDDEN = ("birdcall_2020", "birdclef_2021", "birdclef_2024", "birdclef_2025")
 WRITERS = {**ALL, **{f"{name}_hidden": partial(ALL[name], hidden=True) for name in HIDDEN}}
@@ -266,8 +265,7 @@ def test_when_the_hidden_files_appear_the_rows_are_theirs(entered, tmp_path, nam
     assert set(asked.rows["id"]) == set(entry.sample["row_id"])
 
 
-# --- the sample is found
-# -----------------------------------------------------------------------------------
+# --- the sample is found -----------------------------------------------------------------------
 
 
 def test_the_sample_is_found_below_the_data_and_read_as_text(tmp_path):
@@ -316,8 +314,7 @@ def test_a_sample_that_cannot_be_a_contract_is_refused(tmp_path, text, said):
         contract.find_sample(tmp_path)
 
 
-# --- shape
-# -------------------------------------------------------------------------------------------------
+# --- shape -------------------------------------------------------------------------------------
 
 TWO = files("t/a.wav", "t/b.wav")
 AB = ("a.wav", "b.wav")
@@ -425,8 +422,7 @@ def test_probabilities_sum_to_one_where_each_recording_has_one_label(metric, sev
     assert draw(TWO, data={"multilabel": True}, metric=metric).sums_to_one is False
 
 
-# --- header
-# ------------------------------------------------------------------------------------------------
+# --- header ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -473,8 +469,7 @@ def test_a_sample_with_other_columns_is_refused_with_their_names(columns, said):
     )
 
 
-# --- rows: the sample against the files
-# --------------------------------------------------------------------
+# --- rows: the sample against the files --------------------------------------------------------
 
 
 def test_the_rows_stand_as_the_sample_asks():
@@ -589,8 +584,7 @@ def test_the_table_that_lists_the_rows_is_compared_with_the_sample(tmp_path):
     )
 
 
-# --- rows: windows and classes
-# -----------------------------------------------------------------------------
+# --- rows: windows and classes -----------------------------------------------------------------
 
 windows = partial(draw, windows=5.0, id="{stem}_{end}")
 no_windows = partial(refusal, windows=5.0, id="{stem}_{end}")
@@ -651,8 +645,7 @@ def test_classes_that_a_long_sample_leaves_out_are_named_and_no_row_of_another_i
     )
 
 
-# --- without a test set
-# ------------------------------------------------------------------------------------
+# --- without a test set ------------------------------------------------------------------------
 
 
 def test_out_of_fold_predictions_have_a_row_per_recording_whatever_the_test_side_has():

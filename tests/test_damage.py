@@ -182,8 +182,7 @@ def test_the_app_shows_a_box_that_names_the_file(cnn, harm):
     assert Path(name).name in "".join(caption.value for caption in app.caption).replace("\\", "")
 
 
-# --- names that cannot be used
-# -----------------------------------------------------------------------------
+# --- names that cannot be used -----------------------------------------------------------------
 
 
 def test_a_file_whose_name_is_no_text_is_refused_in_one_line(cnn, capfd):
@@ -222,8 +221,7 @@ def test_a_setting_that_is_no_number_is_refused_where_others_follow_from_it(
     assert f"{setting.partition('=')[0]}: got" in capsys.readouterr().err
 
 
-# --- what a killed runner leaves behind
-# --------------------------------------------------------------------
+# --- what a killed runner leaves behind --------------------------------------------------------
 
 DEAD = 2**22 + 1  # no process has this number: Linux ends at 2**22
 

@@ -61,8 +61,7 @@ def tagged(seed, n=12, classes=CLASSES):
     return rows
 
 
-# --- clips to recordings
-# -----------------------------------------------------------------------------------
+# --- clips to recordings -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -232,8 +231,7 @@ def test_small_chances_add_up_and_nothing_stays_nothing():
     assert found["r"] == pytest.approx(1e-15) and f"{found['s']:.6f}" == "0.000000"
 
 
-# --- several labels: thresholds
-# ----------------------------------------------------------------------------
+# --- several labels: thresholds ----------------------------------------------------------------
 
 
 @law
@@ -293,8 +291,7 @@ def test_the_thresholds_by_hand():
     assert found.to_dict() == pytest.approx({"rain": 0.55, "bird": 0.15, "none": 0.5})
 
 
-# --- say
-# --------------------------------------------------------------------------------------------------
+# --- say ---------------------------------------------------------------------------------------
 
 
 def test_all_classes_that_reach_their_threshold_are_said_in_one_order():
@@ -319,8 +316,7 @@ def test_of_no_rows_nothing_is_said():
     assert decisions.say(empty, pd.Series({"a": 0.5, "b": 0.5})).empty
 
 
-# --- confusion
-# ---------------------------------------------------------------------------------------------
+# --- confusion ---------------------------------------------------------------------------------
 
 
 @law
@@ -362,8 +358,7 @@ def test_perfect_answers_have_a_diagonal_confusion():
     )
 
 
-# --- calibration
-# -------------------------------------------------------------------------------------------
+# --- calibration -------------------------------------------------------------------------------
 
 
 def test_the_calibration_of_several_labels_by_hand():
@@ -410,8 +405,7 @@ def test_the_calibration_error_of_one_bin_is_the_mean_confidence_minus_the_accur
     assert decisions.calibration(rows, bins=1)[1] == pytest.approx(abs(gap))
 
 
-# --- mistakes
-# ----------------------------------------------------------------------------------------------
+# --- mistakes ----------------------------------------------------------------------------------
 
 
 @law

@@ -42,8 +42,7 @@ def original_of(made, path):
     return root / marker["originals"][path.relative_to(root).as_posix()]
 
 
-# --- the set
-# -----------------------------------------------------------------------------------------------
+# --- the set -----------------------------------------------------------------------------------
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(made, tmp_path):
@@ -119,8 +118,7 @@ def test_every_sound_recording_decodes_finite_unclipped_and_of_its_length(made):
         assert 0.02 < np.abs(sound).max() < 1
 
 
-# --- the defects
-# -------------------------------------------------------------------------------------------
+# --- the defects -------------------------------------------------------------------------------
 
 
 def test_every_kind_of_defect_is_planted_once(made):
@@ -169,8 +167,7 @@ def test_duplicates(made):
     assert np.corrcoef(a[:n_samples, 0], b[:n_samples, 0])[0, 1] > 0.9
 
 
-# --- making it again, or not
-# -------------------------------------------------------------------------------
+# --- making it again, or not -------------------------------------------------------------------
 
 
 def test_ensure_makes_once_and_again_for_other_settings(tmp_path):
@@ -200,8 +197,7 @@ def test_impossible_arguments_are_refused(tmp_path):
         dataset.ensure(tmp_path / "set", tmp_path / "set" / "key.csv")
 
 
-# --- the physics
-# -------------------------------------------------------------------------------------------
+# --- the physics -------------------------------------------------------------------------------
 
 
 def take(label, seconds=4, **physics):

@@ -49,8 +49,7 @@ def siren(seed, seconds=4.0):
     return (wail + noise(seconds, rms=0.003, seed=seed)).astype(np.float32)
 
 
-# --- two sounds
-# --------------------------------------------------------------------------------------------
+# --- two sounds --------------------------------------------------------------------------------
 
 COPIES = {
     "the same": (lambda x: x, 0.0),
@@ -202,8 +201,7 @@ def test_what_holds_nothing_matches_nothing(sound):
     assert compare(print_, fingerprint(weather(0), RATE)) is None
 
 
-# --- many sounds
-# -------------------------------------------------------------------------------------------
+# --- many sounds -------------------------------------------------------------------------------
 
 
 def test_many_copies_of_one_sound_are_compared_with_a_few_and_still_hang_together():
@@ -228,8 +226,7 @@ def test_votes_counted_in_parts_are_the_same_votes(monkeypatch):
     assert {(number, number + 1) for number in range(0, 12, 2)} <= set(whole)
 
 
-# --- files
-# -------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------
 
 
 def surveyed(root, names, **columns):
@@ -320,8 +317,7 @@ def test_of_the_demo_only_what_was_planted_is_found(tmp_path):
     }
 
 
-# --- real recordings
-# ---------------------------------------------------------------------------------------
+# --- real recordings ---------------------------------------------------------------------------
 
 ESC10 = Path(os.environ.get("ESC10", artifacts.REPOSITORY.parent / "shared" / "data" / "ESC-10"))
 

@@ -125,8 +125,7 @@ def test_wheels_among_kaggles_inputs_are_taken_before_the_internet(pip, monkeypa
     assert ["--no-index" in command for command in calls] == [True, True, False]
 
 
-# --- without PyAV
-# ------------------------------------------------------------------------------------------
+# --- without PyAV ------------------------------------------------------------------------------
 
 
 def test_without_pyav_what_only_it_reads_is_set_aside_with_what_to_do(tmp_path, monkeypatch):
@@ -162,8 +161,7 @@ def test_players_need_no_pyav(monkeypatch):
     assert len(boards.card("a", waveform=tone(440, seconds=1.0), sample_rate=8000)) > 1000
 
 
-# --- what is promised
-# --------------------------------------------------------------------------------------
+# --- what is promised --------------------------------------------------------------------------
 
 
 def requirements(name):

@@ -37,8 +37,7 @@ def macro_auc(predictions, weights=None):
     return scoring.measure(["roc_auc"], *tables, weights[None])["roc_auc"][0]
 
 
-# --- against scikit-learn
-# ----------------------------------------------------------------------------------
+# --- against scikit-learn ----------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -123,8 +122,7 @@ def test_minority_and_majority_recall_by_hand():
     )
 
 
-# --- intervals
-# ---------------------------------------------------------------------------------------------
+# --- intervals ---------------------------------------------------------------------------------
 
 
 def accuracy_interval(right, groups, n_samples=2000):
@@ -238,8 +236,7 @@ def test_a_class_that_a_bootstrap_sample_lacks_is_not_counted_as_missed():
     assert evaluate.summary(unbalanced(2))["minority_recall"]["low"] > 0
 
 
-# --- tables
-# ------------------------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------------
 
 
 def test_a_recordings_probabilities_are_the_mean_of_its_clips():
@@ -480,8 +477,7 @@ def test_a_score_of_zero_has_no_negative_zero():
     assert evaluate.percent(found["accuracy"]).startswith("0.0 % (0.0")
 
 
-# --- several labels per recording
-# --------------------------------------------------------------------------
+# --- several labels per recording --------------------------------------------------------------
 
 SEVERAL = small_config(data={"multilabel": True})
 TAGGED = ("macro_average_precision", "lwlrap", "macro_f1", "micro_f1", "exact_match")
@@ -594,8 +590,7 @@ def test_random_scores_have_about_the_average_precision_of_chance():
     )
 
 
-# --- the competition's metric
-# ------------------------------------------------------------------------------
+# --- the competition's metric ------------------------------------------------------------------
 
 METRICS_ASKED = ("accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap")
 each_metric = pytest.mark.parametrize("metric", METRICS_ASKED)

@@ -27,8 +27,7 @@ FRONT_ENDS = [  # sample_rate, n_fft, hop_length, n_mels, f_min, f_max
 ]
 
 
-# --- LogMel
-# ------------------------------------------------------------------------------------------------
+# --- LogMel ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sample_rate, n_fft, hop_length, n_mels, f_min, f_max", FRONT_ENDS)
@@ -118,8 +117,7 @@ def test_log_mel_follows_the_config():
     assert torch.equal(features.log_mel(config)(waveform), expected(waveform))
 
 
-# --- packed waveforms
-# --------------------------------------------------------------------------------------
+# --- packed waveforms --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -194,8 +192,7 @@ def test_packed_images_unpack_to_0_to_1_as_arrays_and_as_tensors():
     )
 
 
-# --- feature table
-# -----------------------------------------------------------------------------------------
+# --- feature table -----------------------------------------------------------------------------
 
 CLICK = np.eye(1, 4000, 17, dtype=np.float32)[0]
 
@@ -262,8 +259,7 @@ def test_the_table_describes_each_clip_without_its_padding():
         np.testing.assert_allclose(row.to_numpy(float), list(alone.values()), rtol=0, atol=1e-6)
 
 
-# --- validation
-# --------------------------------------------------------------------------------------------
+# --- validation --------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -73,8 +73,7 @@ def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
-# --- a step
-# ------------------------------------------------------------------------------------------------
+# --- a step ------------------------------------------------------------------------------------
 
 
 def test_steps_on_one_batch_lower_its_loss(clips):
@@ -203,8 +202,7 @@ def test_a_losss_scale_goes_from_the_shares_of_classes_to_the_wanted_answer(clip
     assert one.criterion(nudged, wanted) > perfect
 
 
-# --- an epoch, fit
-# -----------------------------------------------------------------------------------------
+# --- an epoch, fit -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet"])
@@ -359,8 +357,7 @@ def test_images_are_learned_from_as_they_are_mirrored_and_mixed(clips):
     assert max(record["validation_accuracy"] for record in history) == 1
 
 
-# --- the same again
-# ----------------------------------------------------------------------------------------
+# --- the same again ----------------------------------------------------------------------------
 
 
 def test_a_training_follows_from_its_seed_and_from_nothing_else(clips):
@@ -386,8 +383,7 @@ def test_a_derived_seed_repeats_and_changes_with_each_of_its_numbers(numbers, dr
     assert fit.derived(*numbers) != fit.derived(*changed)
 
 
-# --- going on from a checkpoint
-# ----------------------------------------------------------------------------
+# --- going on from a checkpoint ----------------------------------------------------------------
 
 
 class Stop(Exception):
@@ -556,8 +552,7 @@ def test_what_is_not_taken_up_is_trained_from_the_start(clips, tmp_path):
     assert without_seconds(found) == without_seconds(history)
 
 
-# --- a limit in time
-# ---------------------------------------------------------------------------------------
+# --- a limit in time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("select", ["last", "validation"])
@@ -594,8 +589,7 @@ def test_out_of_time_a_training_that_goes_on_does_no_further_epoch(clips, tmp_pa
         assert len(fitted(clips, config, checkpoint=kept, deadline=time.monotonic() - 1)[1]) == 1
 
 
-# --- looking, not learning
-# ---------------------------------------------------------------------------------
+# --- looking, not learning ---------------------------------------------------------------------
 
 
 def test_evaluation_is_plain_cross_entropy_and_accuracy(clips):
@@ -658,8 +652,7 @@ def test_cpu_threads_are_given_back_even_after_an_error():
     assert torch.get_num_threads() == before
 
 
-# --- class balance
-# -----------------------------------------------------------------------------------------
+# --- class balance -----------------------------------------------------------------------------
 
 
 def test_the_criterion_weighs_classes_by_the_training_batches_alone(clips):

@@ -13,8 +13,10 @@ from helpers.run import cli, pipeline, presets
 from helpers.splits import certificate
 
 QUICK = (
-    "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 augment.copies=0"
-    " split.folds=3 compare.models=[mfcc_linear] evaluate.bootstrap_samples=50 evaluate.worst=2 evaluate.suspects=2"
+    "train.epochs=1 train.views=1 model.channels=[4,4] features.n_mels=24 features.image_size=32 "
+    "augment.copies=0"
+    " split.folds=3 compare.models=[mfcc_linear] evaluate.bootstrap_samples=50 evaluate.worst=2 "
+    "evaluate.suspects=2"
 )
 USUAL = ("table",)  # in full with each `make test`; the others by `make test-layouts`
 
@@ -38,8 +40,7 @@ def counts(recordings):
     return ok["split"].eq("train").sum(), ok["split"].eq("test").sum()
 
 
-# --- found
-# -------------------------------------------------------------------------------------------------
+# --- found -------------------------------------------------------------------------------------
 
 
 CALLS = [(name, None) for name in given.ALL] + [("table", "folder"), ("several_labels", "folder")]
@@ -84,8 +85,7 @@ def test_what_is_recognised_reaches_a_real_kernel_and_the_reader(home, tmp_path)
     assert f"Recognised: {expected.says}" in printed
 
 
-# --- the whole chain
-# ---------------------------------------------------------------------------------------
+# --- the whole chain ---------------------------------------------------------------------------
 
 
 def run_through(expected, name):
@@ -142,8 +142,7 @@ def test_every_competition_runs_to_a_submission(home, tmp_path, name):
         )
 
 
-# --- what cannot be read
-# -----------------------------------------------------------------------------------
+# --- what cannot be read -----------------------------------------------------------------------
 
 
 def refused(root):

@@ -124,8 +124,7 @@ def scenes(home):
     return made
 
 
-# --- each sound at its time
-# --------------------------------------------------------------------------------
+# --- each sound at its time --------------------------------------------------------------------
 
 
 def test_every_sound_of_fifty_files_is_found_within_half_a_window_and_nothing_else(bundle, scenes):
@@ -173,8 +172,7 @@ def test_a_file_that_ends_in_a_sound_is_heard_to_its_end(bundle, tmp_path):
     ] == pytest.approx(4.23, abs=0.05)
 
 
-# --- three ways, one answer
-# --------------------------------------------------------------------------------
+# --- three ways, one answer --------------------------------------------------------------------
 
 
 def test_python_the_command_and_the_app_say_the_same(bundle, scenes, home, tmp_path, capsys):
@@ -285,8 +283,7 @@ def test_files_of_one_stem_do_not_overwrite_each_other(home, scenes, tmp_path, c
     )
 
 
-# --- what may be used
-# --------------------------------------------------------------------------------------
+# --- what may be used --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -319,8 +316,7 @@ def test_02_the_command_and_the_bundle_agree_on_what_may_be_used(
             bundle.hear(path).windows()
 
 
-# --- the windows of a whole file
-# ---------------------------------------------------------------------------
+# --- the windows of a whole file ---------------------------------------------------------------
 
 
 def decoded(waveform):
@@ -391,8 +387,7 @@ def test_loud_lopsided_sounds_do_not_lift_the_silence_beside_them():
     assert whole.pieces["sound_start"].min() > 4.9 and whole.pieces["sound_end"].max() < 5.6
 
 
-# --- several labels, odd names
-# -----------------------------------------------------------------------------
+# --- several labels, odd names -----------------------------------------------------------------
 
 
 def made(probabilities, classes, thresholds=None, how="mean"):

@@ -29,8 +29,7 @@ def picture(*sounds, size=SIZE):
     return images.mel_image(small_config(features={"image_size": size}))(waveforms).numpy()
 
 
-# --- the front end
-# -----------------------------------------------------------------------------------------
+# --- the front end -----------------------------------------------------------------------------
 
 
 @law
@@ -105,8 +104,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch():
         np.testing.assert_allclose(image, picture(sound)[0], atol=1.01 / 255)
 
 
-# --- files
-# -------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------
 
 
 def labelled(*labels):
@@ -237,8 +235,7 @@ def test_an_archive_unpacks_to_the_folder(tmp_path):
     assert found == contents
 
 
-# --- validation
-# --------------------------------------------------------------------------------------------
+# --- validation --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -381,8 +378,7 @@ def test_validation_survives_a_flipped_byte_in_the_head_of_any_part_of_the_file(
                 assert faults(images.validate(*written)) <= {"corrupted_images"}
 
 
-# --- mirrored, turned and zoomed
-# ---------------------------------------------------------------------------
+# --- mirrored, turned and zoomed ---------------------------------------------------------------
 
 
 def perturbed(batch, flip=0.0, rotate=0.0, zoom=0.0, seed=0):

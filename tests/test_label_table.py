@@ -58,8 +58,7 @@ def write_csv(path, rows):
     path.write_text(csv_text(rows), encoding="utf-8", newline="")
 
 
-# --- labels
-# ------------------------------------------------------------------------------------------------
+# --- labels ------------------------------------------------------------------------------------
 
 truths = st.dictionaries(words, st.lists(words, max_size=3), min_size=1, max_size=6)
 
@@ -299,8 +298,7 @@ def test_secondary_labels_are_labels_too_where_several_are_allowed(read):
     assert read(SECONDARY, **names) == {"x": "a", "y": "b", "z": "a"}
 
 
-# --- several tables, some rows
-# -----------------------------------------------------------------------------
+# --- several tables, some rows -----------------------------------------------------------------
 
 
 @quiet
@@ -378,8 +376,7 @@ def test_only_the_rows_with_these_values_count(read):
     assert read(table, label_column="l", where={"rating": "5.0", "esc10": "True"}) == {"a": "x"}
 
 
-# --- groups, folds, the test side
-# --------------------------------------------------------------------------
+# --- groups, folds, the test side --------------------------------------------------------------
 
 
 def test_group_columns_bind_by_their_name_and_value_and_nothing_binds_nothing(facts):
@@ -429,8 +426,7 @@ def test_an_id_with_differing_facts_is_refused(facts, column):
         facts(table, label_column="l", **keys[column])
 
 
-# --- times
-# -------------------------------------------------------------------------------------------------
+# --- times -------------------------------------------------------------------------------------
 
 TIMED = "file,kind,from,to\na.wav,dog,0.5,1\na.wav,cat,3,4.5\nb.wav,dog,2,2\nlost.wav,cow,0,1\n"
 TIMES = {"label_column": "kind", "start_column": "from", "end_column": "to"}
@@ -535,8 +531,7 @@ def test_clips_of_the_test_side_stay_as_they_are():
     pd.testing.assert_frame_equal(label_table.label_clips(clips, pd.DataFrame([event])), clips)
 
 
-# --- the label of a file
-# -----------------------------------------------------------------------------------
+# --- the label of a file -----------------------------------------------------------------------
 
 
 def label_of(path, labels):

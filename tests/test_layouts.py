@@ -14,8 +14,7 @@ PRESETS = {name: name for name in ALL} | {"speech_commands_2017": "speech_comman
 each = pytest.mark.parametrize("name", ALL)
 
 
-# --- the presets' own data
-# ---------------------------------------------------------------------------------
+# --- the presets' own data ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +132,7 @@ def test_a_hidden_test_set_does_not_hide_what_it_is(tmp_path, name):
     )
 
 
-# --- marks
-# -------------------------------------------------------------------------------------------------
+# --- marks -------------------------------------------------------------------------------------
 
 MARKS = {
     "paths": ("train/*/*.wav",),
@@ -168,8 +166,7 @@ def test_the_preset_with_the_most_marks_wins_and_between_equals_none(tmp_path, f
         assert says == "it could be more or other: name one with PRESET="
 
 
-# --- tables
-# ------------------------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------------
 
 CLIPS = [f"clip{n}.wav" for n in range(8)]
 CLASSES = ("dog", "cat")
@@ -291,8 +288,7 @@ def test_a_folder_that_is_empty_or_not_there_is_left_to_itself(tmp_path):
     assert tables_alone == ({}, "")
 
 
-# --- what else a table says
-# --------------------------------------------------------------------------------
+# --- what else a table says --------------------------------------------------------------------
 
 # who speaks in the n-th recording (dog, cat, dog, cat, …), and whether that can form groups
 SPEAKERS = {
@@ -374,8 +370,7 @@ def test_what_is_recognised_is_what_is_found(tmp_path):
     assert clips["official_fold"].tolist() == [n // 4 + 1 for n in range(8)]
 
 
-# --- nothing stops it
-# --------------------------------------------------------------------------------------
+# --- nothing stops it --------------------------------------------------------------------------
 
 GOOD = "id,label\n0.wav,dög\n1.wav,cat\n"
 BROKEN = {

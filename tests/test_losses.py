@@ -33,8 +33,7 @@ def hard(seed, multilabel, n=6, classes=4):
     return torch.eye(classes, dtype=torch.float64)[torch.from_numpy(rng.integers(classes, size=n))]
 
 
-# --- the loss
-# ----------------------------------------------------------------------------------------------
+# --- the loss ----------------------------------------------------------------------------------
 
 
 @law
@@ -157,8 +156,7 @@ def test_a_step_against_the_gradient_makes_the_truth_more_likely(multilabel):
         assert (logits.grad[hard(2, multilabel) > 0] < 0).all(), balance
 
 
-# --- smoothing
-# ---------------------------------------------------------------------------------------------
+# --- smoothing ---------------------------------------------------------------------------------
 
 
 @law
@@ -188,8 +186,7 @@ def test_no_smoothing_changes_nothing(multilabel):
     torch.testing.assert_close(perturb.smooth(wanted, 0.0, multilabel), wanted, rtol=0, atol=0)
 
 
-# --- class weights
-# -----------------------------------------------------------------------------------------
+# --- class weights -----------------------------------------------------------------------------
 
 
 @law
@@ -219,8 +216,7 @@ def test_a_class_without_a_clip_weighs_nothing(multilabel):
     assert weights[2] == 0 and (weights[:2] > 0).all() and weights.isfinite().all()
 
 
-# --- sampling
-# ----------------------------------------------------------------------------------------------
+# --- sampling ----------------------------------------------------------------------------------
 
 
 @law

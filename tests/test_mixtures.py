@@ -44,8 +44,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-# --- files and tables
-# --------------------------------------------------------------------------------------
+# --- files and tables --------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_bytes_another_seed_others(tmp_path):
@@ -168,8 +167,7 @@ def test_a_test_file_does_not_take_the_label_of_a_training_file_of_the_same_name
     assert listed[listed["split"].eq("test")]["label"].eq("").all()
 
 
-# --- the plan
-# ----------------------------------------------------------------------------------------------
+# --- the plan ----------------------------------------------------------------------------------
 
 
 def test_a_plan_gives_as_many_scenes_as_were_asked_for_and_none_on_both_sides():
@@ -207,8 +205,7 @@ def test_a_take_is_performed_the_same_every_time_and_its_takes_differ(labels, sa
     assert not np.allclose(sound, mixtures.perform(other), atol=1e-3)
 
 
-# --- writing only where something changed
-# ------------------------------------------------------------------
+# --- writing only where something changed ------------------------------------------------------
 
 
 @pytest.fixture

@@ -170,8 +170,7 @@ def test_what_config_tables_official_folds_or_grammars_say_is_kept():
     assert len(name_groups.propose(recordings, settings.Data(name_pattern="(?P<label>.*)")))
 
 
-# --- the notebooks
-# -----------------------------------------------------------------------------------------
+# --- the notebooks -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

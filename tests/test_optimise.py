@@ -1,4 +1,6 @@
-"""What moves the weights: the learning rate over time, the average of the weights, number formats."""
+"""What moves the weights: the learning rate over time, the average of the weights, number
+formats.
+"""
 
 import math
 
@@ -32,8 +34,7 @@ def weights(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-# --- the learning rate
-# -------------------------------------------------------------------------------------
+# --- the learning rate -------------------------------------------------------------------------
 
 
 @law
@@ -105,8 +106,7 @@ def test_a_rate_for_a_graph_is_a_tensor_of_the_same_value_that_the_schedule_move
     assert rates == pytest.approx(stepped(settings, 4)[0])
 
 
-# --- the average of the weights
-# ----------------------------------------------------------------------------
+# --- the average of the weights ----------------------------------------------------------------
 
 
 @law
@@ -169,8 +169,7 @@ def test_the_average_follows_weights_that_are_loaded_into_the_model():
         torch.testing.assert_close(value, other[name])
 
 
-# --- number formats
-# ----------------------------------------------------------------------------------------
+# --- number formats ----------------------------------------------------------------------------
 
 
 def taking(**seconds):

@@ -79,8 +79,7 @@ def level(x):
     return x.square().mean(dim=1).sqrt()
 
 
-# --- drawing
-# -----------------------------------------------------------------------------------------------
+# --- drawing -----------------------------------------------------------------------------------
 
 
 @law
@@ -164,8 +163,7 @@ def test_without_mixing_there_are_no_partners(train):
     assert perturb.draw_mix(4, Train(**train), generator()) == (None, None)
 
 
-# --- on waveforms
-# ------------------------------------------------------------------------------------------
+# --- on waveforms ------------------------------------------------------------------------------
 
 
 @law
@@ -289,8 +287,7 @@ def test_polarity_turns_about_every_other_clip_upside_down_and_changes_nothing_e
     assert turned.float().mean().item() == pytest.approx(0.5, abs=0.08)
 
 
-# --- noise
-# -------------------------------------------------------------------------------------------------
+# --- noise -------------------------------------------------------------------------------------
 
 
 @law
@@ -334,8 +331,7 @@ def test_noise_added_to_silence_is_silence(monkeypatch):
     assert torch.equal(altered(torch.zeros(3, 100), noise_db=0.0), torch.zeros(3, 100))
 
 
-# --- mixing
-# ------------------------------------------------------------------------------------------------
+# --- mixing ------------------------------------------------------------------------------------
 
 
 def test_mixup_is_the_formula():
@@ -467,8 +463,7 @@ def test_mixing_with_silence_stays_finite():
     assert torch.equal(silent, torch.zeros_like(x))
 
 
-# --- on spectrograms
-# ---------------------------------------------------------------------------------------
+# --- on spectrograms ---------------------------------------------------------------------------
 
 
 @law

@@ -49,8 +49,7 @@ def stereo(tmp_path):
     return tmp_path / "recording.wav"
 
 
-# --- the bundle
-# --------------------------------------------------------------------------------------------
+# --- the bundle --------------------------------------------------------------------------------
 
 
 def test_a_files_probabilities_sum_to_1_highest_first(run, stereo):
@@ -150,8 +149,7 @@ def test_silence_is_refused(run, tmp_path):
         inference.Bundle(run).predict_file(tmp_path / "silent.wav")
 
 
-# --- several labels, images
-# --------------------------------------------------------------------------------
+# --- several labels, images --------------------------------------------------------------------
 
 
 def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_knows_its_thresholds(
@@ -205,8 +203,7 @@ def test_windows_cover_a_recording_and_average_to_what_is_said_of_it(run, stereo
     assert table["label"].tolist() == table[LABELS].idxmax(axis=1).tolist()
 
 
-# --- costs
-# -------------------------------------------------------------------------------------------------
+# --- costs -------------------------------------------------------------------------------------
 
 
 def test_costs_are_the_mean_fold_time_and_the_size_of_one_network(run):
@@ -222,8 +219,7 @@ def test_costs_are_the_mean_fold_time_and_the_size_of_one_network(run):
     assert found["parameters"] == networks.count_parameters(bundle.models[1])
 
 
-# --- the command line
-# --------------------------------------------------------------------------------------
+# --- the command line --------------------------------------------------------------------------
 
 
 def test_the_command_prints_a_line_per_file(run, stereo, capsys):

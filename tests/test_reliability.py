@@ -67,8 +67,7 @@ def rows(*cases):
     return [pytest.param(*rest, id=f"{row}-{name}") for row, name, *rest in cases]
 
 
-# --- 1 to 11, 19 to 24, 27 and 28: what the gate refuses
-# ---------------------------------------------------
+# --- 1 to 11, 19 to 24, 27 and 28: what the gate refuses ---------------------------------------
 
 
 def with_sample(value):
@@ -202,8 +201,7 @@ def test_16_a_file_that_may_not_be_read_is_unreadable(tmp_path, monkeypatch):
         decoder.decode(path)
 
 
-# --- 9, 11, 17, 18, 20, 21, 25: what the gate lets through
-# -------------------------------------------------
+# --- 9, 11, 17, 18, 20, 21, 25: what the gate lets through -------------------------------------
 
 ODD = chunk(b"JUNK", b"abc")  # padded to an even length
 INFO = chunk(b"LIST", b"INFO" + chunk(b"INAM", b"title"))
@@ -306,8 +304,7 @@ def test_25_any_usual_rate_gives_the_exact_length(tmp_path, rate):
     assert abs(len(recording.load(tmp_path / "x", RATE)) - n_samples * RATE / rate) <= 0.5 + 1e-9
 
 
-# --- 26 to 36, 39: what is flagged, and what is set aside by the rules
-# -------------------------------------
+# --- 26 to 36, 39: what is flagged, and what is set aside by the rules -------------------------
 
 
 def facts_of(waveform, rate=RATE):
@@ -533,8 +530,7 @@ def test_39_where_trimming_does_its_work_or_has_none_there_is_no_flag(waveform):
     assert "TRIM_SKIPPED" not in facts_of(waveform)["flags"]
 
 
-# --- 40, 41: length and size
-# -------------------------------------------------------------------------------
+# --- 40, 41: length and size -------------------------------------------------------------------
 
 MEMORY = """
 import sys
@@ -646,8 +642,7 @@ def test_41_a_length_that_is_not_declared_is_checked_while_decoding(tmp_path, mo
     assert code_of(tmp_path, content()) == "TOO_LARGE"
 
 
-# --- 42: shapes
-# --------------------------------------------------------------------------------------------
+# --- 42: shapes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", ["clean", "steps", "denoise"])
@@ -658,8 +653,7 @@ def test_42_what_is_not_mono_is_refused_at_once(function, shape):
         getattr(clean, function)(np.zeros(shape, np.float32), *arguments)
 
 
-# --- 12 to 16, 43 to 47: folders and names
-# -----------------------------------------------------------------
+# --- 12 to 16, 43 to 47: folders and names -----------------------------------------------------
 
 
 def survey(root, **data):
@@ -770,8 +764,7 @@ def test_47_equal_names_in_two_folders_stay_two_recordings(tmp_path):
     assert sorted(found["path"]) == ["cat/1.wav", "cat/2.wav", "dog/1.wav", "dog/2.wav"]
 
 
-# --- 48 to 51: the same sound twice
-# ------------------------------------------------------------------------
+# --- 48 to 51: the same sound twice ------------------------------------------------------------
 
 
 def codes(table):
@@ -870,8 +863,7 @@ def test_51_the_same_recording_in_train_and_test_is_one_group():
     assert partition.groups(recordings).tolist() == ["r0", "r0", "r2"]
 
 
-# --- 52 to 54: too little of something
-# ---------------------------------------------------------------------
+# --- 52 to 54: too little of something ---------------------------------------------------------
 
 
 def test_52_a_class_of_one_recording_is_named():
@@ -906,8 +898,7 @@ def test_54_without_a_test_set_the_training_side_is_found_all_the_same(tmp_path,
     assert survey(tmp_path)["split"].tolist() == ["train"] * 4
 
 
-# --- windows of a test recording, and the other new steps
-# --------------------------------------------------
+# --- windows of a test recording, and the other new steps --------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -954,8 +945,7 @@ def test_without_normalising_the_level_is_left_unless_it_is_too_high():
     assert np.abs(clean.clean(3 * tone(), RATE, rules)).max() == pytest.approx(rules.peak, rel=1e-6)
 
 
-# --- what is measured
-# --------------------------------------------------------------------------------------
+# --- what is measured --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gain", [1, 0.01])
@@ -981,8 +971,7 @@ def test_bandwidth_is_where_the_content_ends(cutoff):
     assert facts_of(noise(1, 48000), 48000)["bandwidth_hz"] == pytest.approx(24000, rel=0.01)
 
 
-# --- mutants
-# -----------------------------------------------------------------------------------------------
+# --- mutants -----------------------------------------------------------------------------------
 
 WORKER = """
 import resource, signal, sys

@@ -60,8 +60,7 @@ def write(folder, name, text):
     return name
 
 
-# --- files
-# -------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------
 
 
 def test_without_a_sample_an_id_is_the_file_name_or_the_path_where_names_repeat():
@@ -97,8 +96,7 @@ def test_no_file_no_row():
     assert candidates(files()).empty and candidates(files(), windows=5.0, id="{stem}_{end}").empty
 
 
-# --- templates
-# ---------------------------------------------------------------------------------------------
+# --- templates ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,8 +175,7 @@ def test_a_table_may_spell_accents_as_macos_does(tmp_path):
     ) == ["S1"]
 
 
-# --- classes
-# -----------------------------------------------------------------------------------------------
+# --- classes -----------------------------------------------------------------------------------
 
 
 def test_long_rows_are_one_per_recording_and_class():
@@ -201,8 +198,7 @@ def test_long_rows_of_windows_are_one_per_window_and_class():
     )
 
 
-# --- windows
-# -----------------------------------------------------------------------------------------------
+# --- windows -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -294,8 +290,7 @@ def test_a_length_that_is_not_known_may_be_none_or_not_a_number():
         assert ids(table, sample("a_5", "b_5"), windows=5.0, id="{stem}_{end}") == ["a_5", "b_5"]
 
 
-# --- rows that a table lists
-# -------------------------------------------------------------------------------
+# --- rows that a table lists -------------------------------------------------------------------
 
 ROWS = "site,row_id,seconds,audio_id\ns1,s1_a_5,5,a\ns1,s1_a_10,10,a\ns3,s3_b,,b.mp3\n"
 
@@ -355,8 +350,7 @@ def test_the_table_of_rows_may_spell_accents_as_macos_does(tmp_path):
     assert found["recording_id"].tolist() == ["r0"]
 
 
-# --- speed
-# -------------------------------------------------------------------------------------------------
+# --- speed -------------------------------------------------------------------------------------
 
 
 def test_a_large_test_set_has_its_ids_within_seconds():

@@ -52,8 +52,7 @@ def counts(confusion):
     )
 
 
-# --- ranking
-# -----------------------------------------------------------------------------------------------
+# --- ranking -----------------------------------------------------------------------------------
 
 
 @each_metric
@@ -134,8 +133,7 @@ def test_the_macro_mean_leaves_undefined_classes_out(metric, seed):
     assert np.isnan(scoring.macro(metric, np.zeros_like(truth), scores, weights[None])).all()
 
 
-# --- label ranking
-# -----------------------------------------------------------------------------------------
+# --- label ranking -----------------------------------------------------------------------------
 
 
 def lwlrap_by_hand(truth, scores):
@@ -206,8 +204,7 @@ def test_lwlrap_of_many_classes_and_many_ties_is_that_of_comparing_each_with_eac
     assert found == pytest.approx(label_ranking_by_comparing(truth, scores), abs=1e-12)
 
 
-# --- metrics of competitions
-# -------------------------------------------------------------------------------
+# --- metrics of competitions -------------------------------------------------------------------
 
 
 def average_precision_at_k(actual, predicted, k):
@@ -320,8 +317,7 @@ def test_an_exact_match_is_scikit_learns_accuracy_of_sets(seed):
     assert found[0] == pytest.approx(reference.accuracy_score(*repeated), abs=1e-12)
 
 
-# --- several labels
-# ----------------------------------------------------------------------------------------
+# --- several labels ----------------------------------------------------------------------------
 
 
 @law
@@ -376,8 +372,7 @@ def test_a_class_that_is_neither_there_nor_said_is_left_out_of_macro_f1():
     assert found["macro_f1"] == pytest.approx(0.5)  # said where it never is: F1 of 0
 
 
-# --- thresholds
-# --------------------------------------------------------------------------------------------
+# --- thresholds --------------------------------------------------------------------------------
 
 
 @law
@@ -432,8 +427,7 @@ def test_scores_a_rounding_apart_are_told_apart():
         assert (scores >= threshold).tolist() == [True, False]
 
 
-# --- one label
-# ---------------------------------------------------------------------------------------------
+# --- one label ---------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

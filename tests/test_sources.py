@@ -37,8 +37,7 @@ def row(root, path, **data):
     return found["label"], found["split"], found["status"]
 
 
-# --- labels
-# ------------------------------------------------------------------------------------------------
+# --- labels ------------------------------------------------------------------------------------
 
 LAYOUTS = {
     "dog/1.wav": ("dog", "train", "ok"),
@@ -130,8 +129,7 @@ def test_a_label_pattern_reads_the_class_from_the_folders_name(tmp_path):
     assert labels.tolist() == ["Dog bark", "Rain", "plain"]
 
 
-# --- labels from a table
-# -----------------------------------------------------------------------------------
+# --- labels from a table -----------------------------------------------------------------------
 
 
 def tabled(root, table, *files, name="train.csv", **data):
@@ -275,8 +273,7 @@ def test_where_no_folder_is_a_class_the_tables_that_lie_there_are_hinted_at(tmp_
         find(tmp_path)
 
 
-# --- rows and files
-# ----------------------------------------------------------------------------------------
+# --- rows and files ----------------------------------------------------------------------------
 
 
 def test_a_row_without_a_file_is_set_aside_as_missing_and_counted(tmp_path):
@@ -386,8 +383,7 @@ def test_a_row_of_a_test_file_is_not_missing(tmp_path):
     assert artifacts.account(found)["quarantined"] == 0
 
 
-# --- what a table says of sides, folds, groups
-# ---------------------------------------------------------------
+# --- what a table says of sides, folds, groups -------------------------------------------------
 
 SIDES = """id,label,split,fold,speaker,ok
 a.wav,dog,train,fold1,Ann,1
@@ -455,8 +451,7 @@ def test_rows_that_do_not_count_leave_their_files_out(tmp_path):
     assert found["status"].eq("ok").sum() == 4
 
 
-# --- classes as the config calls them
-# ----------------------------------------------------------------------
+# --- classes as the config calls them ----------------------------------------------------------
 
 ANIMALS = (
     "dog/1.wav",
@@ -582,8 +577,7 @@ def test_twins_on_the_test_side_alone_are_no_classes(tmp_path):
     assert found.loc[["test/Dog/1.wav", "test/dog/2.wav"], "label"].tolist() == ["", "dog"]
 
 
-# --- files that are one elsewhere
-# --------------------------------------------------------------------------
+# --- files that are one elsewhere --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -611,8 +605,7 @@ def test_files_that_are_no_recordings_may_differ_in_case_alone(tmp_path):
     assert found["status"].eq("ok").sum() == 2
 
 
-# --- folders to learn from and to test on
-# ------------------------------------------------------------------
+# --- folders to learn from and to test on ------------------------------------------------------
 
 
 def test_train_and_test_folders_are_those_that_are_named(tmp_path):
@@ -647,8 +640,7 @@ def test_train_folders_leave_the_known_test_folder_as_it_is(tmp_path):
     assert found["status"].tolist() == ["ok", "ok", "ok", "ignored"]
 
 
-# --- labels judged anew
-# ------------------------------------------------------------------------------------
+# --- labels judged anew ------------------------------------------------------------------------
 
 
 def test_edits_change_labels_and_leave_recordings_out(tmp_path):
@@ -690,8 +682,7 @@ def test_an_edit_does_not_bring_in_a_class_that_differs_in_case_alone(tmp_path):
         sources.find(root, Data(), {sources.recording_id("dog/a.wav"): "Cat"})
 
 
-# --- links
-# -------------------------------------------------------------------------------------------------
+# --- links -------------------------------------------------------------------------------------
 
 
 def test_a_loop_of_links_is_seen_once(tmp_path):
@@ -731,8 +722,7 @@ def test_a_row_that_leads_through_a_link_to_itself_is_missing(tmp_path):
     assert found.loc["loop/c.wav", "status"] == "quarantined"
 
 
-# --- refusals
-# ----------------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -759,8 +749,7 @@ def test_a_class_cannot_take_the_name_of_a_column(tmp_path):
         find(plant(tmp_path, "fold/1.wav", "dog/2.wav"))
 
 
-# --- names
-# -------------------------------------------------------------------------------------------------
+# --- names -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -888,8 +877,7 @@ def test_sources_that_are_the_classes_bind_nothing_and_it_is_said(tmp_path):
     assert found["source"].eq("").all() and found["label"].nunique() == 2
 
 
-# --- ESC-50
-# ------------------------------------------------------------------------------------------------
+# --- ESC-50 ------------------------------------------------------------------------------------
 
 META = """filename,fold,target,category,esc10,src_file,take
 1-100-A-0.wav,1,0,dog,True,100,A

@@ -15,8 +15,7 @@ from helpers.splits import partition
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 
 
-# --- groups
-# ------------------------------------------------------------------------------------------------
+# --- groups ------------------------------------------------------------------------------------
 
 
 def recordings_of(rows):
@@ -109,8 +108,7 @@ def test_ties_say_in_words_what_binds_whom():
     assert not found.duplicated().any()
 
 
-# --- folds
-# -------------------------------------------------------------------------------------------------
+# --- folds -------------------------------------------------------------------------------------
 
 
 def training_table(sizes, official=None):
@@ -277,8 +275,7 @@ def test_too_few_recordings_for_the_folds_are_dealt_out_or_refused_as_a_split_er
     assert fold.groupby(table["group"]).nunique().eq(1).all()
 
 
-# --- several labels
-# ----------------------------------------------------------------------------------------
+# --- several labels ----------------------------------------------------------------------------
 
 
 def tagged_table(seed, n_groups=60, chances=(0.5, 0.4, 0.3, 0.2)):
@@ -330,8 +327,7 @@ def test_with_several_labels_a_class_from_a_single_source_is_refused_by_its_name
     assert set(partition.folds(table, 2, seed=0, multilabel=True)[0]) == {1, 2}
 
 
-# --- rounds
-# ------------------------------------------------------------------------------------------------
+# --- rounds ------------------------------------------------------------------------------------
 
 
 @LAW

@@ -42,8 +42,7 @@ def why(home, settings="", name="01_explore"):
     )
 
 
-# --- contracts
-# ---------------------------------------------------------------------------------------------
+# --- contracts ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("submit", ["cnn", "svm"])
@@ -130,8 +129,7 @@ def test_a_run_is_named_after_its_preset(home):
     assert journal.run_folder(settled(), "mine") == home / "outputs" / "mine"
 
 
-# --- begin and finish
-# --------------------------------------------------------------------------------------
+# --- begin and finish --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", range(1, len(stages.STAGES)))
@@ -208,8 +206,7 @@ def test_where_record_and_copy_are_damaged_the_run_begins_anew_with_its_checkpoi
     assert why(home) is None
 
 
-# --- staleness
-# ---------------------------------------------------------------------------------------------
+# --- staleness ---------------------------------------------------------------------------------
 
 
 def touch(home):
@@ -336,8 +333,7 @@ def test_other_code_or_libraries_make_a_stage_stale(home, monkeypatch, function,
     assert why(home) == reason
 
 
-# --- code
-# --------------------------------------------------------------------------------------------------
+# --- code --------------------------------------------------------------------------------------
 
 
 @pytest.fixture

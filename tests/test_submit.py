@@ -67,8 +67,7 @@ def cells(asked, probabilities, thresholds=None):
     return submit.build(asked, probabilities, thresholds).iloc[:, 1].tolist()
 
 
-# --- probabilities
-# -----------------------------------------------------------------------------------------
+# --- probabilities -----------------------------------------------------------------------------
 
 
 def test_the_prior_is_the_share_of_each_class():
@@ -216,8 +215,7 @@ def test_without_a_test_set_the_training_recordings_stand_in_one_order_with_thei
     assert list(found) == ["cat", "dog", "heard"] and found["heard"].all()
 
 
-# --- the table
-# ---------------------------------------------------------------------------------------------
+# --- the table ---------------------------------------------------------------------------------
 
 
 def test_the_table_keeps_the_samples_header_and_order():
@@ -360,8 +358,7 @@ def test_a_label_stays_with_its_file_in_any_order(order, said):
     )
 
 
-# --- the check: each defect alone
-# --------------------------------------------------------------------------
+# --- the check: each defect alone --------------------------------------------------------------
 
 THREE = ("a", "b", "c")
 SHAPES = {
@@ -620,8 +617,7 @@ def test_every_problem_is_listed_at_once():
     assert len(submit.problems(table, draw(["a", "b"]))) == 5
 
 
-# --- the check: any change of a right submission
-# -----------------------------------------------------------
+# --- the check: any change of a right submission -----------------------------------------------
 
 
 def is_legal(shape, text):
@@ -729,8 +725,7 @@ def test_whatever_is_built_is_right(shape, seed):
     assert submit.problems(submit.build(asked, found, thresholds), asked) == []
 
 
-# --- what is worth a look
-# ----------------------------------------------------------------------------------
+# --- what is worth a look ----------------------------------------------------------------------
 
 
 def test_a_submission_that_says_one_thing_is_worth_a_look():
@@ -756,8 +751,7 @@ def test_what_the_contract_notes_is_worth_a_look():
     )
 
 
-# --- writing
-# -----------------------------------------------------------------------------------------------
+# --- writing -----------------------------------------------------------------------------------
 
 
 @every_shape
@@ -865,8 +859,7 @@ def test_whatever_the_ids_are_they_read_back_as_they_were_written(tmp_path_facto
     )
 
 
-# --- from the command line
-# ---------------------------------------------------------------------------------
+# --- from the command line ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -1048,8 +1041,7 @@ def test_help_lists_all_commands():
     assert done.stderr == "" and all(f"  {command} " in done.stdout for command in COMMANDS)
 
 
-# --- files made elsewhere
-# ----------------------------------------------------------------------------------
+# --- files made elsewhere ----------------------------------------------------------------------
 
 SAME_CONTENT = {  # other bytes, and nothing that Kaggle's reader would see
     "a byte order mark": lambda text: b"\xef\xbb\xbf" + text,
@@ -1154,8 +1146,7 @@ def test_leading_zeros_that_excel_took_away_are_missed(folder, tmp_path, capsys)
     assert "2 ids are missing: ['007', '010']" in capsys.readouterr().err
 
 
-# --- speed
-# -------------------------------------------------------------------------------------------------
+# --- speed -------------------------------------------------------------------------------------
 
 
 def test_a_file_of_twenty_thousand_rows_is_checked_within_seconds(tmp_path):

@@ -37,8 +37,7 @@ def guesses(seed, n=12):
     return answers([*CLASSES, *rng.choice(CLASSES, n - 3)], rng.dirichlet([1, 1, 1], n))
 
 
-# --- the ranking
-# -------------------------------------------------------------------------------------------
+# --- the ranking -------------------------------------------------------------------------------
 
 
 def test_a_ranking_worked_out_by_hand():
@@ -158,8 +157,7 @@ def test_what_is_said_of_doubts_is_no_chance_that_a_label_is_wrong():
     assert "not the chance" in says and "were wrong" in says
 
 
-# --- several labels per recording
-# --------------------------------------------------------------------------
+# --- several labels per recording --------------------------------------------------------------
 
 
 def test_with_several_labels_a_class_is_a_question_of_its_own():
@@ -208,8 +206,7 @@ def test_a_recording_with_several_suspect_classes_has_one_row_in_the_file(tmp_pa
     ]
 
 
-# --- relabel.csv: written and read back
-# --------------------------------------------------------------------
+# --- relabel.csv: written and read back --------------------------------------------------------
 
 ODD_NAMES = {
     "000000000001": 'dog, big/1 "Rex".wav',
@@ -459,8 +456,7 @@ def test_the_digest_follows_the_edits_and_nothing_else(tmp_path):
     assert relabel.edits_digest(path) not in (None, before)
 
 
-# --- relabel.csv: applied
-# ----------------------------------------------------------------------------------
+# --- relabel.csv: applied ----------------------------------------------------------------------
 
 
 def found(*rows):

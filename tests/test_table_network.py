@@ -77,8 +77,7 @@ def test_the_units_of_the_features_do_not_matter():
     np.testing.assert_allclose(first, second, atol=0.02)
 
 
-# --- missing features
-# --------------------------------------------------------------------------------------
+# --- missing features --------------------------------------------------------------------------
 
 
 def test_missing_and_infinite_features_are_filled_with_the_training_sides_median():
@@ -134,8 +133,7 @@ def test_a_row_of_nothing_but_holes_has_probabilities():
     assert np.isfinite(network.predict_proba(np.full((1, 6), np.nan))).all()
 
 
-# --- the same again
-# ----------------------------------------------------------------------------------------
+# --- the same again ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("balance", ["none", "sampling"])
@@ -186,8 +184,7 @@ def test_the_outputs_of_a_row_do_not_depend_on_its_company():
     assert network.predict_proba(x[:0]).shape == (0, 3)
 
 
-# --- few rows
-# ----------------------------------------------------------------------------------------------
+# --- few rows ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [2, table_network.BATCH_SIZE + 1, 2 * table_network.BATCH_SIZE + 1])

@@ -29,8 +29,7 @@ def cells(folder, content):
     return [list(table), *table.to_numpy().tolist()]
 
 
-# --- what is read
-# ------------------------------------------------------------------------------------------
+# --- what is read ------------------------------------------------------------------------------
 
 
 @LAW
@@ -122,8 +121,7 @@ def test_the_header_tells_what_separates_the_columns(tmp_path, marks):
             tables.read(tmp_path / "t.csv", delimiter=",")
 
 
-# --- what is refused
-# ---------------------------------------------------------------------------------------
+# --- what is refused ---------------------------------------------------------------------------
 
 REFUSED = {
     "UTF-16, little end first": ("f,l\na,x\n".encode("utf-16"), r"UTF-16.*UTF-8"),

@@ -18,8 +18,7 @@ names = st.builds(" ".join, st.lists(words, min_size=1, max_size=2))  # spaces o
 several = st.lists(st.sampled_from(["bird", "rain", "wind noise", "Vögel", "a+b", "0"]), max_size=4)
 
 
-# --- a label and its classes
-# -------------------------------------------------------------------------------
+# --- a label and its classes -------------------------------------------------------------------
 
 
 @law

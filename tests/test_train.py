@@ -57,8 +57,7 @@ def without_seconds(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
 
-# --- who learns, who is tested
-# -----------------------------------------------------------------------------
+# --- who learns, who is tested -----------------------------------------------------------------
 
 
 def with_copies(clips):
@@ -228,8 +227,7 @@ def test_batches_of_test_clips_need_no_label(clips):
     assert isinstance(made, batches.Batches) and made.targets.tolist() == [[0, 0], [0, 0]]
 
 
-# --- class balance, images, several labels
-# -----------------------------------------------------------------
+# --- class balance, images, several labels -----------------------------------------------------
 
 
 def unbalanced(clips):
@@ -299,8 +297,7 @@ def test_a_network_learns_to_hear_two_tones_one_or_none(tmp_path):
     )
 
 
-# --- several networks, and what they teach
-# -----------------------------------------------------------------
+# --- several networks, and what they teach -----------------------------------------------------
 
 
 def test_several_seeds_are_averaged_written_one_by_one_and_loaded_together(clips, tmp_path):
@@ -426,8 +423,7 @@ def test_without_a_test_set_there_are_no_pseudo_labels(clips):
     assert members == [0, 1] and torch.equal(wanted, torch.eye(2))
 
 
-# --- time
-# --------------------------------------------------------------------------------------------------
+# --- time --------------------------------------------------------------------------------------
 
 
 @law
@@ -475,8 +471,7 @@ def test_out_of_time_each_network_has_one_epoch_says_so_and_is_trained_on_later(
         assert_same(weights(one), weights(other))
 
 
-# --- what a checkpoint is of
-# -------------------------------------------------------------------------------
+# --- what a checkpoint is of -------------------------------------------------------------------
 
 
 OTHERWISE = {
@@ -554,8 +549,7 @@ def test_the_bar_counts_every_epoch_once_whether_trained_or_taken_up(clips, tmp_
         assert worker.bar.done == 3
 
 
-# --- the number format
-# ------------------------------------------------------------------------------------------
+# --- the number format -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -626,8 +620,7 @@ def test_a_number_format_that_is_asked_for_is_not_tried(clips, tmp_path, monkeyp
     ]
 
 
-# --- a run's network
-# ---------------------------------------------------------------------------------------
+# --- a run's network ---------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from helpers.training import train
 RATE = 8000
 
 
-# --- what is tried
-# -----------------------------------------------------------------------------------------
+# --- what is tried -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,7 @@ def test_what_other_settings_forbid_is_not_tried():
     assert "trim" not in {step for step, *_ in worth.trials(timed, worth.STEPS)}
 
 
-# --- the change, by hand
-# -----------------------------------------------------------------------------------
+# --- the change, by hand -----------------------------------------------------------------------
 
 
 def answers(groups, right):
@@ -164,8 +162,7 @@ def test_a_step_is_on_afterwards_only_where_it_helps(on):
         ).endswith("off")
 
 
-# --- a run
-# -------------------------------------------------------------------------------------------------
+# --- a run -------------------------------------------------------------------------------------
 
 
 def rumbling(pitch_hz, rng, seconds=0.5):
@@ -356,8 +353,7 @@ def test_what_is_shown_are_percent_and_points(measured):
     assert table["between seeds"].tolist() == ["±0.4"] * 2 and "accuracy" in table
 
 
-# --- the command
-# -------------------------------------------------------------------------------------------
+# --- the command -------------------------------------------------------------------------------
 
 
 def test_a_run_without_clips_is_told_which_notebook_comes_first(run, capsys):

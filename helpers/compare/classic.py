@@ -97,8 +97,7 @@ def cross_validate(
     return pd.concat(tables, ignore_index=True), costs.mean().round(3).to_dict()
 
 
-# --- fitting
-# -----------------------------------------------------------------------------------------------
+# --- fitting -----------------------------------------------------------------------------------
 
 
 def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) -> Fitted:
@@ -219,8 +218,7 @@ def fit_dnn(x, wanted, groups, config: Config) -> BaseEstimator:
 
 MAKERS = {"mfcc_linear": fit_linear, "svm": fit_svm, "xgboost": fit_xgboost, "dnn": fit_dnn}
 
-# --- predicting
-# --------------------------------------------------------------------------------------------
+# --- predicting ---------------------------------------------------------------------------------
 
 
 def predict(fitted: Fitted, rows: pd.DataFrame) -> pd.DataFrame:
@@ -245,8 +243,7 @@ def from_decision(model: BaseEstimator, x: np.ndarray, multilabel: bool) -> np.n
     return softmax(decision, axis=1)
 
 
-# --- files: nothing is pickled
-# -----------------------------------------------------------------------------
+# --- files: nothing is pickled -----------------------------------------------------------------
 
 
 class Skops:

@@ -85,8 +85,7 @@ def megabytes(name: str, folder: Path, config: Config) -> float:
     return round(size / len(folds) / 1e6, 3)
 
 
-# --- what the split, and what the balance does
-# --------------------------------------------------------------
+# --- what the split, and what the balance does -------------------------------------------------
 
 
 def leak_gap(table: pd.DataFrame, config: Config) -> dict:
@@ -147,8 +146,7 @@ def _quick_predictions(table, config):
     )
 
 
-# --- ensembles
-# ---------------------------------------------------------------------------------------------
+# --- ensembles ---------------------------------------------------------------------------------
 
 
 def soft_vote(tables: list) -> pd.DataFrame:
@@ -214,8 +212,7 @@ def _stack_table(stack, tables):
     return table.reindex(columns=classes, fill_value=0.0).reset_index()
 
 
-# --- the test side
-# -----------------------------------------------------------------------------------------
+# --- the test side -----------------------------------------------------------------------------
 
 
 def test_probabilities(

@@ -178,8 +178,7 @@ def per_class(
     return table.sort_values(metric, ignore_index=True)
 
 
-# --- two sides, paired
-# -------------------------------------------------------------------------------------
+# --- two sides, paired -------------------------------------------------------------------------
 
 
 def draws(
@@ -284,8 +283,7 @@ def _require_same_recordings(tables, message):
     artifacts.require(all(name == names[0] for name in names), message)
 
 
-# --- in words
-# ----------------------------------------------------------------------------------------------
+# --- in words ----------------------------------------------------------------------------------
 
 
 def percent(entry: dict) -> str:

@@ -71,8 +71,7 @@ class Backbone(nn.Module):
         return self
 
 
-# --- by name, with its weights
-# -----------------------------------------------------------------------------
+# --- by name, with its weights -----------------------------------------------------------------
 
 
 def build(

@@ -15,8 +15,7 @@ from helpers.base import artifacts
 from helpers.base.settings import Config
 from helpers.models import networks
 
-# --- finished networks
-# -------------------------------------------------------------------------------------
+# --- finished networks --------------------------------------------------------------------------
 
 
 def save(model, folder, labels, config, turn, **notes):
@@ -78,8 +77,7 @@ def read_card(folder):
         }
 
 
-# --- trainings under way
-# -----------------------------------------------------------------------------------
+# --- trainings under way -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

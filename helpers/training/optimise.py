@@ -97,8 +97,7 @@ class Average:
         return 1 - min(self.decay, (1 + steps) / (WARM + steps))
 
 
-# --- number formats
-# ----------------------------------------------------------------------------------------
+# --- number formats ----------------------------------------------------------------------------
 
 
 def gpu_format(device: torch.device) -> str:
