@@ -21,8 +21,9 @@ IMPORT_NAMES = {
     "ipython": "IPython",
 }
 OPTIONAL = {"av": "m4a, mp4, aac and webm files will be set aside (pip install av)"}
-OFFLINE = f"""Without internet, attach a data set with the wheels of these packages, and of what they
-need, for Python {sys.version_info[0]}.{sys.version_info[1]}: those below {INPUTS} are found. From elsewhere:
+OFFLINE = f"""Without internet, attach a data set with the wheels of these packages, and of what
+they need, for Python {sys.version_info[0]}.{sys.version_info[1]}: those below {INPUTS} are found.
+From elsewhere:
 %pip install --no-index --find-links <folder of wheels> <package>"""
 
 
