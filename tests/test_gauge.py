@@ -1,4 +1,4 @@
-"""Air: the gauge of density. What is counted are nodes of the syntax tree, which no formatting squeezes."""
+"""Air: the gauge of density, in nodes of the syntax tree, which no formatting squeezes."""
 
 import ast
 from pathlib import Path

@@ -49,16 +49,20 @@ def clean(waveform: np.ndarray, sample_rate: int, rules: Clean) -> np.ndarray:
 def steps(waveform: np.ndarray, sample_rate: int, rules: Clean) -> list[tuple[str, np.ndarray]]:
     """What `clean` does, one step after the other: a list of (name, waveform after it)."""
     _require_mono(waveform)
-    done = [("DC removed", waveform - waveform.mean(dtype=np.float64).astype(np.float32))]
+    sound = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
+    done = [("DC removed", sound)]
     if rules.high_pass_hz is not None:
-        done.append(("high-pass filtered", high_pass(done[-1][1], sample_rate, rules.high_pass_hz)))
+        sound = high_pass(sound, sample_rate, rules.high_pass_hz)
+        done.append(("high-pass filtered", sound))
     if rules.trim_db is not None:
-        done.append(("silence trimmed", trim(done[-1][1], sample_rate, rules.trim_db)))
+        sound = trim(sound, sample_rate, rules.trim_db)
+        done.append(("silence trimmed", sound))
     if rules.denoise:
-        done.append(("noise reduced", denoise(done[-1][1], sample_rate)))
+        sound = denoise(sound, sample_rate)
+        done.append(("noise reduced", sound))
     if rules.normalise:
-        return [*done, ("peak normalised", normalise(done[-1][1], rules.peak, rules.max_gain_db))]
-    return [*done, ("peak limited", normalise(done[-1][1], rules.peak, max_gain_db=0))]
+        return [*done, ("peak normalised", normalise(sound, rules.peak, rules.max_gain_db))]
+    return [*done, ("peak limited", normalise(sound, rules.peak, max_gain_db=0))]
 
 
 def effects(raw: np.ndarray, done: list, sample_rate: int) -> dict[str, float]:
@@ -111,9 +115,10 @@ def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
     train = short if len(short) else train.head(count)
     measured = ("dc_offset", "leading_silence_seconds", "silence_fraction")
     ranked = [train.sort_values(name, key=abs, kind="stable").tail(count) for name in measured]
-    rows = pd.concat(ranked).drop_duplicates("recording_id").itertuples()
+    likeliest = pd.concat(ranked).drop_duplicates("recording_id")
     look = functools.partial(_shown, root=root, config=config)
-    tried = list(work.in_threads(look, list(rows), "look for an example"))
+    rows = list(likeliest.itertuples())
+    tried = list(work.in_threads(look, rows, "look for an example"))
     chosen = [max(tried, key=lambda one: (len(one.acting), min(one.changes.values())))]
     for name in chosen[0].changes:
         most = max(tried, key=lambda one, name=name: one.changes[name])
@@ -226,7 +231,8 @@ def gate_padding(n_samples: int, sample_rate: int, smooth_seconds: float = 0.05)
 def quietest(waveform: np.ndarray, sample_rate: int, share: float = 0.2) -> np.ndarray:
     """The quietest share of a waveform's frames, end to end, without digital silence: [samples]."""
     size = round(FRAME_SECONDS * sample_rate)
-    frames = waveform[: len(waveform) // size * size].reshape(-1, size)
+    n_frames = len(waveform) // size
+    frames = waveform[: n_frames * size].reshape(-1, size)
     level = np.sqrt(np.mean(np.square(frames), axis=1))
     sounding = np.flatnonzero(level > 1e-5)
     count = max(round(share * len(sounding)), -(-NOISE_SAMPLES // size))

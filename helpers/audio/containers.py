@@ -10,7 +10,8 @@ from typing import BinaryIO, NamedTuple
 
 from helpers.base.errors import AudioIssue
 
-MIN_RATE, MAX_RATE = 1000, 384000  # Hz; recorders of whales run at 2000
+MIN_RATE = 1000  # Hz; recorders of whales run at 2000
+MAX_RATE = 384000  # Hz
 MAX_CHANNELS = 16
 MAX_PIECES = 1 << 21  # chunks, pages or frames of a file; more are not counted
 SEARCH = 1 << 16  # bytes in which the first frame, or the next page, is looked for
@@ -107,11 +108,7 @@ def _after_tags(file, size):
 
 def _container(head, tagged):
     """Name of a container by its first bytes; behind an ID3 tag only FLAC, AAC and MP3 follow."""
-    container = MAGIC.get(head[:4]) or FORMS.get((head[:4], head[8:12]))
-    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":  # the two layer bits are 0 in ADTS only
-        container = "AAC" if head[1] & 0xF6 == 0xF0 else "MP3"
-    elif head[4:8] == b"ftyp":
-        container = container or "MP4"
+    container = _by_magic(head)
     if container in ("FLAC", "AAC", "MP3") or (container and not tagged):
         return container
     if name := NOT_ALLOWED.get(head[:4]):
@@ -120,6 +117,16 @@ def _container(head, tagged):
     if tagged and head[:4] not in (b"RIFF", b"FORM", *MAGIC):
         return "MP3"  # padding may follow the tag
     raise AudioIssue("NOT_AUDIO", "no known audio format at the start of the file")
+
+
+def _by_magic(head):
+    """The container that the first bytes name, or None."""
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":  # the two layer bits are 0 in ADTS only
+        return "AAC" if head[1] & 0xF6 == 0xF0 else "MP3"
+    container = MAGIC.get(head[:4]) or FORMS.get((head[:4], head[8:12]))
+    if head[4:8] == b"ftyp":
+        return container or "MP4"
+    return container
 
 
 def _check_length(declared, actual, streaming=False):

@@ -208,13 +208,21 @@ def agreement(waveform: np.ndarray, config) -> tuple[torch.Size, float]:
 
     The difference is relative to the largest power. Args: waveform float32 [samples]; config.
     """
-    settings, rate = config.features, config.audio.sample_rate
-    shape = {"n_fft": settings.n_fft, "hop_length": settings.hop_length, "n_mels": settings.n_mels}
-    limits = {"fmin": settings.f_min, "fmax": settings.f_max}
-    theirs = librosa.feature.melspectrogram(y=waveform, sr=rate, **shape, **limits)
-    ours = 10 ** (log_mel(config)(torch.from_numpy(waveform)[None])[0] / 10)
-    difference = np.abs(ours.numpy() - np.maximum(theirs, 1e-10)).max() / theirs.max()
-    return ours.shape, float(difference)
+    settings = config.features
+    rate = config.audio.sample_rate
+    theirs = librosa.feature.melspectrogram(
+        y=waveform,
+        sr=rate,
+        n_fft=settings.n_fft,
+        hop_length=settings.hop_length,
+        n_mels=settings.n_mels,
+        fmin=settings.f_min,
+        fmax=settings.f_max,
+    )
+    ours_db = log_mel(config)(torch.from_numpy(waveform)[None])[0]
+    ours = 10 ** (ours_db.numpy() / 10)
+    difference = np.abs(ours - np.maximum(theirs, 1e-10)).max()
+    return ours_db.shape, float(difference / theirs.max())
 
 
 def means(table: pd.DataFrame) -> list[str]:

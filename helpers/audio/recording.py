@@ -279,7 +279,9 @@ def bandwidth_hz(waveform: np.ndarray, sample_rate: int) -> tuple[float, bool]:
         heard = level[:edge] > above[edge] + drops.max() / 2
     else:
         heard = level > max(level.max() - RANGE_DB, noise)
-    return float(frequency[np.flatnonzero(heard)[-1]]) if heard.any() else 0.0, is_edge
+    bins = np.flatnonzero(heard)
+    highest = float(frequency[bins[-1]]) if len(bins) else 0.0
+    return highest, is_edge
 
 
 def _tenth(values):
@@ -297,12 +299,18 @@ def _spectrum(waveform, sample_rate, most=1000):
     size = 2 ** int(np.log2(sample_rate / 20))
     hann = np.hanning(size).astype(np.float32)
     padded = np.pad(waveform, (0, max(0, size - len(waveform))))
-    starts = np.linspace(0, len(padded) - size, min(most, 2 * len(padded) // size - 1)).astype(int)
-    windows = (padded[start : start + size] * hann for start in starts)
-    power = np.mean([np.square(np.abs(np.fft.rfft(window))) for window in windows], axis=0)
-    smooth = np.convolve(np.pad(power, 1, "edge"), np.full(3, 1 / 3), "valid")
+    count = min(most, 2 * len(padded) // size - 1)
+    last = len(padded) - size
+    starts = np.linspace(0, last, count).astype(int)
+    powers = []
+    for start in starts:
+        window = padded[start : start + size] * hann
+        powers.append(np.square(np.abs(np.fft.rfft(window))))
+    edged = np.pad(np.mean(powers, axis=0), 1, "edge")
+    smooth = np.convolve(edged, np.full(3, 1 / 3), "valid")
     density = smooth / np.sum(np.square(hann)) / (size / 2)
-    return np.fft.rfftfreq(size, 1 / sample_rate), 10 * np.log10(density + 1e-20)
+    frequency = np.fft.rfftfreq(size, 1 / sample_rate)
+    return frequency, 10 * np.log10(density + 1e-20)
 
 
 def survey(

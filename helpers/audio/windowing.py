@@ -150,8 +150,9 @@ def in_windows(waveform: np.ndarray, settings: Audio, rules: Clean) -> Whole:
     begins = np.array(window_starts(len(waveform), size, shortest))
     ends = np.append(begins[:-1] + size, len(waveform))
     windows = pd.DataFrame({"start_seconds": begins / rate, "end_seconds": ends / rate})
-    rows = list(_pieces(waveform, begins, ends, shortest, rate, rules))
-    pieces = pd.DataFrame(rows, columns=list(PIECES)).astype(PIECES)
+    rows = _pieces(waveform, begins, ends, shortest, rate, rules)
+    pieces = pd.DataFrame(list(rows), columns=list(PIECES))
+    pieces = pieces.astype(PIECES)
     pieces["stop"] = pieces["stop"].clip(upper=pieces["start"] + size)  # of the last window's rest
     pieces = pieces.sort_values(["window", "take"], ignore_index=True)
     return Whole(waveform, windows, pieces, shortest / rate, settings)
@@ -176,12 +177,14 @@ def _pieces(waveform, begins, ends, shortest, rate, rules):
             begin = begins[window]
             end = ends[window]
             low = max(first, -(-begin // hop))
-            frames = low + np.flatnonzero(sound[low : min(last, -(-end // hop))])
-            if len(frames) >= enough:
-                start = frames[0] * hop
-                stop = (frames[-1] + 1) * hop
-                times = (max(start, begin) / rate, min(stop, end) / rate)
-                yield window, take, *times, max(start - keep, begin), min(stop + keep, end), gain
+            high = min(last, -(-end // hop))
+            frames = low + np.flatnonzero(sound[low:high])
+            if len(frames) < enough:
+                continue
+            start = frames[0] * hop
+            stop = (frames[-1] + 1) * hop
+            times = (max(start, begin) / rate, min(stop, end) / rate)
+            yield window, take, *times, max(start - keep, begin), min(stop + keep, end), gain
 
 
 def sound_frames(waveform: np.ndarray, sample_rate: int, rules: Clean) -> np.ndarray:
@@ -209,11 +212,16 @@ def _levels(waveform, frame, hop):
     Some frames at a time, whose overlap then takes no memory. Returns two of float32 [frames].
     """
     size = {"frame_length": frame, "hop_length": hop, "axis": 0}
-    padded = librosa.util.frame(np.pad(waveform, frame // 2), **size)
-    continued = librosa.util.frame(np.pad(waveform, frame // 2, mode="edge"), **size)
-    blocks = [slice(first, first + BLOCK) for first in range(0, len(padded), BLOCK)]
-    levels = [np.sqrt(np.mean(np.square(padded[block]), axis=1)) for block in blocks]
-    moving = [continued[block].std(axis=1) for block in blocks]
+    silent = np.pad(waveform, frame // 2)
+    held = np.pad(waveform, frame // 2, mode="edge")
+    padded = librosa.util.frame(silent, **size)
+    continued = librosa.util.frame(held, **size)
+    levels = []
+    moving = []
+    for first in range(0, len(padded), BLOCK):
+        block = slice(first, first + BLOCK)
+        levels.append(np.sqrt(np.mean(np.square(padded[block]), axis=1)))
+        moving.append(continued[block].std(axis=1))
     return np.concatenate(levels), np.concatenate(moving)
 
 
@@ -226,7 +234,8 @@ def takes(sound: np.ndarray, pause: int) -> np.ndarray:
     [[1, 4], [7, 9]]
     """
     frames = np.flatnonzero(sound)
-    ends = np.flatnonzero(np.diff(frames) > pause)
+    gaps = np.diff(frames)
+    ends = np.flatnonzero(gaps > pause)
     firsts = np.concatenate([frames[:1], frames[ends + 1]])
     lasts = np.concatenate([frames[ends], frames[-1:]])
     return np.stack([firsts, lasts + 1], axis=1)

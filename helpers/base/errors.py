@@ -24,7 +24,8 @@ class AudioIssue(Stop, ValueError):
 
     def __init__(self, code, detail):
         super().__init__(f"{code}: {detail}")
-        self.code, self.detail = code, detail
+        self.code = code
+        self.detail = detail
 
 
 class TooManyBad(Stop, ValueError):

@@ -314,7 +314,8 @@ class Config(Section):
     def _sounds_fit_together(self):
         clip_samples = self.train.crop * self.audio.clip_seconds * self.audio.sample_rate
         nyquist = self.audio.sample_rate / 2
-        f_min, f_max = self.features.f_min, self.features.f_max
+        f_min = self.features.f_min
+        f_max = self.features.f_max
         if not f_min < (f_max or nyquist) <= nyquist:
             raise ValueError(
                 f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz "

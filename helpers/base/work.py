@@ -30,7 +30,8 @@ def progress(items, description, total=None):
     return bar(items, desc=description, total=total, leave=False, mininterval=0.5)
 
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt(3)
+MMAP_THRESHOLD = -3  # of mallopt(3), as the next
+TRIM_THRESHOLD = -1
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ def parts(paths: Iterable[str]) -> pd.DataFrame:
     ['user-3', 'user-4']
     """
     paths = [PurePosixPath(path) for path in paths]
-    names = [[match.group() for match in PART.finditer(path.stem)] for path in paths]
+    names = [_words(path.stem) for path in paths]
     folders = [path.parent.parts for path in paths]
     first = _places(names, "name part {}")
     heads = pd.DataFrame(index=first.index)
@@ -135,6 +135,10 @@ def parts(paths: Iterable[str]) -> pd.DataFrame:
 
 def _reversed(rows):
     return [row[::-1] for row in rows]
+
+
+def _words(stem):
+    return [match.group() for match in PART.finditer(stem)]
 
 
 def _places(rows, title):

@@ -104,7 +104,8 @@ def match(
     Returns (table of `read` indexed by path, the rows of `read` without a recording).
     Raises SourceError where no id is a recording's, or one is several recordings'.
     """
-    facts, where = read(root, data), ", ".join(data.tables)
+    facts = read(root, data)
+    where = ", ".join(data.tables)
     facts = facts.rename(index=below(facts.index, recordings))
     keys = {
         path: id_of(path, facts.index, whole=path in tested and not data.split_column)

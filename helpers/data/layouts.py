@@ -83,17 +83,20 @@ def recognise(root: str | Path, layouts: dict[str, tuple[str, ...]]) -> tuple[st
     Args: root folder; layouts {preset: its marks}. The preset with the most marks wins; between
         equals none does.
     """
-    marked = {
-        name: len(marks)
-        for name, marks in layouts.items()
-        if marks and all(_lies_in(root, mark) for mark in marks)
-    }
-    best = [name for name, count in marked.items() if count == max(marked.values())]
+    marked = {name: len(marks) for name, marks in layouts.items() if _all_lie_in(root, marks)}
+    most = max(marked.values(), default=0)
+    best = [name for name, count in marked.items() if count == most]
     if not best:
         return None, ""
     if len(best) > 1:
         return None, f"it could be {' or '.join(best)}: name one with PRESET="
-    return best[0], f"preset {best[0]}: {', '.join(layouts[best[0]])}"
+    [name] = best
+    marks = ", ".join(layouts[name])
+    return name, f"preset {name}: {marks}"
+
+
+def _all_lie_in(root, marks):
+    return bool(marks) and all(_lies_in(root, mark) for mark in marks)
 
 
 def _lies_in(root, mark):
@@ -260,12 +263,14 @@ def _reading(path, names, asked, given):
 
 def _test_table(names, listed, asked):
     """(the table of questions that names most recordings without a label or None, how many)."""
-    best, most = None, 0
+    best = None
+    most = 0
     for path, columns in asked.items():
         for values in columns:
             tested = [spellings for spellings in names if not spellings.isdisjoint(values)]
             if len(tested) > most and all(map(listed.isdisjoint, tested)):
-                best, most = path, len(tested)
+                best = path
+                most = len(tested)
     return best, most
 
 

@@ -21,7 +21,8 @@ from helpers.base.errors import SourceError
 COLUMNS = ("recording_id", "path", "source", "label", "compare_with", "doubt_rank", "new_label")
 FORMER = ("suggested", "doubt")  # columns of files that earlier versions wrote
 NEEDED = ("recording_id", "new_label")
-DROP, NONE = "drop", "none"
+DROP = "drop"
+NONE = "none"
 LEFT_OUT = "left out: relabel.csv"
 # What a spreadsheet takes for a formula, or for a number that it writes in its own way: ids of 12
 # digits, or 12e456.

@@ -124,7 +124,8 @@ def _file(root, path, data):
     status, reason = _status(root, path)
     train_folders = data.train_folders if split == "train" else ()
     if status == "ok" and train_folders and not _lies_below(path, train_folders, ()):
-        status, reason = "ignored", ELSEWHERE
+        status = "ignored"
+        reason = ELSEWHERE
     return {
         "recording_id": recording_id(path),
         "path": os.fsencode(path).decode("utf-8", "backslashreplace"),
@@ -206,7 +207,8 @@ def _name_facts(table, data):
 def _labels_of_places(table, data):
     """Labels from the file names where the pattern reads one, else from the class folders."""
     if "(?P<label>" in data.name_pattern:
-        labels, reason = table["named"], "NO_LABEL: the file name tells no label"
+        labels = table["named"]
+        reason = "NO_LABEL: the file name tells no label"
     else:
         labels = table["path"].map(lambda path: _folder_label(path, data.label_pattern))
         reason = "NO_LABEL: the file lies in no class folder"

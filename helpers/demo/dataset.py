@@ -205,7 +205,8 @@ def plan(seed: int, n_train: int, n_test: int) -> tuple[list, list, list, dict]:
 def class_counts(n_recordings: int) -> dict[str, int]:
     """Share n_recordings (at least one per class) among the classes by CLASS_WEIGHTS."""
     weights = np.array(list(CLASS_WEIGHTS.values()))
-    wanted = 1 + weights / weights.sum() * (n_recordings - len(weights))
+    shares = weights / weights.sum()
+    wanted = 1 + shares * (n_recordings - len(weights))
     counts = np.floor(wanted).astype(int)
     most_short = np.argsort(counts - wanted, kind="stable")
     counts[most_short[: n_recordings - counts.sum()]] += 1
@@ -261,7 +262,8 @@ def _draw_class(side, label, n_recordings, seed, sources, rng):
 def _draw_recording(side, label, seed, source, rng, encoding=None):
     """A source's first take: the recorder's rate, channels and format stay for its other takes."""
     encoding = encoding or _pick({name: share for name, (*_, share) in ENCODINGS.items()}, rng)
-    sample_rate, n_channels = _pick(SAMPLE_RATES, rng), int(rng.integers(1, 3))
+    sample_rate = _pick(SAMPLE_RATES, rng)
+    n_channels = int(rng.integers(1, 3))
     first = Recording("", label, seed, source, 1, 0, sample_rate, n_channels, encoding, 0, 0)
     return _draw_take(first, side, 1, rng)
 

@@ -78,11 +78,14 @@ def plan(seed: int, n_train: int, n_test: int) -> tuple[list[Scene], list[Scene]
 def draw_scene(seed: int, number: int, rng: np.random.Generator) -> Scene:
     """A scene: which classes are heard in it, and how it is recorded."""
     chances = np.sqrt(list(CLASS_WEIGHTS.values()))
+    chances /= chances.sum()
     count = rng.choice(list(HOW_MANY), p=list(HOW_MANY.values()))
-    classes = rng.choice(list(CLASS_WEIGHTS), count, replace=False, p=chances / chances.sum())
-    rate = int(rng.choice(list(SAMPLE_RATES), p=list(SAMPLE_RATES.values())))
-    encoding = str(rng.choice(["wav_16", "flac", "ogg"]))
-    return Scene("", tuple(sorted(classes.tolist())), (seed, number), 1, 0.0, rate, encoding)
+    classes = rng.choice(list(CLASS_WEIGHTS), count, replace=False, p=chances)
+    rate = rng.choice(list(SAMPLE_RATES), p=list(SAMPLE_RATES.values()))
+    encoding = rng.choice(["wav_16", "flac", "ogg"])
+    labels = tuple(sorted(classes.tolist()))
+    source = (seed, number)
+    return Scene("", labels, source, 1, 0.0, int(rate), str(encoding))
 
 
 def draw_take(scene: Scene, stem: str, take: int, rng: np.random.Generator) -> Scene:
@@ -123,11 +126,13 @@ def write_all(folder: Path, train: list[Scene], test: list[Scene]):
     rows = [f'{scene.name},"{",".join(scene.labels)}"\n' for scene in train]
     table = ["fname,labels\n", *rows, f"{BROKEN_NAME},rain\n"]
     artifacts.write_text(folder / "train.csv", "".join(table))
-    names = sorted([*(scene.name for scene in test), BROKEN_NAME])
+    names = [scene.name for scene in test]
+    names = sorted([*names, BROKEN_NAME])
     sample = [["fname", *sorted(CLASS_WEIGHTS)]]
-    sample += [[name, *"0" * len(CLASS_WEIGHTS)] for name in names]
-    lines = [",".join(row) + "\n" for row in sample]
-    artifacts.write_text(folder / "sample_submission.csv", "".join(lines))
+    zeros = ["0"] * len(CLASS_WEIGHTS)
+    sample += [[name, *zeros] for name in names]
+    text = "\n".join(",".join(row) for row in sample)
+    artifacts.write_text(folder / "sample_submission.csv", f"{text}\n")
 
 
 def _write_one(folder, scene):

@@ -149,7 +149,8 @@ def clock_tick(duration_seconds, sample_rate, rng, *, tick_hz, case_hz, ring_sec
 def footsteps(duration_seconds, sample_rate, rng, *, step_hz, floor_hz, scuff_hz, scuff):
     """Heel, then sole: a knock on the floor and a soft scuff after it, at a human, uneven pace."""
     time = _seconds(0.2, sample_rate)
-    knock = np.sin(2 * np.pi * floor_hz * time) * np.exp(-time / 0.02)
+    ring = np.sin(2 * np.pi * floor_hz * time)
+    knock = ring * np.exp(-time / 0.02)
     n_samples = _seconds(duration_seconds, sample_rate).size
     heels = _beats(duration_seconds, step_hz, 0.08, rng)
     weight = rng.uniform(0.5, 1, heels.size)
@@ -373,11 +374,15 @@ def _harmonics(pitch_hz, n_harmonics, rolloff, sample_rate):
     alias.
     """
     phase = 2 * np.pi * np.cumsum(pitch_hz) / sample_rate
-    previous, current, twice_cosine = np.zeros_like(phase), np.sin(phase), 2 * np.cos(phase)
+    previous = np.zeros_like(phase)
+    current = np.sin(phase)
+    twice_cosine = 2 * np.cos(phase)
     total = np.zeros_like(phase)
     for k in range(1, n_harmonics + 1):
         total += current * k**-rolloff * (k * pitch_hz < 0.45 * sample_rate)
-        previous, current = current, twice_cosine * current - previous
+        following = twice_cosine * current - previous
+        previous = current
+        current = following
     return total
 
 

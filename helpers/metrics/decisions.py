@@ -201,7 +201,8 @@ def calibration(
     """
     truth, _, probabilities = answers(predictions)
     if multilabel:
-        confidence, right = probabilities.ravel(), truth.ravel()
+        confidence = probabilities.ravel()
+        right = truth.ravel()
     else:
         confidence = probabilities.max(axis=1)
         right = predictions["label"].eq(predictions["predicted"]).to_numpy()

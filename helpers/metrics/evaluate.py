@@ -111,7 +111,8 @@ def _extreme_sizes(predictions):
 
 def scores_of(predictions: pd.DataFrame, config: Config) -> dict:
     """The summary of a table of predictions as a config asks for it."""
-    asked, several = config.evaluate, config.data.multilabel
+    asked = config.evaluate
+    several = config.data.multilabel
     return summary(
         predictions, asked.bootstrap_samples, config.seed, several, asked.metric, asked.k
     )

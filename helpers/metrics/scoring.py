@@ -312,7 +312,8 @@ def cmap(
     >>> cmap(truth, scores, np.ones((1, 2)), pad=1).round(4).tolist()  # ((1/1 + 2/3) / 2 + 1/1) / 2
     [0.9167]
     """
-    below, beside = ((0, pad), (0, 0)), ((0, 0), (0, pad))
+    below = ((0, pad), (0, 0))
+    beside = ((0, 0), (0, pad))
     return macro(
         average_precision,
         np.pad(truth, below, constant_values=True),
@@ -382,7 +383,8 @@ def _best_threshold(positive, score):
     f1 = 2 * np.cumsum(positive[order]) / (np.arange(1, len(ranked)) + positive.sum())
     f1[np.diff(ranked[:-1], append=-np.inf) == 0] = -1  # a threshold does not part equal scores
     best = int(np.argmax(f1))
-    lowest, below = ranked[best], ranked[best + 1]
+    lowest = ranked[best]
+    below = ranked[best + 1]
     if lowest <= 0:  # every score would reach it, also of a model that never heard of the class
         return 0.5
     middle = (lowest + below) / 2

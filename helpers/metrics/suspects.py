@@ -65,7 +65,8 @@ def spread(ranked: pd.DataFrame) -> pd.DataFrame:
 def in_words(ranked: pd.DataFrame) -> str:
     """How many labels the models doubt, and how little that means."""
     doubted = ranked[ranked["doubt"].ge(DOUBTED)]
-    n_recordings, n_sources = doubted["recording_id"].nunique(), doubted["group"].nunique()
+    n_recordings = doubted["recording_id"].nunique()
+    n_sources = doubted["group"].nunique()
     n_all = ranked["recording_id"].nunique()
     return (
         f"The models doubt the label of {n_recordings} of {n_all} recordings, from {n_sources}"

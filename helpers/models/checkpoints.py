@@ -50,7 +50,8 @@ def load(folder, config, device="cpu"):
     """A saved classifier, ready to predict: (model, card). Raises DamagedFile, such as for weights
     not the card's.
     """
-    card, weights = read_card(folder), Path(folder) / "weights.safetensors"
+    card = read_card(folder)
+    weights = Path(folder) / "weights.safetensors"
     with artifacts.readable(weights):
         if artifacts.file_digest(weights) != card["sha256"]:
             raise ValueError("its SHA-256 is not the card's")

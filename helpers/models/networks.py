@@ -219,7 +219,8 @@ class AudioClassifier(nn.Module):
         total = squares = count = 0
         for inputs, _ in batches:
             bands = self.bands(inputs).double()
-            total, squares = total + bands.sum((0, 2)), squares + bands.square().sum((0, 2))
+            total = total + bands.sum((0, 2))
+            squares = squares + bands.square().sum((0, 2))
             count += bands.shape[0] * bands.shape[2]
         mean = total / count
         self.mean.copy_(mean[:, None])

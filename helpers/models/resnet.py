@@ -37,7 +37,8 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(
             *(Block(a, b, 1 if a == b else 2) for a, b in itertools.pairwise(channels))
         )
-        self.norm, self.pool = nn.BatchNorm2d(channels[-1]), Pool(pooling)
+        self.norm = nn.BatchNorm2d(channels[-1])
+        self.pool = Pool(pooling)
         self.head = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(channels[-1] * self.pool.width, n_classes)
         )
@@ -59,7 +60,8 @@ class Block(nn.Module):
 
     def __init__(self, channels_in, channels_out, stride=1):
         super().__init__()
-        self.norm_1, self.norm_2 = nn.BatchNorm2d(channels_in), nn.BatchNorm2d(channels_out)
+        self.norm_1 = nn.BatchNorm2d(channels_in)
+        self.norm_2 = nn.BatchNorm2d(channels_out)
         self.convolution_1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
         self.convolution_2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
         self.around = None
@@ -84,7 +86,8 @@ class Pool(nn.Module):
 
     def __init__(self, how):
         super().__init__()
-        self.how, self.width = how, 2 if how == "mean_max" else 1
+        self.how = how
+        self.width = 2 if how == "mean_max" else 1
         if how == "gem":
             self.power = nn.Parameter(torch.tensor(3.0))
 

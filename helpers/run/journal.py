@@ -125,10 +125,14 @@ def _write(folder, run):
 
 def library_versions() -> dict[str, str | None]:
     """Version of each library that results depend on; None where it is missing, as av may be."""
-    return {
-        name: next((d.version for d in importlib.metadata.distributions(name=name)), None)
-        for name in LIBRARIES
-    }
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def _version(library):
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:

@@ -359,11 +359,13 @@ def _judged(facts, column, kind, exam, luckiest):
     if len(exam.names) > 1:
         in_question = alarms[1:] if alarms[1:].any() else ~alarms[1:]
         best = areas.loc[1:, "value"][in_question].idxmax()
-        name, area = exam.names[best - 1], areas.loc[best].to_dict()
+        name = exam.names[best - 1]
+        area = areas.loc[best].to_dict()
         entry |= {"class": name, "class_auc": area["value"]}
         entry |= {"class_low": area["low"], "class_high": area["high"]}
         if alarms.any() and not alarms[0]:
-            told, mean = f"{name} from the rest", area
+            told = f"{name} from the rest"
+            mean = area
     return entry | {"says": _sentence(entry, told, mean, of_mean)}
 
 

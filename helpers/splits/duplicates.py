@@ -130,7 +130,8 @@ def _matches(paths, max_seconds):
     """
     listen = functools.partial(_listen, max_seconds=max_seconds)
     with TemporaryFile() as file:
-        prints, ends = [], [0]
+        prints = []
+        ends = [0]
         for heard in work.in_threads(listen, paths, "fingerprints"):
             file.write(heard.whitened.tobytes())
             ends.append(ends[-1] + len(heard.whitened))
@@ -223,7 +224,8 @@ def _landmarks(relative):
     frames, bins = peaks.astype(np.int32).T
     later = np.searchsorted(frames, frames, side="right")
     ways = (2 * MAX_BINS + 1) * (MAX_FRAMES + 1)  # from a peak to another
-    keys, starts = [], []
+    keys = []
+    starts = []
     for first, second in combinations(range(PARTNERS), 2):
         peak = np.flatnonzero(later + second < len(frames))
         key = bins[peak].astype(np.int64)

@@ -23,7 +23,9 @@ class Captured:
     """
 
     def __init__(self, function, state):
-        self.function, self.state, self.graph = function, state, None
+        self.function = function
+        self.state = state
+        self.graph = None
 
     def __call__(self, *inputs):
         if self.graph is None:

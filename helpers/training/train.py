@@ -80,7 +80,8 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     made = [None] * len(plan)
     for number, rounds in enumerate(processes.side_by_side(learn, shares)):
         made[number::count] = rounds
-    tables, history = [], []
+    tables = []
+    history = []
     for answers, records in made:
         tables += answers
         history += records
@@ -186,7 +187,8 @@ class Round:
         if taught_again(self.config.train):
             members, wanted = self.with_pseudo_labels(training.index, wanted, made)
             made = [self.network(0, members, wanted, made, TAUGHT)]
-        tables, history = [], []
+        tables = []
+        history = []
         for seed, (model, records) in enumerate(made):
             ended = fit.why_ended(records, self.config.train)
             target = folder / self.name(seed)

@@ -310,10 +310,12 @@ def _cleaned(example, config):
     cards = [card("as found", picture, example.raw, rate)]
     before = example.raw
     for name, after in example.done:
-        shown, kept = after, None
+        shown = after
+        kept = None
         if name == "silence trimmed":
             start, stop = clean.edges(before, rate, config.clean.trim_db)
-            shown, kept = before, (start / rate, stop / rate)
+            shown = before
+            kept = (start / rate, stop / rate)
         picture = plots.cleaning_step(shown, config, seconds, kept)
         changed = _what_changed(name, before, after, kept, rate)
         cards.append(card(name, picture, after, rate, changed))

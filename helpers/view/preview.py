@@ -220,7 +220,8 @@ def describe(name: str, drawn: perturb.Draws, partner: str, settings) -> str:
 
 def _played(drawn, settings):
     part = f"{settings.crop:.0%} of the clip, " if settings.crop < 1 else ""
-    start, speed = drawn.offset.item(), drawn.rate.item()
+    start = drawn.offset.item()
+    speed = drawn.rate.item()
     return f"{part}from {start:.0%} of it on, at {speed:.2f} times the speed"
 
 
