@@ -79,6 +79,7 @@ REFUSED = {
     "data.group_columns=author": ("data.group_columns", "'author'"),
     "data.labels_csv=[1]": ("data.labels_csv", "1"),
     "submit.rows_columns=[row_id]": ("submit.rows_columns", "['row_id']"),
+    "evaluate.metric=mcc": ("evaluate.metric", "got 'mcc'. There are: auto, accuracy, cmap, "),
     "train.epochs": ("key=value", "'train.epochs'"),
 }
 

@@ -13,6 +13,7 @@ from tables import prediction_rows, small_config, tagging_rows
 
 from helpers.base import artifacts, errors, targets
 from helpers.metrics import decisions, evaluate, intervals, scoring
+from helpers.run import presets
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 CLASSES = ("a", "b", "c")
@@ -592,8 +593,7 @@ def test_random_scores_have_about_the_average_precision_of_chance():
 
 # --- the competition's metric ------------------------------------------------------------------
 
-METRICS_ASKED = ("accuracy", "macro_f1", "row_f1", "map_at_k", "lwlrap", "roc_auc", "cmap")
-each_metric = pytest.mark.parametrize("metric", METRICS_ASKED)
+each_metric = pytest.mark.parametrize("metric", scoring.METRICS)
 each_kind = pytest.mark.parametrize("several", [False, True])
 
 
@@ -641,6 +641,9 @@ def as_scikit_learn_has_it(metric, truth, said, scores):
         ),
         "roc_auc": lambda: reference.roc_auc_score(truth, scores, average="macro"),
         "cmap": lambda: reference.average_precision_score(*padded, average="macro"),
+        "macro_average_precision": lambda: reference.average_precision_score(
+            truth, scores, average="macro"
+        ),
     }[metric]()
 
 
@@ -686,6 +689,24 @@ def test_the_competitions_metric_stands_first_everywhere(metric, several, tmp_pa
     )
     assert board["model"].tolist() == ["good", "bad"] and board["difference"][1] < 0
     assert evaluate.ties(board).tolist() == [True, False]
+
+
+@each_kind
+def test_a_metric_is_added_in_one_place(several, monkeypatch):
+    monkeypatch.setattr(scoring, "METRICS", dict(scoring.METRICS))
+
+    @scoring.metric("hamming", "said", "Hamming score")
+    def hamming(truth, said, weights):
+        return weights @ (truth == said).mean(axis=1) / weights.sum(axis=1)
+
+    preset = "demo_multilabel" if several else "demo"
+    config = presets.load(preset, settings="evaluate.metric=hamming")
+    predictions = table_of(several)
+    truth, said, _ = tables_of(predictions)
+    assert evaluate.headline(config)[0] == "hamming"
+    assert evaluate.in_words("hamming") == "Hamming score"
+    found = evaluate.leaderboard_row("cnn", predictions, config)["hamming"]
+    assert found == pytest.approx((truth == said).mean(), abs=1e-5)
 
 
 @each_kind

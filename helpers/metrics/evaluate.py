@@ -31,12 +31,6 @@ SUMMARY = {
 }
 OF_CLASS = {False: "recall", True: "average_precision"}
 DIFFERENCE = "difference"  # to the best model of a leaderboard, paired: at most 0
-SPELLED = {
-    "map_at_k": "MAP@k",
-    "cmap": "padded cmAP",
-    "roc_auc": "ROC AUC",
-    "row_f1": "row-wise F1",
-}
 AGGREGATED = {
     "mean": "a recording's clips averaged",
     "max": "the highest probability of a recording's clips taken",
@@ -316,7 +310,9 @@ def in_words(metric: str) -> str:
     >>> in_words("macro_f1"), in_words("map_at_k")
     ('macro F1', 'MAP@k')
     """
-    return SPELLED.get(metric) or metric.replace("_", " ").replace("f1", "F1")
+    if metric in scoring.METRICS:
+        return scoring.METRICS[metric].spelled
+    return metric.replace("_", " ").replace("f1", "F1")
 
 
 def metrics(

@@ -5,13 +5,39 @@ scored at once. truth and said are bool [n, C], what is there and what was said;
 """
 
 from collections.abc import Callable, Collection
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray
 from scipy import sparse
 
 NORMAL = 1.96  # standard errors to either side that hold 95 % of the normal law
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that evaluate.metric may name."""
+
+    score: Callable  # (truth [n, C], what it judges [n, C], weights [samples, n]) -> [samples]
+    judges: str  # "said": the answers, bool; "scores": their ranking, float
+    spelled: str  # for reading
+
+
+METRICS: dict[str, Metric] = {}  # by name
+
+
+def metric(name: str, judges: str, spelled: str = "") -> Callable:
+    """Decorator: the function below it is a metric that evaluate.metric may name.
+
+    >>> METRICS["cmap"].score is cmap, METRICS["cmap"].judges, METRICS["cmap"].spelled
+    (True, 'scores', 'padded cmAP')
+    """
+
+    def enter(score):
+        METRICS[name] = Metric(score, judges, spelled or name.replace("_", " "))
+        return score
+
+    return enter
 
 
 def measure(
@@ -24,21 +50,15 @@ def measure(
 ) -> dict:
     """Metrics by name: {name: [samples]}.
 
-    Args: names of metrics of answers (as of `of_answers`) or of rankings; truth, said bool [n, C];
+    Args: names of metrics of answers (as of `of_answers`) or of METRICS; truth, said bool [n, C];
         scores [n, C]; weights [samples, n]; k of map_at_k.
     """
-    answers = of_answers(truth, said, weights)
-    rankings = {
-        "macro_average_precision": partial(macro, average_precision),
-        "roc_auc": partial(macro, auc),
-        "lwlrap": lwlrap,
-        "map_at_k": partial(map_at_k, k=k),
-        "cmap": cmap,
-    }
-    return {
-        name: answers[name] if name in answers else rankings[name](truth, scores, weights)
-        for name in names
-    }
+    values = of_answers(truth, said, weights)
+    for name in set(names) - set(values):
+        judged = said if METRICS[name].judges == "said" else scores
+        options = {"k": k} if name == "map_at_k" else {}
+        values[name] = METRICS[name].score(truth, judged, weights, **options)
+    return {name: values[name] for name in names}
 
 
 def of_answers(
@@ -225,11 +245,20 @@ def each_class(
     return np.stack(values, axis=1)
 
 
-def lwlrap(
-    truth: ndarray,
-    scores: ndarray,
-    weights: ndarray,
-) -> ndarray:
+@metric("roc_auc", "scores", "ROC AUC")
+def macro_auc(truth: ndarray, scores: ndarray, weights: ndarray) -> ndarray:
+    """Mean over the classes of `auc`, each against the rest: [samples]. Args as of `macro`."""
+    return macro(auc, truth, scores, weights)
+
+
+@metric("macro_average_precision", "scores")
+def macro_average_precision(truth: ndarray, scores: ndarray, weights: ndarray) -> ndarray:
+    """Mean over the classes of `average_precision`: [samples]. Args as of `macro`."""
+    return macro(average_precision, truth, scores, weights)
+
+
+@metric("lwlrap", "scores")
+def lwlrap(truth: ndarray, scores: ndarray, weights: ndarray) -> ndarray:
     """Label-weighted label-ranking average precision: [samples].
 
     Over all labels of all recordings, the precision at their rank; within each recording the
@@ -261,12 +290,8 @@ def _ranked(truth, scores):
     return there, from_the_last[:, ::-1]
 
 
-def map_at_k(
-    truth: ndarray,
-    scores: ndarray,
-    weights: ndarray,
-    k: int = 3,
-) -> ndarray:
+@metric("map_at_k", "scores", "MAP@k")
+def map_at_k(truth: ndarray, scores: ndarray, weights: ndarray, k: int = 3) -> ndarray:
     """Mean average precision of the k best classes of each row: [samples].
 
     With one label it is 1/rank, or 0 beyond rank k. With m labels the precisions at those found
@@ -293,12 +318,8 @@ def map_at_k(
         return weights @ of_row / (weights @ (n_labels > 0))
 
 
-def cmap(
-    truth: ndarray,
-    scores: ndarray,
-    weights: ndarray,
-    pad: int = 5,
-) -> ndarray:
+@metric("cmap", "scores", "padded cmAP")
+def cmap(truth: ndarray, scores: ndarray, weights: ndarray, pad: int = 5) -> ndarray:
     """Padded class-mean average precision: [samples].
 
     `pad` rows are added in which every class is there, with score 1. So a class that is never there
@@ -322,11 +343,8 @@ def cmap(
     )
 
 
-def row_f1(
-    truth: ndarray,
-    said: ndarray,
-    weights: ndarray,
-) -> ndarray:
+@metric("row_f1", "said", "row-wise F1")
+def row_f1(truth: ndarray, said: ndarray, weights: ndarray) -> ndarray:
     """Mean over the rows of the F1 of what was said: [samples].
 
     Where nothing is there and nothing is said it is 1; such a row is called nocall. The metric of
@@ -344,11 +362,8 @@ def row_f1(
     return weights @ f1 / weights.sum(axis=1)
 
 
-def exact_match(
-    truth: ndarray,
-    said: ndarray,
-    weights: ndarray,
-) -> ndarray:
+@metric("accuracy", "said")
+def exact_match(truth: ndarray, said: ndarray, weights: ndarray) -> ndarray:
     """Share of the rows of which exactly what is there was said: [samples].
 
     With one label per row it is accuracy.
@@ -359,6 +374,12 @@ def exact_match(
     """
     right = (truth == said).all(axis=1).astype(float)
     return weights @ right / weights.sum(axis=1)
+
+
+@metric("macro_f1", "said", "macro F1")
+def macro_f1(truth: ndarray, said: ndarray, weights: ndarray) -> ndarray:
+    """Mean over the classes of F1, those neither there nor said left out: [samples]."""
+    return of_answers(truth, said, weights)["macro_f1"]
 
 
 def best_thresholds(truth: ndarray, scores: ndarray) -> ndarray:

@@ -18,6 +18,7 @@ from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import ConfigError
 from helpers.base.settings import Audio, Config
 from helpers.data import layouts
+from helpers.metrics import scoring
 
 PRESETS = REPOSITORY / "presets"
 # Marks that YAML would take apart.
@@ -71,9 +72,11 @@ def load(
         values["seed"] = seed
     values = _settled(_read_by_table(values))
     try:
-        return Config.model_validate(_nested(values))
+        config = Config.model_validate(_nested(values))
     except ValidationError as error:
         raise ConfigError(_explain(error, values["preset"])) from None
+    _require_metric(config)
+    return config
 
 
 def presets() -> list[str]:
@@ -184,6 +187,17 @@ def _explain(error, preset):
         else:
             lines.append(f"  {key}: got {problem['input']!r}. {says}" if key else f"  {says}")
     return "\n".join(lines)
+
+
+def _require_metric(config):
+    """Metrics stand in a room below the settings, so their names are looked up here."""
+    metric = config.evaluate.metric
+    names = (AUTO, *sorted(scoring.METRICS))
+    if metric not in names:
+        raise ConfigError(
+            f"Preset {config.preset!r} cannot be used:\n"
+            f"  evaluate.metric: got {metric!r}. There are: {', '.join(names)}"
+        )
 
 
 def _legal_keys(location):
