@@ -174,7 +174,8 @@ def loss_falling(facts: Facts) -> str:
 
 def few_sources(facts: Facts) -> str:
     """The recordings come from few sources."""
-    return intervals.few_sources(facts.metrics["n_groups"]) if facts.metrics else ""
+    n_groups = facts.metrics.get("n_groups")
+    return intervals.few_sources(n_groups) if n_groups else ""
 
 
 def wide_interval(facts: Facts) -> str:

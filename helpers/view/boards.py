@@ -26,7 +26,7 @@ from pygments.lexers import PythonLexer
 from helpers.audio import clean, features, recording
 from helpers.base import artifacts, targets
 from helpers.metrics import suspects
-from helpers.view import plots
+from helpers.view import curves, plots
 
 NONE = "<em>None.</em>"
 ABSENT = "<p class='absent'>Not in this run: "  # how a cell that has nothing to show begins
@@ -54,6 +54,12 @@ def say(text: str) -> None:
     """Show a sentence, where there is one: unlike what is printed it breaks between words."""
     if text:
         display(HTML(f"<p>{html.escape(text)}</p>"))
+
+
+def say_curves(history: pd.DataFrame, config) -> None:
+    """Say how to read learning curves, and where training ended too early. Args: their records."""
+    say(curves.in_words(history, config.train))
+    say(curves.still_falling(history, config))
 
 
 def absent(why: str) -> HTML:
