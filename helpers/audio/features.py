@@ -49,8 +49,10 @@ class LogMel(nn.Module):
         f_max: float | None = None,
     ):
         super().__init__()
-        self.power = transforms.Spectrogram(n_fft, hop_length=hop_length, pad_mode="constant")
-        self.power.register_buffer("window", self.power.window, persistent=False)
+        self.stft = transforms.Spectrogram(
+            n_fft, hop_length=hop_length, power=None, pad_mode="constant"
+        )
+        self.stft.register_buffer("window", self.stft.window, persistent=False)
         self.decibels = transforms.AmplitudeToDB()
         # torchaudio's own mel filters end at 5512 Hz for 11025 Hz and so disagree with librosa's.
         bands = librosa.filters.mel(
@@ -64,7 +66,9 @@ class LogMel(nn.Module):
         self.register_buffer("bands", torch.from_numpy(bands), persistent=False)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        return self.decibels(self.bands @ self.power(waveforms))
+        spectrum = self.stft(waveforms)
+        power = spectrum.real.square() + spectrum.imag.square()  # a root less than abs().square()
+        return self.decibels(self.bands @ power)
 
 
 def log_mel(config) -> LogMel:
