@@ -199,7 +199,8 @@ def source(function: Callable, beside=None) -> HTML:
     if isinstance(beside, Figure):
         beside = HTML(f"<img style='max-width:100%' src='{png_uri(beside)}'>")
     page = beside and beside._repr_html_()
-    style = HtmlFormatter(noclasses=True, style="friendly", nobackground=True)
+    look = {"noclasses": True, "style": "friendly", "nobackground": True}
+    style = HtmlFormatter(prestyles="font-family:monospace", **look)
     code = pygments.highlight(code_of(function), PythonLexer(), style)
     where = f"helpers.{inspect.unwrap(function).__module__.removeprefix('helpers.')}"
     return HTML(part("explained", f"{where}: {function.__qualname__}", code, page))
