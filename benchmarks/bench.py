@@ -41,9 +41,8 @@ MEDIAN_DB, MOST_DB = (
 )  # and log-mels by so much: the median, and 95 % of what a picture shows
 PARTS = ("prepare", "prepare_denoise", "score_files", "train_epoch", "growth", "large", "gpu")
 SCORES = 0.02  # of the spread of probabilities, by which both ways may differ
-EPOCHS = (
-    5  # that a network is trained before it scores: an untrained one says the same of every file
-)
+# that a network is trained before it scores: an untrained one says the same of every file
+EPOCHS = 5
 BATCHES = 10  # of an epoch that is timed
 NOTHING_ALTERED = {
     "shift": 0.0,

@@ -44,8 +44,8 @@ REFUSED = {
     "submit.model=svm compare.models=[xgboost]": ("submit.model", "'svm'"),
     "model.name=wavenet": ("model.name", "'wavenet'"),
     "model.name=timm:": ("model.name", "timm"),
-    "compare.models=[forest]": ("compare.models.0", "'forest'"),
-    "compare.models=[cnn]": ("compare.models.0", "'cnn'"),  # it is compared anyway
+    "compare.models=[forest]": ("compare.models", "'forest'"),
+    "compare.models=[cnn]": ("compare.models", "'cnn'"),  # it is compared anyway
     "compare.models=[svm,svm]": ("compare.models", "each model once"),
     "compare.models=[soft_vote,svm]": ("compare.models", "last"),
     "train.balance=smote": ("train.balance", "'smote'"),

@@ -3,10 +3,11 @@ what it is worth.
 """
 
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,85 +32,82 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-# Every model by name, and what it reads: a network a picture, its frames one by one, or the
-# waveform; others the feature table, or the answers of other models. `models.networks` and
-# `compare.classic` make what stands here. Besides, timm:<name> is any image network of timm.
-MODELS = {
-    "mfcc_linear": "table",
-    "svm": "table",
-    "xgboost": "table",
-    "dnn": "table",
-    "cnn": "picture",
-    "resnet": "picture",
-    "lstm": "frames",
-    "gru": "frames",
-    "cnn1d": "waveform",
-    "soft_vote": "answers",
-    "stacking": "answers",
-}
 NETWORKS = ("picture", "frames", "waveform")  # what networks read
 # A network's own width, where another one is compared with it.
 WIDTHS = {"cnn": (32, 64, 128, 256), "resnet": (24, 24, 48, 96)}
 PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cnn" is the run's own
+TIMM = r"timm:[\w.\-]+"  # besides those that are registered, any image network of timm
 
 
-TIMM = r"timm:[\w.\-]+"
+@dataclass(frozen=True)
+class Registered:
+    """A model that has a name: what it reads, and the function that makes it."""
+
+    reads: str  # of NETWORKS; "table": the feature table
+    make: Callable
+
+
+MODELS = {}  # by name, filled where they are made: `models.networks`, `compare.classic`
+
+
+def model(name: str, reads: str):
+    """A decorator: the function below it makes the model of this name, which reads this."""
+
+    def register(make):
+        MODELS[name] = Registered(reads, make)
+        return make
+
+    return register
 
 
 def reads(name: str) -> str | None:
-    """What a model reads, of MODELS; None if there is no model of this name.
+    """What a model reads; None if there is no model of this name.
 
-    >>> reads("gru"), reads("timm:resnet18"), reads("wavenet")
-    ('frames', 'picture', None)
+    >>> reads("timm:resnet18"), reads("wavenet")
+    ('picture', None)
     """
-    return "picture" if re.fullmatch(TIMM, name) else MODELS.get(name)
+    if re.fullmatch(TIMM, name):
+        return "picture"
+    return MODELS[name].reads if name in MODELS else None
 
 
 def named(*kinds: str) -> tuple[str, ...]:
-    """The names of the models that read one of these.
+    """The names of the models that read one of these."""
+    return tuple(name for name, entry in MODELS.items() if entry.reads in kinds)
 
-    >>> named("answers")
-    ('soft_vote', 'stacking')
+
+def require(key: str, name: str, names: Iterable[str], timm: bool = False) -> None:
+    """Refuse a name that is none of these.
+
+    Args: key of the setting that it stands in; timm whether timm:<name> may stand there too.
+    Raises ValueError with all that there are.
     """
-    return tuple(name for name, kind in MODELS.items() if kind in kinds)
-
-
-def one_of(*names: str):
-    """A validator of a model's name: one of these, or timm:<name>."""
-
-    def check(name):
-        if name not in names and not re.fullmatch(TIMM, name):
-            raise ValueError(f"There are: {', '.join(names)}, timm:<name>")
-        return name
-
-    return AfterValidator(check)
+    if name in names or (timm and re.fullmatch(TIMM, name)):
+        return
+    words = ", ".join([*names, "timm:<name>"] if timm else names)
+    raise ValueError(f"{key}: got {name!r}. There are: {words}")
 
 
 Channels = Annotated[Whole, Field(ge=1, le=4096)]
 
 
 class Model(Section):
-    name: Annotated[str, one_of(*named(*NETWORKS))] = "resnet"  # the network of 05
+    name: str = "resnet"  # the network of 05
     # Of each block; resnet: of the stem, then of each block, which halves the picture where it
     # changes their number.
     channels: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)] = WIDTHS["resnet"]
-    stem_stride: Literal[1, 2] = (
-        2  # resnet: what the first convolution divides the spectrogram's size by
-    )
+    # resnet: what the first convolution divides the spectrogram's size by
+    stem_stride: Literal[1, 2] = 2
     coordinate: bool = True  # resnet: a second input channel that says which frequency a pixel has
-    pooling: Literal["mean", "mean_max", "gem"] = (
-        "mean_max"  # resnet: over time, after the mean over frequency
-    )
+    # resnet: over time, after the mean over frequency
+    pooling: Literal["mean", "mean_max", "gem"] = "mean_max"
     dropout: Probability = 0.2
-    pretrained: bool = (
-        True  # a timm network starts from its published weights, where they can be had
-    )
-    aggregate: Literal["mean", "max", "top", "noisy_or"] = (
-        "mean"  # how a recording's clips give one answer
-    )
-    weights: str | None = (
-        None  # a file of such weights, its path absolute or from the folder that holds data/
-    )
+    # a timm network starts from its published weights, where they can be had
+    pretrained: bool = True
+    # how a recording's clips give one answer
+    aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"
+    # a file of such weights, its path absolute or from the folder that holds data/
+    weights: str | None = None
 
 
 class Train(Section):
@@ -119,83 +117,66 @@ class Train(Section):
 
     # How long, how fast, and what is kept
     epochs: Count = 60
-    max_minutes: Positive | None = (
-        None  # for all networks of 05; what is cut short can be trained on; None: no limit
-    )
+    # for all networks of 05; what is cut short can be trained on; None: no limit
+    max_minutes: Positive | None = None
     batch_size: Annotated[Whole, Field(ge=2)] = 32  # clips per step, over all processes
     learning_rate: Positive = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    schedule: Literal["cosine", "plateau"] = (
-        "cosine"  # plateau: halved where validation loss stalls
-    )
+    # plateau: halved where validation loss stalls
+    schedule: Literal["cosine", "plateau"] = "cosine"
     warmup_fraction: Probability = 0.05  # of all steps
     plateau_patience: Count = 10  # epochs that it may stall
     clip_norm: Positive = 1.0  # gradients are scaled down to this norm
-    ema: Annotated[float, Field(ge=0, lt=1)] = (
-        0.99  # weights averaged over steps, so much of the old ones kept; 0: off
-    )
-    select: Literal["validation", "last"] = (
-        "last"  # the last epoch, or the best one on a validation fold
-    )
-    monitor: Literal["loss", "score"] = (
-        "loss"  # what the best epoch is best in; score: accuracy, or macro AP
-    )
+    # weights averaged over steps, so much of the old ones kept; 0: off
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    # the last epoch, or the best one on a validation fold
+    select: Literal["validation", "last"] = "last"
+    # what the best epoch is best in; score: accuracy, or macro AP
+    monitor: Literal["loss", "score"] = "loss"
     patience: Count = 10  # epochs without a better one before stopping
     balance: Literal["none", "weights", "sampling", "focal"] = "none"  # how rare classes are helped
-    freeze: Probability = (
-        0.0  # share of a pretrained network's layers, from the input on, that is not trained
-    )
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # a pretrained layer's learning rate, of the next one's
-    )
+    # share of a pretrained network's layers, from the input on, that is not trained
+    freeze: Probability = 0.0
+    # a pretrained layer's learning rate, of the next one's
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     # What is done to the clips
     augmented_copies: bool = False  # train on 03's offline copies too
-    crop: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # share of a clip that a step learns from, from anywhere in it
-    )
+    # share of a clip that a step learns from, from anywhere in it
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     shift: Probability = 1.0  # circular shift by up to this fraction of the clip
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.2  # playback speed drawn within +- this fraction
     gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
     polarity: bool = True  # turned upside down, every other time
     noise_db: float | None = None  # coloured noise this far below the clip or further; None: none
-    filter_db: Annotated[float, Field(ge=0)] = (
-        0.0  # bands made louder or softer within +- this (FilterAugment); 0: off
-    )
-    mix: Literal["none", "mixup", "between_class"] = (
-        "between_class"  # with a partner: by amplitude, or by loudness
-    )
-    mixup_alpha: Annotated[float, Field(ge=0)] = (
-        0.4  # of the Beta distribution that mixup draws from; 0: off
-    )
+    # bands made louder or softer within +- this (FilterAugment); 0: off
+    filter_db: Annotated[float, Field(ge=0)] = 0.0
+    # with a partner: by amplitude, or by loudness
+    mix: Literal["none", "mixup", "between_class"] = "between_class"
+    # of the Beta distribution that mixup draws from; 0: off
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4
     mix_share: Probability = 1.0  # of the batches that are mixed
     masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
-    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = (
-        0.17  # longest mask, as a fraction of the axis
-    )
+    # longest mask, as a fraction of the axis
+    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.17
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     flip: Probability = 0.0  # images only: share that is mirrored in time
-    rotate: Annotated[float, Field(ge=0, le=0.5)] = (
-        0.0  # images only: turned by up to this share of a full turn
-    )
+    # images only: turned by up to this share of a full turn
+    rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # images only: zoomed within +- this fraction
 
     # Several networks, and what they teach
-    seeds: Count = (
-        1  # networks per fold, from different random numbers, whose probabilities are averaged
-    )
+    # networks per fold, from different random numbers, whose probabilities are averaged
+    seeds: Count = 1
     views: Count = 8  # shifted views whose probabilities are averaged when predicting
-    distil: Probability = (
-        0.0  # share of the networks' own answer in the labels of one that replaces them; 0: off
-    )
-    pseudo_labels: Probability | None = (
-        None  # unlabelled test clips that they answer so surely are learned too
-    )
+    # share of the networks' own answer in the labels of one that replaces them; 0: off
+    distil: Probability = 0.0
+    # unlabelled test clips that they answer so surely are learned too
+    pseudo_labels: Probability | None = None
 
     # The machine
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
-        "auto"  # auto: half on a GPU, or where a CPU is faster so
-    )
+    # auto: half on a GPU, or where a CPU is faster so
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
     threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
     processes: Count = 1  # each trains whole folds, on a GPU of its own where there are several

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from helpers.base.recipe import (
-    MODELS,
     PLAIN,
     WIDTHS,
     Count,
@@ -24,13 +23,9 @@ from helpers.base.recipe import (
     Section,
     Train,
     Whole,
-    named,
-    one_of,
-    reads,
 )
 
-ENSEMBLES = named("answers")
-COMPARED = one_of(*(PLAIN if name == "cnn" else name for name in MODELS))
+ENSEMBLES = ("soft_vote", "stacking")  # made of the answers of other models
 # YAML reads off as false.
 NameGroups = Annotated[
     Literal["auto", "off"], BeforeValidator(lambda word: "off" if word is False else word)
@@ -51,58 +46,45 @@ Pattern = Annotated[str, AfterValidator(_is_a_pattern)]
 class Data(Section):
     """Where the recordings come from and how their names are read."""
 
-    source: Literal["folder", "demo", "demo_multilabel", "esc10", "esc50"] = (
-        "folder"  # what to do when no folder is given
-    )
+    # what to do when no folder is given
+    source: Literal["folder", "demo", "demo_multilabel", "esc10", "esc50"] = "folder"
     root: str | None = None  # folder of recordings; None: as `source` says
     multilabel: bool = False  # several labels per recording
-    labels_csv: str | tuple[str, ...] | None = (
-        None  # table of labels below the data folder; None: class folders,
-    )
-    # or the one table that names the recordings of the folder that is given (layouts.by_table).
-    # Several tables with the same columns follow each other; others are joined on the columns that
-    # they share.
+    # table of labels below the data folder; None: class folders, or the one table that names the
+    # recordings of the folder that is given (layouts.by_table). Several tables with the same
+    # columns follow each other; others are joined on the columns that they share.
+    labels_csv: str | tuple[str, ...] | None = None
     id_column: str | None = None  # its column with the file's name; None: the first one
-    label_column: str | None = (
-        None  # its column of labels; None: the first other, or all where 0 or 1
-    )
+    # its column of labels; None: the first other, or all where 0 or 1
+    label_column: str | None = None
     secondary_column: str | None = None  # its column of further labels, such as "['a', 'b']"
     label_separator: Annotated[str, Field(min_length=1)] = ","  # between the labels of a recording
-    start_column: str | None = (
-        None  # labels hold from here (seconds), and only the clips they touch are learned from
-    )
+    # labels hold from here (seconds), and only the clips they touch are learned from
+    start_column: str | None = None
     end_column: str | None = None  # to here
-    group_columns: tuple[
-        str, ...
-    ] = ()  # recordings with the same value there stay together: author, speaker, site
+    # recordings with the same value there stay together: author, speaker, site
+    group_columns: tuple[str, ...] = ()
     fold_column: str | None = None  # official folds
-    split_column: str | None = (
-        None  # which recordings are the test set: those with test_value there
-    )
+    # which recordings are the test set: those with test_value there
+    split_column: str | None = None
     test_value: str = "test"
     where: Pairs = ()  # only the rows of the table that hold these values: {rating: "5.0"}
-    label_pattern: Pattern | None = (
-        None  # regex on the class folder's name; its group 1 is the label
-    )
-    name_pattern: Pattern = (
-        "auto"  # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
-    )
-    train_folders: tuple[
-        str, ...
-    ] = ()  # only these are learned from, below the data folder; none: all but the test's
-    test_csv: str | None = (
-        None  # a table, or the sample submission, that names the test files; None: test_folders say
-    )
-    test_folders: tuple[
-        str, ...
-    ] = ()  # they hold the test set; none: those with a name such as test
+    # regex on the class folder's name; its group 1 is the label
+    label_pattern: Pattern | None = None
+    # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
+    name_pattern: Pattern = "auto"
+    # only these are learned from, below the data folder; none: all but the test's
+    train_folders: tuple[str, ...] = ()
+    # a table, or the sample submission, that names the test files; None: test_folders say
+    test_csv: str | None = None
+    # they hold the test set; none: those with a name such as test
+    test_folders: tuple[str, ...] = ()
     rename: Pairs = ()  # labels that go by another name
     classes: tuple[str, ...] = ()  # the classes; none: all that there are
     other: str | None = None  # what all other labels become; None: they are left out
     exclude: tuple[str, ...] = ()  # labels that are left out
-    allow_empty_test: bool = (
-        False  # a hidden test set: without a test file the submission holds the sample's rows
-    )
+    # a hidden test set: without a test file the submission holds the sample's rows
+    allow_empty_test: bool = False
     max_per_class: Count | None = None  # use at most so many recordings of each class
     max_bad_fraction: Probability = 0.25  # more unusable recordings than this stop the run
     demo_train: Count = 340  # recordings in the demo's train folder
@@ -137,9 +119,8 @@ class Audio(Section):
     sample_rate: Annotated[Whole, Field(ge=1000, le=192000)] = 16000  # Hz
     clip_seconds: Positive = 4.0
     short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
-    min_last_fraction: Probability = (
-        0.5  # a recording's last piece is kept if it fills so much of a clip
-    )
+    # a recording's last piece is kept if it fills so much of a clip
+    min_last_fraction: Probability = 0.5
     max_seconds: Positive = 900.0  # longer recordings are set aside
     # each clip of a test recording is a row of the submission: no trimming, none left out
     test_windows: bool = False
@@ -151,9 +132,8 @@ class Clean(Section):
     min_seconds: Positive = 0.1  # shorter recordings are set aside
     silence_db: float = -80.0  # dBFS; recordings that never get louder are set aside
     high_pass_hz: Positive | None = None  # what lies below is taken out; None: nothing
-    trim_db: Positive | None = (
-        50.0  # edges so many dB below the loudest frame are cut; None: no trimming
-    )
+    # edges so many dB below the loudest frame are cut; None: no trimming
+    trim_db: Positive | None = 50.0
     denoise: bool = False  # spectral gating with noisereduce
     normalise: bool = True  # bring every recording to one peak
     peak: Annotated[float, Field(gt=0, le=1)] = 0.99  # peak of every cleaned recording
@@ -162,15 +142,12 @@ class Clean(Section):
 
 class Split(Section):
     folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
-    test_folds: Count | None = (
-        None  # so many folds are tested; 1: a single split; None: each fold once
-    )
-    near_duplicates: bool = (
-        True  # the same sound, re-encoded, resampled, shifted or shortened, stays together
-    )
-    name_groups: NameGroups = (
-        "auto"  # recordings whose names propose that they were recorded together stay so; off: no
-    )
+    # so many folds are tested; 1: a single split; None: each fold once
+    test_folds: Count | None = None
+    # the same sound, re-encoded, resampled, shifted or shortened, stays together
+    near_duplicates: bool = True
+    # recordings whose names propose that they were recorded together stay so; off: no
+    name_groups: NameGroups = "auto"
 
 
 class Transform(Section):
@@ -185,9 +162,8 @@ class Transform(Section):
 class Augment(Section):
     """Offline copies of the training clips."""
 
-    mode: Literal["each", "one_of"] = (
-        "each"  # every transform by its own p, or exactly one or nothing
-    )
+    # every transform by its own p, or exactly one or nothing
+    mode: Literal["each", "one_of"] = "each"
     copies: Annotated[Whole, Field(ge=0, le=20)] = 1  # copies per training clip
     transforms: tuple[Transform, ...] = (
         Transform(name="shift", low=-0.3, high=0.3),
@@ -213,7 +189,7 @@ class Compare(Section):
     baseline.
     """
 
-    models: tuple[Annotated[str, COMPARED], ...] = ("mfcc_linear", "svm", "xgboost")
+    models: tuple[str, ...] = ("mfcc_linear", "svm", "xgboost")
     augmented_copies: bool = True  # fit on 03's offline copies too
 
 
@@ -234,17 +210,14 @@ class Submit(Section):
     """The submission. A sample submission decides the header, the ids and their order."""
 
     model: str = "cnn"
-    shape: Literal["auto", "label", "top_k", "set", "wide", "binary", "long"] = (
-        "auto"  # auto: as the sample's
-    )
+    # auto: as the sample's
+    shape: Literal["auto", "label", "top_k", "set", "wide", "binary", "long"] = "auto"
     # a row's id as {name}, {stem}, {path}, {end} (seconds), {label}, or a column of data.labels_csv
     id: str = "auto"
-    id_pattern: Pattern | None = (
-        None  # regex on a test file's name; its named groups may stand in `id`
-    )
-    rows_csv: str | None = (
-        None  # the table of the rows asked for; None: the sample, or a row per test file or window
-    )
+    # regex on a test file's name; its named groups may stand in `id`
+    id_pattern: Pattern | None = None
+    # the table of the rows asked for; None: the sample, or a row per test file or window
+    rows_csv: str | None = None
     rows_columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
         "row_id",
         "audio_id",
@@ -253,23 +226,18 @@ class Submit(Section):
     # its columns of ids, of file names, and of the seconds at which a window ends (empty: the whole
     # recording)
     column: str = "{label}"  # shape wide: how the column of a class is called
-    header: tuple[
-        str, ...
-    ] = ()  # of a submission without a sample: the id's column and the label's
-    separator: str | None = (
-        None  # between the labels of a row; None: as the sample's, or data.label_separator
-    )
+    # of a submission without a sample: the id's column and the label's
+    header: tuple[str, ...] = ()
+    # between the labels of a row; None: as the sample's, or data.label_separator
+    separator: str | None = None
     empty: str = ""  # what a row without any label says, such as nocall
-    positive: str | None = (
-        None  # shape binary: the class whose probability is given; None: the last
-    )
+    # shape binary: the class whose probability is given; None: the last
+    positive: str | None = None
     boolean: bool = False  # shape long: True or False instead of a probability
-    threshold: Probability | None = (
-        None  # from where on a class is said; None: chosen on the other folds
-    )
-    rows_from: Literal["sample", "files"] = (
-        "sample"  # files: the sample is out of date, the files on disk count
-    )
+    # from where on a class is said; None: chosen on the other folds
+    threshold: Probability | None = None
+    # files: the sample is out of date, the files on disk count
+    rows_from: Literal["sample", "files"] = "sample"
 
     @field_validator("id", "column")
     @classmethod
@@ -291,9 +259,8 @@ class Config(Section):
 
     preset: str = "default"
     about: str = ""
-    layout: tuple[
-        str, ...
-    ] = ()  # paths, and columns of tables, by which a data folder is recognised as this preset's
+    # paths, and columns of tables, by which a data folder is recognised as this preset's
+    layout: tuple[str, ...] = ()
     recognised: str = ""  # how it was recognised, in words
     synthetic: bool = False  # scores of synthetic data are labelled so on every page
     seed: Annotated[Whole, Field(ge=0)] = 0
@@ -343,11 +310,6 @@ class Config(Section):
         if list(compared) != ordered:
             raise ValueError(
                 "compare.models names each model once, the ensembles soft_vote and stacking last"
-            )
-        if self.train.inputs == "images" and reads(self.model.name) != "picture":
-            raise ValueError(
-                f"train.inputs=images needs an image network: {', '.join(named('picture'))}"
-                f" or timm:<name>, not {self.model.name}"
             )
         if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in compared):
             raise ValueError(

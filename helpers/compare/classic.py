@@ -7,6 +7,7 @@ calibration splits by group.
 
 import time
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,6 @@ from helpers.compare.table_network import DenseClassifier
 from helpers.splits import partition
 from helpers.training import losses
 
-NAMES = recipe.named("table")
 # What a calibrated SVM and an imputer hold beside the types that skops trusts by itself.
 TRUSTED_TYPES = [
     "numpy.dtype",
@@ -122,7 +122,7 @@ def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) ->
     share = wanted.mean(axis=0)
     learned = np.flatnonzero((share > 0) & (share < 1))  # both answers are there to learn
     x = values(training, columns)
-    model = MAKERS[name](x, wanted[:, learned], training["group"].to_numpy(), config)
+    model = recipe.MODELS[name].make(x, wanted[:, learned], training["group"].to_numpy(), config)
     known = [labels[number] for number in learned]
     return Fitted(name, model, list(labels), known, columns, config.data.multilabel)
 
@@ -160,12 +160,14 @@ def answers(wanted: np.ndarray, config: Config) -> np.ndarray:
     return wanted if config.data.multilabel else wanted.argmax(axis=1)
 
 
+@recipe.model("mfcc_linear", reads="table")
 def fit_linear(x, wanted, groups, config: Config) -> BaseEstimator:
     """A logistic regression; with several labels one for each class."""
     machine = pipeline(LogisticRegression(max_iter=2000, class_weight=weighting(config)))
     return by_class(machine, config).fit(x, answers(wanted, config))
 
 
+@recipe.model("svm", reads="table")
 def fit_svm(x, wanted, groups, config: Config) -> BaseEstimator:
     """A support vector machine (RBF), its probabilities calibrated by group on the training side.
 
@@ -195,6 +197,7 @@ def calibration_folds(answers: np.ndarray, groups: np.ndarray, seed: int) -> lis
         return list(splitter.split(np.zeros(len(answers)), answers, groups))
 
 
+@recipe.model("xgboost", reads="table")
 def fit_xgboost(x, wanted, groups, config: Config) -> BaseEstimator:
     """Gradient-boosted trees, 200 of depth 4 per class (Chen & Guestrin 2016, arXiv:1603.02754)."""
     model = xgboost.XGBClassifier(
@@ -210,13 +213,14 @@ def fit_xgboost(x, wanted, groups, config: Config) -> BaseEstimator:
     return model.fit(x, answers(wanted, config), sample_weight=weights)
 
 
+@recipe.model("dnn", reads="table")
 def fit_dnn(x, wanted, groups, config: Config) -> BaseEstimator:
     """The dense network of `table_network`."""
     model = DenseClassifier(config.train.balance, config.data.multilabel, config.seed)
     return model.fit(x, wanted)
 
 
-MAKERS = {"mfcc_linear": fit_linear, "svm": fit_svm, "xgboost": fit_xgboost, "dnn": fit_dnn}
+NAMES = recipe.named("table")
 
 # --- predicting ---------------------------------------------------------------------------------
 
@@ -266,7 +270,8 @@ class Skops:
         last = model[-1]
         if isinstance(last, SVC):
             return last.support_vectors_.size
-        return last.coef_.size + last.intercept_.size
+        numbers = [getattr(last, name, ()) for name in ("coef_", "intercept_")]
+        return sum(np.size(values) for values in numbers)
 
 
 class Trees:
@@ -305,7 +310,7 @@ class Weights:
         return sum(parameter.numel() for parameter in model.network_.parameters())
 
 
-FORMATS = {"mfcc_linear": Skops(), "svm": Skops(), "xgboost": Trees(), "dnn": Weights()}
+FORMATS = defaultdict(Skops, xgboost=Trees(), dnn=Weights())  # by name of the model
 
 
 def save(fitted: Fitted, folder: Path, turn: dict) -> None:

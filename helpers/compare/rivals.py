@@ -1,6 +1,6 @@
 """Every model by name: trained on the same folds, predicted alike.
 
-A name is a network (``models.NETWORKS``), a model on the feature table (``classic``), or an
+A name is a network (``models.networks``), a model on the feature table (``classic``), or an
 ensemble of the others: ``soft_vote`` averages their probabilities, ``stacking`` learns from their
 out-of-fold probabilities how far to trust each of them (Wolpert 1992,
 doi:10.1016/S0893-6080(05)80023-1).
@@ -16,12 +16,17 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from helpers.base import artifacts, targets
+from helpers.base import artifacts, recipe, targets
+from helpers.base.recipe import PLAIN
 from helpers.base.settings import ENSEMBLES, Config
 from helpers.compare import classic, inference
 from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
 from helpers.training import train
+
+# Every model that may be compared; "cnn" is the run's own.
+NETWORKS = [PLAIN if name == "cnn" else name for name in recipe.named(*recipe.NETWORKS)]
+NAMES = (*classic.NAMES, *NETWORKS, *ENSEMBLES)
 
 
 def cross_validate(

@@ -122,13 +122,15 @@ class RawWaveform(nn.Module):
         return waveforms[:, None]
 
 
-# --- by name: each network of recipe.MODELS is made by the function of its name
+# --- by name: what makes a network of a config and its number of classes, and what that reads
 
 
+@recipe.model("cnn", reads="picture")
 def cnn(config: Config, n_classes: int) -> nn.Module:
     return Cnn(n_classes, config.model.channels, config.model.dropout)
 
 
+@recipe.model("resnet", reads="picture")
 def resnet(config: Config, n_classes: int) -> nn.Module:
     model = config.model
     return ResNet(
@@ -141,14 +143,17 @@ def resnet(config: Config, n_classes: int) -> nn.Module:
     )
 
 
+@recipe.model("lstm", reads="frames")
 def lstm(config: Config, n_classes: int) -> nn.Module:
     return Recurrent(nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout)
 
 
+@recipe.model("gru", reads="frames")
 def gru(config: Config, n_classes: int) -> nn.Module:
     return Recurrent(nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout)
 
 
+@recipe.model("cnn1d", reads="waveform")
 def cnn1d(config: Config, n_classes: int) -> nn.Module:
     return Cnn1d(n_classes, config.model.channels, config.model.dropout)
 
@@ -243,11 +248,10 @@ def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier
 
 def _network(config, n_classes, fresh):
     model = config.model
-    if model.name in recipe.named(*recipe.NETWORKS):
-        return globals()[model.name](config, n_classes)
-    if not recipe.reads(model.name):
-        names = ", ".join(recipe.named(*recipe.NETWORKS))
-        raise ValueError(f"model.name is {model.name!r}; there are: {names}, timm:<name>")
+    networks = recipe.named(*recipe.NETWORKS)
+    if model.name in networks:
+        return recipe.MODELS[model.name].make(config, n_classes)
+    recipe.require("model.name", model.name, networks, timm=True)
     weights = None
     if fresh and model.weights:
         weights = artifacts.home() / Path(model.weights).expanduser()

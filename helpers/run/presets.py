@@ -14,9 +14,11 @@ import soundfile
 import yaml
 from pydantic import ValidationError
 
+from helpers.base import recipe
 from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import ConfigError
 from helpers.base.settings import Audio, Config
+from helpers.compare import rivals
 from helpers.data import layouts
 from helpers.metrics import scoring
 
@@ -75,7 +77,7 @@ def load(
         config = Config.model_validate(_nested(values))
     except ValidationError as error:
         raise ConfigError(_explain(error, values["preset"])) from None
-    _require_metric(config)
+    _require_names(config)
     return config
 
 
@@ -189,15 +191,20 @@ def _explain(error, preset):
     return "\n".join(lines)
 
 
-def _require_metric(config):
-    """Metrics stand in a room below the settings, so their names are looked up here."""
-    metric = config.evaluate.metric
-    names = (AUTO, *sorted(scoring.METRICS))
-    if metric not in names:
-        raise ConfigError(
-            f"Preset {config.preset!r} cannot be used:\n"
-            f"  evaluate.metric: got {metric!r}. There are: {', '.join(names)}"
-        )
+def _require_names(config):
+    """Models and metrics are registered where they are made, which the settings do not know."""
+    networks = recipe.named(*recipe.NETWORKS)
+    model = config.model.name
+    try:
+        recipe.require("evaluate.metric", config.evaluate.metric, (AUTO, *sorted(scoring.METRICS)))
+        recipe.require("model.name", model, networks, timm=True)
+        for name in config.compare.models:
+            recipe.require("compare.models", name, rivals.NAMES, timm=True)
+        if config.train.inputs == "images":
+            pictures = recipe.named("picture")
+            recipe.require("train.inputs=images: model.name", model, pictures, timm=True)
+    except ValueError as error:
+        raise ConfigError(f"Preset {config.preset!r} cannot be used:\n  {error}") from None
 
 
 def _legal_keys(location):
