@@ -164,7 +164,7 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
     Args: clips table of clips.csv; run_folder that their paths start from; config.
     """
     rate = config.audio.sample_rate
-    train = clips[clips["split"].eq("train")].drop_duplicates("label").head(LOOKED_AT)
+    train = clips.query("split == 'train'").drop_duplicates("label").head(LOOKED_AT)
     paths = dict(zip(train["label"], train["path"], strict=True))
     waveforms = {
         label: recording.load(Path(run_folder) / path, rate) for label, path in paths.items()
@@ -258,7 +258,7 @@ def write_copies(clips: pd.DataFrame, run_folder, config, folder) -> pd.DataFram
     Returns the rows of augmented.csv; every copy has a unique id and keeps its parent's group and
         fold.
     """
-    train = clips[clips["split"].eq("train")]
+    train = clips.query("split == 'train'")
     batches = [range(len(train))[first : first + 16] for first in range(0, len(train), 16)]
     write = joblib.delayed(_write_batch)
     jobs = (write(train.iloc[batch], batch, run_folder, config, Path(folder)) for batch in batches)
@@ -288,12 +288,8 @@ def _write_batch(clips, numbers, run_folder, config, folder):
                 row = {
                     "clip_id": path.stem,
                     "parent_id": clip.clip_id,
-                    "recording_id": clip.recording_id,
-                    "label": clip.label,
-                    "group": clip.group,
                     "path": f"augmented/{path.as_posix()}",
                     "transforms": json.dumps(applied, default=str),
-                    "fold": clip.fold,
                 }
-                rows.append(row)
+                rows.append(clip._asdict() | row)
     return rows

@@ -110,7 +110,7 @@ def telling(used: pd.DataFrame, root, config, count: int = 15) -> list[Shown]:
     each by the offset and by the silence that 01 has measured, none longer than SHOWN_SECONDS where
     there are shorter ones.
     """
-    train = used[used["split"].eq("train")].sort_values("duration_seconds", kind="stable")
+    train = used.query("split == 'train'").sort_values("duration_seconds", kind="stable")
     short = train[train["duration_seconds"].le(SHOWN_SECONDS)]
     train = short if len(short) else train.head(count)
     measured = ("dc_offset", "leading_silence_seconds", "silence_fraction")

@@ -75,8 +75,9 @@ def identify(file: BinaryIO, size: int) -> tuple[str, bool]:
 def check_format(rate: int, channels: int):
     """Refuse sample rates (Hz) and numbers of channels that no recording has. Raises AudioIssue."""
     if not MIN_RATE <= rate <= MAX_RATE:
-        reason = f"a sample rate of {rate} Hz; allowed are {MIN_RATE} to {MAX_RATE}"
-        raise AudioIssue("BAD_RATE", reason)
+        raise AudioIssue(
+            "BAD_RATE", f"a sample rate of {rate} Hz; allowed are {MIN_RATE} to {MAX_RATE}"
+        )
     if channels < 1:
         raise AudioIssue("NOT_AUDIO", "a header that declares no channel")
     if channels > MAX_CHANNELS:
@@ -112,8 +113,9 @@ def _container(head, tagged):
     if container in ("FLAC", "AAC", "MP3") or (container and not tagged):
         return container
     if name := NOT_ALLOWED.get(head[:4]):
-        reason = f"{name} files are not opened; convert it to WAV or FLAC"
-        raise AudioIssue("CODEC_NOT_ALLOWED", reason)
+        raise AudioIssue(
+            "CODEC_NOT_ALLOWED", f"{name} files are not opened; convert it to WAV or FLAC"
+        )
     if tagged and head[:4] not in (b"RIFF", b"FORM", *MAGIC):
         return "MP3"  # padding may follow the tag
     raise AudioIssue("NOT_AUDIO", "no known audio format at the start of the file")
@@ -132,11 +134,11 @@ def _by_magic(head):
 def _check_length(declared, actual, streaming=False):
     """Refuse a file with fewer bytes of sound than its header declares, unless it was streamed."""
     if declared == 0 and actual > 0:
-        reason = f"the header declares 0 bytes of sound, {actual} follow (data size 0)"
-        raise AudioIssue("EMPTY_AUDIO", reason)
+        raise AudioIssue(
+            "EMPTY_AUDIO", f"the header declares 0 bytes of sound, {actual} follow (data size 0)"
+        )
     if actual < declared and not streaming:
-        reason = f"{max(actual, 0)} of {declared} declared bytes are there"
-        raise AudioIssue("TRUNCATED", reason)
+        raise AudioIssue("TRUNCATED", f"{max(actual, 0)} of {declared} declared bytes are there")
 
 
 # --- chunks: WAV, AIFF, AU
@@ -165,8 +167,7 @@ def _check_wav(file, start, size):
         elif name == b"data" and b"fmt " in places:
             break
     else:
-        reason = "a WAV header without a format and, behind it, a data chunk"
-        raise AudioIssue("NOT_AUDIO", reason)
+        raise AudioIssue("NOT_AUDIO", "a WAV header without a format and, behind it, a data chunk")
     streaming = length >= STREAMING
     if magic == b"RF64":
         streaming = False
@@ -186,12 +187,14 @@ def _check_wav_format(body, order):
     if codec == 0xFFFE and body[26:40] == GUID_TAIL:  # the real codec of WAVE_FORMAT_EXTENSIBLE
         codec = int.from_bytes(body[24:26], order)
     if codec not in WAV_CODECS:
-        reason = f"WAV codec {codec:#06x}; allowed are PCM, float, A-law, mu-law"
-        raise AudioIssue("CODEC_NOT_ALLOWED", reason)
+        raise AudioIssue(
+            "CODEC_NOT_ALLOWED", f"WAV codec {codec:#06x}; allowed are PCM, float, A-law, mu-law"
+        )
     check_format(rate, channels)
     if bits not in WAV_CODECS[codec] or width != channels * -(-bits // 8):
-        reason = f"{bits} bits per sample in {width} bytes for {channels} channels"
-        raise AudioIssue("CODEC_NOT_ALLOWED", reason)
+        raise AudioIssue(
+            "CODEC_NOT_ALLOWED", f"{bits} bits per sample in {width} bytes for {channels} channels"
+        )
 
 
 def _check_aiff(file, start, size):
@@ -200,8 +203,9 @@ def _check_aiff(file, start, size):
         if name == b"COMM" and form[4:] == b"AIFC":
             codec = read_at(file, at + 18, 4)
             if codec not in AIFF_CODECS:
-                reason = f"AIFF codec {codec.decode('ascii', 'replace')}"
-                raise AudioIssue("CODEC_NOT_ALLOWED", reason)
+                raise AudioIssue(
+                    "CODEC_NOT_ALLOWED", f"AIFF codec {codec.decode('ascii', 'replace')}"
+                )
         if name == b"SSND":
             _check_length(length, size - at)
     _check_length(int.from_bytes(form[:4], "big"), size - 8)
@@ -253,8 +257,7 @@ def _check_ogg(file, start, size):
     inside = chained = whole = False
     for page in _pages(file):
         if page.begins and not read_at(file, page.body, 8).startswith(OGG_CODECS):
-            reason = "an Ogg stream that is not Vorbis, Opus or FLAC"
-            raise AudioIssue("CODEC_NOT_ALLOWED", reason)
+            raise AudioIssue("CODEC_NOT_ALLOWED", "an Ogg stream that is not Vorbis, Opus or FLAC")
         chained = chained or (page.begins and inside)
         inside = inside or not page.begins
         whole = page.ends and page.end <= size
@@ -316,14 +319,14 @@ def mpeg_frame_bytes(head: bytes) -> int:
     >>> mpeg_frame_bytes(bytes.fromhex("fffb9000")), mpeg_frame_bytes(b"ID3\\x03")
     (417, 0)
     """
-    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
-        return 0
-    version = head[1] >> 3 & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
-    layer = 4 - (head[1] >> 1 & 3)
-    speed = head[2] >> 4
-    rate = head[2] >> 2 & 3
-    padding = head[2] >> 1 & 1
-    if version == 1 or layer == 4 or rate == 3 or not 0 < speed < 15:
+    bits = int.from_bytes(head[:4], "big")
+    version = bits >> 19 & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
+    layer = 4 - (bits >> 17 & 3)
+    speed = bits >> 12 & 15
+    rate = bits >> 10 & 3
+    padding = bits >> 9 & 1
+    is_sync = bits >> 21 == 0x7FF
+    if not is_sync or version == 1 or layer == 4 or rate == 3 or not 0 < speed < 15:
         return 0
     first = version == 3
     kbps = KBPS[(1, layer) if first else (2, min(layer, 2))][speed - 1]
@@ -339,10 +342,9 @@ def adts_frame_bytes(head: bytes) -> int:
 
     The source is ISO/IEC 13818-7, 6.2.
     """
-    if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
-        return 0
-    length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    return length if length >= 7 else 0
+    bits = int.from_bytes(head[:6], "big")
+    length = bits >> 5 & 0x1FFF
+    return length if bits >> 32 & 0xFFF6 == 0xFFF0 and length >= 7 else 0
 
 
 def _walk(file, position, frame_bytes):

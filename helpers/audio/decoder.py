@@ -88,20 +88,23 @@ def _check_name(name):
     try:
         has_nul = b"\0" in name.encode()
     except UnicodeEncodeError:
-        reason = "the name cannot be used: it is not valid UTF-8; rename the file"
-        raise AudioIssue("NAME_UNSAFE", reason) from None
+        raise AudioIssue(
+            "NAME_UNSAFE", "the name cannot be used: it is not valid UTF-8; rename the file"
+        ) from None
     if has_nul:
         raise AudioIssue("NAME_UNSAFE", "the name cannot be used: it holds a NUL")
 
 
 def _check_size(rate, channels, frames, max_seconds):
     if frames > max_seconds * rate:
-        reason = f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)"
-        raise AudioIssue("TOO_LONG", reason)
+        raise AudioIssue(
+            "TOO_LONG", f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)"
+        )
     samples = frames * channels
     if samples > MAX_SAMPLES:
-        reason = f"{samples:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}"
-        raise AudioIssue("TOO_LARGE", reason)
+        raise AudioIssue(
+            "TOO_LARGE", f"{samples:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}"
+        )
 
 
 def _joined(blocks, rate, channels, max_seconds):
@@ -137,8 +140,9 @@ def _decode_soundfile(path, container, max_seconds):
     # Encoders of MP3 miscount by a frame.
     missing = min(0.02 * file.frames, 2 * 1152) if container == "MP3" else 0
     if container in ("MP3", "FLAC", "OGG") and len(waveform) < file.frames - missing:
-        reason = f"{len(waveform)} of {file.frames} declared samples are there"
-        raise AudioIssue("TRUNCATED", reason)
+        raise AudioIssue(
+            "TRUNCATED", f"{len(waveform)} of {file.frames} declared samples are there"
+        )
     codec = f"{container}/{file.subtype}"
     return Decoded(waveform, file.samplerate, codec, BIT_DEPTHS[file.subtype])
 

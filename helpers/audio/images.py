@@ -58,7 +58,7 @@ def write_images(packed: np.ndarray, rows: pd.DataFrame, config, folder: str | P
     Args: packed int16 [clips, samples]; rows of waveforms.csv; config; folder.
     """
     front_end = mel_image(config)
-    train = rows[rows["split"].eq("train")]
+    train = rows.query("split == 'train'")
     paths = {index: Path(folder) / image_path(row) for index, row in train.iterrows()}
     for place in {path.parent for path in paths.values()}:
         place.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def read_images(folder: str | Path, rows: pd.DataFrame, size: int) -> np.ndarray
     mode.
     """
     levels = np.zeros((len(rows), size, size), dtype=np.uint8)
-    train = rows[rows["split"].eq("train")]
+    train = rows.query("split == 'train'")
     for index, row in work.progress(train.iterrows(), "read images", len(train)):
         path = image_path(row)
         with Image.open(Path(folder) / path) as image:
@@ -127,7 +127,7 @@ def validate(folder: str | Path, rows: pd.DataFrame) -> dict:
     class folders that do not belong; and their number.
     """
     folder = Path(folder)
-    train = rows[rows["split"].eq("train")]
+    train = rows.query("split == 'train'")
     expected = {image_path(row) for _, row in train.iterrows()}
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     pixels = {}
@@ -151,7 +151,7 @@ def validate(folder: str | Path, rows: pd.DataFrame) -> dict:
 
 def examples(folder, rows: pd.DataFrame, each: int = 4, most: int = 48) -> tuple[list, list]:
     """Images of a few clips of each label: (paths, labels in words); rows of waveforms.csv."""
-    train = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    train = rows.query("split == 'train' and parent_id == ''")
     some = train.groupby("label").head(each).sort_values("label").head(most)
     paths = [Path(folder) / image_path(row) for _, row in some.iterrows()]
     return paths, [targets.in_words(label) for label in some["label"]]

@@ -106,8 +106,9 @@ def read_steps(path: str | Path) -> np.ndarray:
     try:
         return soundfile.read(path, dtype="int16")[0]
     except soundfile.LibsndfileError as error:
-        reason = f"{path}: {error.error_string} Run 02_clean.ipynb again."
-        raise AudioIssue("UNREADABLE", reason) from None
+        raise AudioIssue(
+            "UNREADABLE", f"{path}: {error.error_string} Run 02_clean.ipynb again."
+        ) from None
 
 
 def encode_mp3(waveform: np.ndarray, sample_rate: int) -> bytes:
@@ -199,7 +200,7 @@ def one_of_each_flag(recordings: pd.DataFrame) -> pd.DataFrame:
     Args: recordings table with status and flags. Returns their rows, with a column `flag`, and
     `flagged`, how many recordings have it.
     """
-    usable = recordings[recordings["status"].eq("ok")]
+    usable = recordings.query("status == 'ok'")
     flags = usable.assign(flag=usable["flags"].str.split()).explode("flag")
     flags = flags[flags["flag"].notna()]
     flagged = flags.groupby("flag")["recording_id"].transform("size")

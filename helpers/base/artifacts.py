@@ -285,14 +285,19 @@ def digest(path) -> str | None:
         return file_digest(path)
     if not path.is_dir():
         return None
-    files = sorted(Path(root) / name for root, _, names in os.walk(path) for name in names)
-    files = [file for file in files if file.is_file()]
-    with ThreadPoolExecutor() as pool:
-        contents = pool.map(content_digest, files)
     whole = hashlib.sha256()
-    for file, content in zip(files, contents, strict=True):
-        whole.update(os.fsencode(file.relative_to(path)) + b"\0" + content.encode() + b"\n")
+    for name, content in _contents(path, content_digest).items():
+        whole.update(os.fsencode(name) + b"\0" + content.encode() + b"\n")
     return whole.hexdigest()
+
+
+def _contents(folder, digest_of):
+    """The digest of every file below a folder, by relative path, in the order of the paths."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(digest_of, files)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return dict(zip(names, digests, strict=True))
 
 
 DIGESTS = "digests.json"
@@ -301,9 +306,8 @@ DIGESTS = "digests.json"
 def seal(folder):
     """Write digests.json into a folder: the SHA-256 of every file below it, by relative path."""
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-    write_json(folder / DIGESTS, digests)
+    (folder / DIGESTS).unlink(missing_ok=True)
+    write_json(folder / DIGESTS, _contents(folder, file_digest))
 
 
 def check_seal(folder, *patterns: str):

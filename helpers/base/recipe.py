@@ -7,18 +7,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Whole = Annotated[int, Field(strict=True)]  # true is not 1
-Count = Annotated[Whole, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Names = tuple[str, ...]
+Text = str | None
+
+
+def whole(least: int, most: int | None = None):
+    """The type of whole numbers from `least` to `most`; true is not 1."""
+    return Annotated[int, Field(strict=True, ge=least, le=most)]
+
+
+Count = whole(1)
 # A mapping, kept as pairs so that a Config can be hashed.
 Pairs = Annotated[
     tuple[tuple[str, str], ...],
@@ -71,7 +76,7 @@ def reads(name: str) -> str | None:
     return MODELS[name].reads if name in MODELS else None
 
 
-def named(*kinds: str) -> tuple[str, ...]:
+def named(*kinds: str) -> Names:
     """The names of the models that read one of these."""
     return tuple(name for name, entry in MODELS.items() if entry.reads in kinds)
 
@@ -88,7 +93,7 @@ def require(key: str, name: str, names: Iterable[str], timm: bool = False) -> No
     raise ValueError(f"{key}: got {name!r}. There are: {words}")
 
 
-Channels = Annotated[Whole, Field(ge=1, le=4096)]
+Channels = whole(1, 4096)
 
 
 class Model(Section):
@@ -107,7 +112,7 @@ class Model(Section):
     # how a recording's clips give one answer
     aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"
     # a file of such weights, its path absolute or from the folder that holds data/
-    weights: str | None = None
+    weights: Text = None
 
 
 class Train(Section):
@@ -119,16 +124,15 @@ class Train(Section):
     epochs: Count = 60
     # for all networks of 05; what is cut short can be trained on; None: no limit
     max_minutes: Positive | None = None
-    batch_size: Annotated[Whole, Field(ge=2)] = 32  # clips per step, over all processes
+    batch_size: whole(2) = 32  # clips per step, over all processes
     learning_rate: Positive = 4e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay: NotNegative = 0.05
     # plateau: halved where validation loss stalls
     schedule: Literal["cosine", "plateau"] = "cosine"
     warmup_fraction: Probability = 0.05  # of all steps
     plateau_patience: Count = 10  # epochs that it may stall
     clip_norm: Positive = 1.0  # gradients are scaled down to this norm
-    # weights averaged over steps, so much of the old ones kept; 0: off
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema: BelowOne = 0.99  # weights averaged over steps, so much of the old ones kept; 0: off
     # the last epoch, or the best one on a validation fold
     select: Literal["validation", "last"] = "last"
     # what the best epoch is best in; score: accuracy, or macro AP
@@ -137,33 +141,29 @@ class Train(Section):
     balance: Literal["none", "weights", "sampling", "focal"] = "none"  # how rare classes are helped
     # share of a pretrained network's layers, from the input on, that is not trained
     freeze: Probability = 0.0
-    # a pretrained layer's learning rate, of the next one's
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    layer_decay: Share = 1.0  # a pretrained layer's learning rate, of the next one's
 
     # What is done to the clips
     augmented_copies: bool = False  # train on 03's offline copies too
-    # share of a clip that a step learns from, from anywhere in it
-    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop: Share = 1.0  # share of a clip that a step learns from, from anywhere in it
     shift: Probability = 1.0  # circular shift by up to this fraction of the clip
-    speed: Annotated[float, Field(ge=0, lt=1)] = 0.2  # playback speed drawn within +- this fraction
-    gain_db: Annotated[float, Field(ge=0)] = 6.0  # gain drawn within +- this
+    speed: BelowOne = 0.2  # playback speed drawn within +- this fraction
+    gain_db: NotNegative = 6.0  # gain drawn within +- this
     polarity: bool = True  # turned upside down, every other time
     noise_db: float | None = None  # coloured noise this far below the clip or further; None: none
     # bands made louder or softer within +- this (FilterAugment); 0: off
-    filter_db: Annotated[float, Field(ge=0)] = 0.0
+    filter_db: NotNegative = 0.0
     # with a partner: by amplitude, or by loudness
     mix: Literal["none", "mixup", "between_class"] = "between_class"
-    # of the Beta distribution that mixup draws from; 0: off
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.4
+    mixup_alpha: NotNegative = 0.4  # of the Beta distribution that mixup draws from; 0: off
     mix_share: Probability = 1.0  # of the batches that are mixed
-    masks: Annotated[Whole, Field(ge=0, le=8)] = 2  # SpecAugment masks along each axis
-    # longest mask, as a fraction of the axis
-    mask_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.17
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    masks: whole(0, 8) = 2  # SpecAugment masks along each axis
+    mask_fraction: BelowOne = 0.17  # longest mask, as a fraction of the axis
+    label_smoothing: BelowOne = 0.05
     flip: Probability = 0.0  # images only: share that is mirrored in time
     # images only: turned by up to this share of a full turn
     rotate: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # images only: zoomed within +- this fraction
+    zoom: BelowOne = 0.0  # images only: zoomed within +- this fraction
 
     # Several networks, and what they teach
     # networks per fold, from different random numbers, whose probabilities are averaged
@@ -178,7 +178,7 @@ class Train(Section):
     # auto: half on a GPU, or where a CPU is faster so
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
-    threads: Annotated[Whole, Field(ge=0)] = 0  # CPU threads; 0: all cores
+    threads: whole(0) = 0  # CPU threads; 0: all cores
     processes: Count = 1  # each trains whole folds, on a GPU of its own where there are several
 
     @model_validator(mode="after")

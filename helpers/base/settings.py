@@ -17,12 +17,16 @@ from helpers.base.recipe import (
     WIDTHS,
     Count,
     Model,
+    Names,
+    NotNegative,
     Pairs,
     Positive,
     Probability,
     Section,
+    Share,
+    Text,
     Train,
-    Whole,
+    whole,
 )
 
 ENSEMBLES = ("soft_vote", "stacking")  # made of the answers of other models
@@ -48,25 +52,23 @@ class Data(Section):
 
     # what to do when no folder is given
     source: Literal["folder", "demo", "demo_multilabel", "esc10", "esc50"] = "folder"
-    root: str | None = None  # folder of recordings; None: as `source` says
+    root: Text = None  # folder of recordings; None: as `source` says
     multilabel: bool = False  # several labels per recording
     # table of labels below the data folder; None: class folders, or the one table that names the
     # recordings of the folder that is given (layouts.by_table). Several tables with the same
     # columns follow each other; others are joined on the columns that they share.
-    labels_csv: str | tuple[str, ...] | None = None
-    id_column: str | None = None  # its column with the file's name; None: the first one
-    # its column of labels; None: the first other, or all where 0 or 1
-    label_column: str | None = None
-    secondary_column: str | None = None  # its column of further labels, such as "['a', 'b']"
+    labels_csv: Text | Names = None
+    id_column: Text = None  # its column with the file's name; None: the first one
+    label_column: Text = None  # its column of labels; None: the first other, or all where 0 or 1
+    secondary_column: Text = None  # its column of further labels, such as "['a', 'b']"
     label_separator: Annotated[str, Field(min_length=1)] = ","  # between the labels of a recording
     # labels hold from here (seconds), and only the clips they touch are learned from
-    start_column: str | None = None
-    end_column: str | None = None  # to here
+    start_column: Text = None
+    end_column: Text = None  # to here
     # recordings with the same value there stay together: author, speaker, site
-    group_columns: tuple[str, ...] = ()
-    fold_column: str | None = None  # official folds
-    # which recordings are the test set: those with test_value there
-    split_column: str | None = None
+    group_columns: Names = ()
+    fold_column: Text = None  # official folds
+    split_column: Text = None  # which recordings are the test set: those with test_value there
     test_value: str = "test"
     where: Pairs = ()  # only the rows of the table that hold these values: {rating: "5.0"}
     # regex on the class folder's name; its group 1 is the label
@@ -74,15 +76,14 @@ class Data(Section):
     # regex on the file name with groups (?P<group>), (?P<fold>) or (?P<label>), or auto
     name_pattern: Pattern = "auto"
     # only these are learned from, below the data folder; none: all but the test's
-    train_folders: tuple[str, ...] = ()
+    train_folders: Names = ()
     # a table, or the sample submission, that names the test files; None: test_folders say
-    test_csv: str | None = None
-    # they hold the test set; none: those with a name such as test
-    test_folders: tuple[str, ...] = ()
+    test_csv: Text = None
+    test_folders: Names = ()  # they hold the test set; none: those with a name such as test
     rename: Pairs = ()  # labels that go by another name
-    classes: tuple[str, ...] = ()  # the classes; none: all that there are
-    other: str | None = None  # what all other labels become; None: they are left out
-    exclude: tuple[str, ...] = ()  # labels that are left out
+    classes: Names = ()  # the classes; none: all that there are
+    other: Text = None  # what all other labels become; None: they are left out
+    exclude: Names = ()  # labels that are left out
     # a hidden test set: without a test file the submission holds the sample's rows
     allow_empty_test: bool = False
     max_per_class: Count | None = None  # use at most so many recordings of each class
@@ -116,7 +117,7 @@ class Data(Section):
 class Audio(Section):
     """The one form in which every clip is stored, trained on and deployed."""
 
-    sample_rate: Annotated[Whole, Field(ge=1000, le=192000)] = 16000  # Hz
+    sample_rate: whole(1000, 192000) = 16000  # Hz
     clip_seconds: Positive = 4.0
     short_clips: Literal["pad", "loop"] = "pad"  # how a clip that is too short is filled
     # a recording's last piece is kept if it fills so much of a clip
@@ -136,12 +137,12 @@ class Clean(Section):
     trim_db: Positive | None = 50.0
     denoise: bool = False  # spectral gating with noisereduce
     normalise: bool = True  # bring every recording to one peak
-    peak: Annotated[float, Field(gt=0, le=1)] = 0.99  # peak of every cleaned recording
+    peak: Share = 0.99  # peak of every cleaned recording
     max_gain_db: Positive = 40.0  # quieter recordings are raised by no more
 
 
 class Split(Section):
-    folds: Annotated[Whole, Field(ge=2, le=20)] = 5  # used where the data brings no official folds
+    folds: whole(2, 20) = 5  # used where the data brings no official folds
     # so many folds are tested; 1: a single split; None: each fold once
     test_folds: Count | None = None
     # the same sound, re-encoded, resampled, shifted or shortened, stays together
@@ -164,7 +165,7 @@ class Augment(Section):
 
     # every transform by its own p, or exactly one or nothing
     mode: Literal["each", "one_of"] = "each"
-    copies: Annotated[Whole, Field(ge=0, le=20)] = 1  # copies per training clip
+    copies: whole(0, 20) = 1  # copies per training clip
     transforms: tuple[Transform, ...] = (
         Transform(name="shift", low=-0.3, high=0.3),
         Transform(name="pitch_shift", low=-2, high=2),
@@ -176,12 +177,12 @@ class Augment(Section):
 class Features(Section):
     """The log-mel front end."""
 
-    n_fft: Annotated[Whole, Field(ge=64)] = 1024  # samples
+    n_fft: whole(64) = 1024  # samples
     hop_length: Count = 320  # samples
-    n_mels: Annotated[Whole, Field(ge=8, le=512)] = 128
-    f_min: Annotated[float, Field(ge=0)] = 20.0  # Hz
+    n_mels: whole(8, 512) = 128
+    f_min: NotNegative = 20.0  # Hz
     f_max: Positive | None = None  # Hz; None: half the sample rate
-    image_size: Annotated[Whole, Field(ge=16, le=1024)] = 128  # pixels
+    image_size: whole(16, 1024) = 128  # pixels
 
 
 class Compare(Section):
@@ -194,7 +195,7 @@ class Compare(Section):
 
 
 class Evaluate(Section):
-    bootstrap_samples: Annotated[Whole, Field(ge=50)] = 2000
+    bootstrap_samples: whole(50) = 2000
     worst: Count = 8  # mistakes shown and heard
     suspects: Count = 12  # labels most in doubt, shown and heard
     # the competition's, first in every table: a name in metrics.scoring.METRICS, such as macro_f1;
@@ -217,8 +218,8 @@ class Submit(Section):
     # regex on a test file's name; its named groups may stand in `id`
     id_pattern: Pattern | None = None
     # the table of the rows asked for; None: the sample, or a row per test file or window
-    rows_csv: str | None = None
-    rows_columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
+    rows_csv: Text = None
+    rows_columns: Annotated[Names, Field(min_length=2, max_length=3)] = (
         "row_id",
         "audio_id",
         "seconds",
@@ -226,13 +227,11 @@ class Submit(Section):
     # its columns of ids, of file names, and of the seconds at which a window ends (empty: the whole
     # recording)
     column: str = "{label}"  # shape wide: how the column of a class is called
-    # of a submission without a sample: the id's column and the label's
-    header: tuple[str, ...] = ()
+    header: Names = ()  # of a submission without a sample: the id's column and the label's
     # between the labels of a row; None: as the sample's, or data.label_separator
-    separator: str | None = None
+    separator: Text = None
     empty: str = ""  # what a row without any label says, such as nocall
-    # shape binary: the class whose probability is given; None: the last
-    positive: str | None = None
+    positive: Text = None  # shape binary: the class whose probability is given; None: the last
     boolean: bool = False  # shape long: True or False instead of a probability
     # from where on a class is said; None: chosen on the other folds
     threshold: Probability | None = None
@@ -260,10 +259,10 @@ class Config(Section):
     preset: str = "default"
     about: str = ""
     # paths, and columns of tables, by which a data folder is recognised as this preset's
-    layout: tuple[str, ...] = ()
+    layout: Names = ()
     recognised: str = ""  # how it was recognised, in words
     synthetic: bool = False  # scores of synthetic data are labelled so on every page
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    seed: whole(0) = 0
     fast: bool = False  # a smoke run: the same chain, far too small to mean anything
     data: Data = Data()
     audio: Audio = Audio()
@@ -335,14 +334,14 @@ class Config(Section):
         changed = {**dict(getattr(self, section)), name: value} if name else value
         return type(self).model_validate({**dict(self), section: changed})
 
-    def members(self) -> tuple[str, ...]:
+    def members(self) -> Names:
         """The models that an ensemble joins: the CNN and all compared ones but the linear baseline
         and the ensembles.
         """
         alone = (*ENSEMBLES, "mfcc_linear")
         return ("cnn", *(name for name in self.compare.models if name not in alone))
 
-    def submitted(self) -> tuple[str, ...]:
+    def submitted(self) -> Names:
         """The models that the submission needs: the one named, an ensemble's members before it."""
         members = self.members() if self.submit.model in ENSEMBLES else ()
         return (*members, self.submit.model)
@@ -360,7 +359,7 @@ class Config(Section):
         own = {"name": network, "channels": channels, "weights": None}
         return config.but("model", {**dict(self.model), **own})
 
-    def digest(self, sections: tuple[str, ...]) -> str:
+    def digest(self, sections: Names) -> str:
         """SHA-256 of the named sections, or keys of them ("train.epochs"), with seed and `fast`.
 
         Equal digests mean equal settings.

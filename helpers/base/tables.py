@@ -150,6 +150,11 @@ def with_and_without(path: str) -> tuple[str, str]:
     return path, str(PurePosixPath(path).with_suffix("")) if path else path
 
 
+def is_hidden(path: PurePosixPath) -> bool:
+    """Whether a relative path is hidden, or what macOS leaves in archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 def column(table: pd.DataFrame, name: str | None, where: str) -> pd.Series:
     """A column by name. Raises SourceError listing those that there are."""
     if name not in table:

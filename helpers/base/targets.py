@@ -56,7 +56,7 @@ def union(labels: Iterable[str]) -> str:
 
 def classes(rows: pd.DataFrame, multilabel: bool = False) -> list[str]:
     """The classes that the training side of a table with split and label names, sorted."""
-    labels = rows.loc[rows["split"].eq("train"), "label"].unique()
+    labels = rows.query("split == 'train'")["label"].unique()
     return sorted({name for label in labels for name in split(label, multilabel)})
 
 

@@ -195,7 +195,7 @@ def in_words(recordings: pd.DataFrame, data) -> str:
 
     Args: recordings of `sources.find`; data the config's Data section.
     """
-    train = recordings[recordings["split"].eq("train") & recordings["status"].eq("ok")]
+    train = recordings.query("split == 'train' and status == 'ok'")
     title, pattern = grammar_of(train["path"], data.name_pattern)
     names = f"{title} {pattern.pattern}" if title else "no known pattern"
     sources = recordings["source"].replace("", None).nunique()

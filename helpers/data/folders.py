@@ -70,7 +70,7 @@ def hidden_labels(root: str | Path, recordings: pd.DataFrame, config) -> pd.Seri
     The demo keeps its key outside the data folder; a user's test set may lie in class folders. Only
     the last stage reads them, after the submission is written.
     """
-    test = recordings[recordings["split"].eq("test")]
+    test = recordings.query("split == 'test'")
     test = test.set_index("recording_id")
     demo_root, key = demo_paths(config)
     is_demo = config.data.source.startswith("demo")

@@ -7,6 +7,7 @@ ambiguous is left to the class folders.
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -188,33 +189,48 @@ def _asks(path):
     stem = place.stem.casefold()
     words = set(re.split(r"[^a-z]+", stem))
     about_test = not words.isdisjoint({"test", "testing"}) and "train" not in words
-    return _in_test_folder(place) or "submission" in stem or about_test
+    return in_test_folder(place) or "submission" in stem or about_test
 
 
-def _in_test_folder(place):
-    return any(part.casefold() in TEST_NAMES for part in place.parts[:-1])
+def in_test_folder(path: PurePosixPath) -> bool:
+    """Whether a file lies in a folder with a name such as test."""
+    return any(part.casefold() in TEST_NAMES for part in path.parts[:-1])
+
+
+def is_sound(path: PurePosixPath) -> bool:
+    """Whether a file is a recording by its name."""
+    return path.suffix.casefold() in containers.SUFFIXES
+
+
+def walk(root: str | Path) -> Iterator[PurePosixPath]:
+    """Relative paths of all that is no folder, or a folder that passes for a recording.
+
+    Links to folders are not followed.
+    """
+    for folder, folders, names in os.walk(root):
+        top = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        odd = [name for name in folders if is_sound(top / name) or Path(folder, name).is_symlink()]
+        yield from (top / name for name in names + odd)
 
 
 def _files(root):
     """(recordings outside test folders, recordings in them, tables): relative paths."""
     paths = {"train": [], "test": [], "table": [], None: []}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = PurePosixPath((Path(folder) / name).relative_to(root).as_posix())
-            paths[_kind(path)].append(str(path))
+    for path in walk(root):
+        paths[_kind(path)].append(str(path))
     first = sorted(paths["table"], key=lambda path: (path.count("/"), path))
     return paths["train"], paths["test"], first[:MAX_TABLES]
 
 
 def _kind(path):
     """What a file is by its path: "train" or "test", a recording; "table"; None."""
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+    if tables.is_hidden(path):
         return None
     if path.suffix.casefold() in TABLE_SUFFIXES:
         return "table"
-    if path.suffix.casefold() not in containers.SUFFIXES:
+    if not is_sound(path):
         return None
-    return "test" if _in_test_folder(path) else "train"
+    return "test" if in_test_folder(path) else "train"
 
 
 def _read(path):

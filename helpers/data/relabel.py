@@ -74,7 +74,7 @@ def read_relabel(path: str | Path, known: pd.Series | list[str] | None = None) -
     """
     name = Path(path).name
     rows = _stripped(_read(path)[0][[*NEEDED]])
-    rows = rows[rows["new_label"].ne("")]
+    rows = rows.query("new_label != ''")
     first = {}
     for number, identity, new in rows.itertuples():
         where = f"{name}, row {number}"

@@ -12,7 +12,6 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -61,11 +60,12 @@ def find(root: str | Path, data, edits: dict[str, str] | None = None) -> pd.Data
     Raises SourceError if there is no audio, or fewer than two classes.
     """
     data = _as_esc50(root, data)
-    table = pd.DataFrame([_file(root, path, data) for path in sorted(_walk(root))])
+    paths = sorted(map(str, layouts.walk(root)))
+    table = pd.DataFrame([_file(root, path, data) for path in paths])
     table = table.reindex(columns=["recording_id", "path", "split", "status", "reason"])
     _refuse_twins(table)
     if data.test_csv:
-        paths = table.loc[table["status"].ne("ignored"), "path"]
+        paths = table.query("status != 'ignored'")["path"]
         asked = table["path"].isin(label_table.asked_for(root, paths, data))
         table.loc[asked, "split"] = "test"
     table = _name_facts(table.assign(label="", together=""), data)
@@ -103,54 +103,34 @@ def _as_esc50(root, data):
 # --- files
 
 
-def _walk(root) -> Iterator[str]:
-    """Relative posix paths of all that is no folder, or a folder that passes for a recording.
-
-    Links to folders are not followed.
-    """
-    for folder, folders, names in os.walk(root):
-        odd = [name for name in folders if _sounds(name) or Path(folder, name).is_symlink()]
-        for name in names + odd:
-            yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _sounds(name):
-    return PurePosixPath(name).suffix.casefold() in containers.SUFFIXES
-
-
 def _file(root, path, data):
     """A file as a row, before anything is known of its label."""
-    split = "test" if _lies_below(path, data.test_folders, TEST_NAMES) else "train"
+    place = PurePosixPath(path)
+    in_test = layouts.in_test_folder(place)
+    if data.test_folders:
+        in_test = any(map(place.is_relative_to, data.test_folders))
     status, reason = _status(root, path)
-    train_folders = data.train_folders if split == "train" else ()
-    if status == "ok" and train_folders and not _lies_below(path, train_folders, ()):
+    learned = not data.train_folders or any(map(place.is_relative_to, data.train_folders))
+    if status == "ok" and not in_test and not learned:
         status = "ignored"
         reason = ELSEWHERE
     return {
         "recording_id": recording_id(path),
         "path": os.fsencode(path).decode("utf-8", "backslashreplace"),
-        "split": split,
+        "split": "test" if in_test else "train",
         "status": status,
         "reason": reason,
     }
 
 
-def _lies_below(path, folders, names):
-    """Whether a path lies below one of the folders, or, none being given, of these names."""
-    place = PurePosixPath(path)
-    if folders:
-        return any(place.is_relative_to(folder) for folder in folders)
-    return any(part.casefold() in names for part in place.parts[:-1])
-
-
 def _status(root, path):
     """(status, reason) of a file by its name: whether it is a recording, and may be opened."""
     place = Path(root) / path
-    if any(part.startswith(".") for part in PurePosixPath(path).parts) or "__MACOSX" in path:
+    if tables.is_hidden(PurePosixPath(path)):
         return "ignored", "hidden or system file"
     if place.is_symlink() and place.is_dir():
         return "ignored", "a link to a folder, not followed: copy the folder, or give it as DATA"
-    if not _sounds(path):
+    if not layouts.is_sound(PurePosixPath(path)):
         return "ignored", "not an audio file by its name"
     if path != path.encode("utf-8", "ignore").decode():
         return "quarantined", "NAME_UNSAFE: the name is not valid UTF-8; rename the file"
@@ -169,7 +149,7 @@ def _status_of_link(root, place):
 
 def _refuse_twins(table):
     """Stop where two paths differ in case or in accents' spelling alone: elsewhere they are one."""
-    paths = table.loc[table["status"].eq("ok"), "path"]
+    paths = table.query("status == 'ok'")["path"]
     twins = _alike(paths, lambda path: tables.spelling(path).casefold())
     if len(twins):
         pair = " and ".join(map(ascii, twins.index[twins.eq(twins.iloc[0])][:3]))
@@ -243,7 +223,7 @@ def _labels_of_tables(root, table, data):
     table = table.assign(label=facts["label"].fillna(""), together=facts["together"].fillna(""))
     table.loc[facts["test"].eq(True), "split"] = "test"
     unlisted = _in_training(table) & facts["label"].isna()
-    table.loc[unlisted, ["status", "reason"]] = "ignored", f"not listed in {where}"
+    _set_aside(table, unlisted, f"not listed in {where}")
     if data.fold_column:
         table["official_fold"] = facts["official_fold"].astype("Int64")
     if not data.multilabel:  # to hear none of the classes is an answer too
@@ -272,8 +252,12 @@ def _missing(root, facts, where):
 
 def _set_aside_unlabelled(table, reason):
     unlabelled = _in_training(table) & table["label"].eq("")
-    table.loc[unlabelled, ["status", "reason"]] = "quarantined", reason
+    _set_aside(table, unlabelled, reason, "quarantined")
     return table
+
+
+def _set_aside(table, rows, reason, status="ignored"):
+    table.loc[rows, ["status", "reason"]] = status, reason
 
 
 def _settle_labels(table, data):
@@ -287,10 +271,10 @@ def _settle_labels(table, data):
     labels = table["label"].map(settled)
     left_out = _in_training(table) & table["label"].ne("") & labels.eq("")
     why = "left out: not one of data.classes" if data.classes else "left out: data.exclude"
-    table.loc[left_out, ["status", "reason"]] = "ignored", why
+    _set_aside(table, left_out, why)
     table["label"] = labels.where(ok & ~left_out, "")
     _refuse_class_twins(table, data.multilabel)
-    classes = set(targets.classes(table[table["status"].eq("ok")], data.multilabel))
+    classes = set(targets.classes(table.query("status == 'ok'"), data.multilabel))
     known = table["label"].map(
         lambda label: classes.issuperset(targets.split(label, data.multilabel))
     )
@@ -330,7 +314,7 @@ def _no_sources_where_they_are_the_classes(table, data):
 
 def _refuse_class_twins(table, multilabel):
     """Stop where two classes differ in case or in spaces alone: most likely they are one."""
-    classes = targets.classes(table[table["status"].eq("ok")], multilabel)
+    classes = targets.classes(table.query("status == 'ok'"), multilabel)
     twins = _alike(classes, lambda name: " ".join(name.casefold().split()))
     if len(twins):
         one, other = twins.index[twins.eq(twins.iloc[0])][:2]
@@ -372,8 +356,7 @@ def _thin_out(table, max_per_class, multilabel):
     rows["turn"] = rows.groupby(["label", "source"]).cumcount() // per_source
     order = rows.sort_values(["turn", "source", "path"]).groupby("label").cumcount()
     surplus = order.index[order >= max_per_class]
-    why = f"left out: data.max_per_class is {max_per_class}"
-    table.loc[surplus, ["status", "reason"]] = "ignored", why
+    _set_aside(table, surplus, f"left out: data.max_per_class is {max_per_class}")
     return table
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soxr
 from joblib import Parallel, delayed
 
@@ -126,13 +127,11 @@ def write_all(folder: Path, train: list[Scene], test: list[Scene]):
     rows = [f'{scene.name},"{",".join(scene.labels)}"\n' for scene in train]
     table = ["fname,labels\n", *rows, f"{BROKEN_NAME},rain\n"]
     artifacts.write_text(folder / "train.csv", "".join(table))
-    names = [scene.name for scene in test]
-    names = sorted([*names, BROKEN_NAME])
-    sample = [["fname", *sorted(CLASS_WEIGHTS)]]
-    zeros = ["0"] * len(CLASS_WEIGHTS)
-    sample += [[name, *zeros] for name in names]
-    text = "\n".join(",".join(row) for row in sample)
-    artifacts.write_text(folder / "sample_submission.csv", f"{text}\n")
+    names = sorted([BROKEN_NAME, *(scene.name for scene in test)])
+    files = pd.Index(names, name="fname")
+    sample = pd.DataFrame(0, files, sorted(CLASS_WEIGHTS))
+    text = sample.to_csv(lineterminator="\n")
+    artifacts.write_text(folder / "sample_submission.csv", text)
 
 
 def _write_one(folder, scene):

@@ -240,7 +240,7 @@ def worst(
 
 def of_recordings(out_of_fold: pd.DataFrame, rows: pd.DataFrame, config) -> pd.DataFrame:
     """A model's out-of-fold probabilities per recording, as `per_recording`; rows of clips."""
-    clips = rows[rows["parent_id"].eq("")]
+    clips = rows.query("parent_id == ''")
     return per_recording(out_of_fold, clips, config.data.multilabel, config.model.aggregate)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 from scipy import sparse
+from scipy.stats import rankdata
 
 NORMAL = 1.96  # standard errors to either side that hold 95 % of the normal law
 
@@ -68,8 +69,7 @@ def of_answers(
 ) -> dict:
     """Every metric of answers, said or not: {name: [samples]}. Accuracy is of whole rows."""
     hits, true, claimed = (weights @ table.astype(float) for table in (truth & said, truth, said))
-    with np.errstate(invalid="ignore"):
-        micro_f1 = 2 * hits.sum(axis=1) / (true.sum(axis=1) + claimed.sum(axis=1))
+    micro_f1 = _share(2 * hits.sum(axis=1), true.sum(axis=1) + claimed.sum(axis=1))
     right = exact_match(truth, said, weights)
     return {
         **scores(hits, true, claimed),
@@ -97,21 +97,28 @@ def scores(
     >>> scores(np.array([3, 4]), np.array([4, 4]), np.array([3, 5]))["accuracy"].item()
     0.875
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(said > 0, hits / said, np.where(true > 0, 0.0, np.nan))
-        f1 = np.where(true + said > 0, 2 * hits / (true + said), np.nan)
-        return {
-            "accuracy": hits.sum(-1) / true.sum(-1),
-            "macro_precision": _mean(precision),
-            "macro_recall": _mean(hits / true),
-            "macro_f1": _mean(f1),
-            "weighted_f1": np.nansum(f1 * true, -1) / true.sum(-1),
-        }
+    never_said = np.where(true > 0, 0.0, np.nan)
+    precision = np.where(said > 0, _share(hits, said), never_said)
+    f1 = _share(2 * hits, true + said)
+    rows = true.sum(-1)
+    return {
+        "accuracy": _share(hits.sum(-1), rows),
+        "macro_precision": _mean(precision),
+        "macro_recall": _mean(_share(hits, true)),
+        "macro_f1": _mean(f1),
+        "weighted_f1": _share(np.nansum(f1 * true, -1), rows),
+    }
 
 
 def _mean(values):
     """Mean over the last axis of what is a number; NaN where nothing is."""
-    return np.nansum(values, -1) / np.isfinite(values).sum(-1)
+    return _share(np.nansum(values, -1), np.isfinite(values).sum(-1))
+
+
+def _share(part, whole):
+    """A part of a whole; NaN where both are 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return part / whole
 
 
 def recalls(
@@ -120,8 +127,7 @@ def recalls(
     weights: ndarray,
 ) -> ndarray:
     """Recall of each class: [samples, C], NaN where it is not there."""
-    with np.errstate(invalid="ignore"):
-        return weights @ (truth & said).astype(float) / (weights @ truth.astype(float))
+    return _share(weights @ (truth & said).astype(float), weights @ truth.astype(float))
 
 
 def extremes(support: ndarray) -> dict:
@@ -145,11 +151,10 @@ def extreme_recalls(
 
     Args: hits, true counts per class [..., C]; support [C] by which the classes are few and many.
     """
-    with np.errstate(invalid="ignore"):
-        return {
-            name: hits[..., which].sum(-1) / true[..., which].sum(-1)
-            for name, which in extremes(support).items()
-        }
+    return {
+        name: _share(hits[..., which].sum(-1), true[..., which].sum(-1))
+        for name, which in extremes(support).items()
+    }
 
 
 def auc(
@@ -169,8 +174,7 @@ def auc(
     below = passed[:-1:2]
     up_to = passed[1::2]
     outranked = (below + up_to) / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (hits * outranked).sum(axis=0) / (hits.sum(axis=0) * passed[-1])
+    return _share((hits * outranked).sum(axis=0), hits.sum(axis=0) * passed[-1])
 
 
 def average_precision(
@@ -191,9 +195,8 @@ def average_precision(
     hits = hits[::-1]  # highest first
     passed = np.cumsum(misses[::-1], axis=0)
     found = np.cumsum(hits, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = found / (found + passed[1::2])
-        return np.nansum(hits * precision, axis=0) / hits.sum(axis=0)
+    precision = _share(found, found + passed[1::2])
+    return _share(np.nansum(hits * precision, axis=0), hits.sum(axis=0))
 
 
 def _by_level(positive, score, weights):
@@ -230,8 +233,7 @@ def macro(
     Args: metric `auc` or `average_precision`; truth bool [n, C]; scores [n, C]; weights [samples,
         n].
     """
-    with np.errstate(invalid="ignore"):
-        return _mean(each_class(metric, truth, scores, weights))
+    return _mean(each_class(metric, truth, scores, weights))
 
 
 def each_class(
@@ -272,22 +274,10 @@ def lwlrap(truth: ndarray, scores: ndarray, weights: ndarray) -> ndarray:
     >>> lwlrap(truth, scores, np.ones((1, 2))).round(4).tolist()  # (1/1 + 2/3 + 1/2) / 3
     [0.7222]
     """
-    there, last = _ranked(truth, scores)
-    precision = np.take_along_axis(np.cumsum(there, axis=1), last, axis=1) / (last + 1)
-    with np.errstate(invalid="ignore"):
-        return weights @ (there * precision).sum(axis=1) / (weights @ truth.sum(axis=1))
-
-
-def _ranked(truth, scores):
-    """Truth [n, C] by falling score, and at each place the last with the same score: int [n, C]."""
-    n_classes = scores.shape[1]
-    order = np.argsort(-scores, axis=1, kind="stable")
-    there = np.take_along_axis(truth, order, axis=1)
-    ranked = np.take_along_axis(scores, order, axis=1)
-    is_last = np.diff(ranked, axis=1, append=-np.inf) < 0
-    places = np.where(is_last, np.arange(n_classes), n_classes)
-    from_the_last = np.minimum.accumulate(places[:, ::-1], axis=1)
-    return there, from_the_last[:, ::-1]
+    rank = rankdata(-scores, "max", axis=1)
+    rank_of_labels = rankdata(np.where(truth, -scores, np.inf), "max", axis=1)  # among labels
+    precision = (truth * rank_of_labels / rank).sum(axis=1)
+    return _share(weights @ precision, weights @ truth.sum(axis=1))
 
 
 @metric("map_at_k", "scores", "MAP@k")
@@ -313,9 +303,9 @@ def map_at_k(truth: ndarray, scores: ndarray, weights: ndarray, k: int = 3) -> n
     n_labels = truth.sum(axis=1)
     ranks = np.arange(1, best.shape[1] + 1)
     precision = np.cumsum(there, axis=1) / ranks
-    of_row = (there * precision).sum(axis=1) / np.clip(n_labels, 1, k)
-    with np.errstate(invalid="ignore"):
-        return weights @ of_row / (weights @ (n_labels > 0))
+    found = (there * precision).sum(axis=1)
+    of_row = found / np.clip(n_labels, 1, k)
+    return _share(weights @ of_row, weights @ (n_labels > 0))
 
 
 @metric("cmap", "scores", "padded cmAP")

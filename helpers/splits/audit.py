@@ -39,48 +39,6 @@ SIDE_LIMITS = {"format": (0.6, 0.6), "sound": (0.6, 0.6)}  # any fact that tells
 TREES = 30  # of the forest
 ROWS_PER_TREE = 1500
 
-# Each column's kind, and what to do where it is flagged.
-COLUMNS = {
-    "sample_rate": (
-        "format",
-        "bring all recordings to the lowest rate; what a low rate has cut off stays cut off",
-    ),
-    "channels": ("format", "mix all recordings down to one channel"),
-    "codec": (
-        "format",
-        "encode all recordings alike: lossy codecs leave traces that a network hears",
-    ),
-    "bit_depth": (
-        "format",
-        "store all recordings with the smallest depth: rounding leaves a noise of its own",
-    ),
-    "cut_off_hz": (
-        "format",
-        "lower audio.sample_rate or features.f_max to what every recording holds",
-    ),
-    "dc_offset": ("format", "take the offset out: clean.high_pass_hz"),
-    "exact_duration": ("format", "cut all recordings with the same tool to the same lengths"),
-    "duration_seconds": (
-        "sound",
-        "cut shorter clips, so that no padding shows how long a recording was",
-    ),
-    "bandwidth_hz": (
-        "sound",
-        "lower audio.sample_rate or features.f_max to what every recording holds",
-    ),
-    "peak": ("sound", "bring all recordings to one peak: clean.normalise"),
-    "rms_db": ("sound", "bring all recordings to one level: clean.normalise, train.gain_db"),
-    "clipped_fraction": ("sound", "leave out what is clipped, or see that every class is"),
-    "silence_fraction": (
-        "sound",
-        "trim the edges, clean.trim_db, and fill short clips: audio.short_clips=loop",
-    ),
-    "leading_silence_seconds": (
-        "sound",
-        "trim the edges, clean.trim_db, and shift the clips: train.shift",
-    ),
-    "noise_floor_db": ("sound", "mix in noise: gaussian_noise in augment.transforms"),
-}
 OF_A_NAME = (
     "no model sees a name, but what it stands for may be heard: a device, a person, a place, a "
     "day, an order of recording; record every class under each, or let it form groups "
@@ -164,7 +122,7 @@ def adversarial(
         own); n_folds dealt anew over both sides.
     Returns as `shortcuts`, without classes; None where one of the sides has fewer than two groups.
     """
-    rows = _joined(recordings[recordings["status"].isin(["ok", "used"])], folds, "left")
+    rows = _joined(recordings.query("status in ('ok', 'used')"), folds, "left")
     alone = rows["recording_id"].where(rows["split"].eq("test"))
     rows = rows.assign(group=rows["group"].fillna(alone)).dropna(subset="group")
     test = rows["split"].eq("test").to_numpy()
@@ -321,7 +279,7 @@ def _by_group(values, exam):
 
 
 def _audit(facts, exam):
-    kinds = {name: COLUMNS.get(name, ("name", OF_A_NAME))[0] for name in facts}
+    kinds = {name: _kind(name) for name in facts}
     n_questions = facts.shape[1] * (len(exam.names) + 1)
     luckiest = norm.isf(FALSE_ALARMS / max(n_questions, 1))  # standard errors
     columns = [_judged(facts[[name]], name, kind, exam, luckiest) for name, kind in kinds.items()]
@@ -342,6 +300,10 @@ def _audit(facts, exam):
         "columns": sorted(columns, key=lambda entry: (not entry["flagged"], -entry["auc"])),
         "says": _overall(score, flagged, together, exam.asks),
     }
+
+
+def _kind(column):
+    return next((kind for kind, columns in metadata.ADVICE.items() if column in columns), "name")
 
 
 def _judged(facts, column, kind, exam, luckiest):
@@ -386,7 +348,8 @@ def _sentence(entry, told, area, limit):
     subject = f"{entry['column']} {'together tell' if several else 'alone tells'}"
     words = auc_in_words(area)
     if entry["flagged"]:
-        advice = OF_SEVERAL if several else COLUMNS.get(entry["column"], ("name", OF_A_NAME))[1]
+        of_kind = metadata.ADVICE.get(entry["kind"], {})
+        advice = OF_SEVERAL if several else of_kind.get(entry["column"], OF_A_NAME)
         return f"{subject} {told} with {words}: {advice}."
     if area["low"] <= CHANCE:
         return f"{subject} {told} no better than chance: {words}."

@@ -25,9 +25,9 @@ def state(
         came about, in words; formed table of `ties`, or None; proposals of `name_groups`, or None.
         Raises SplitError if a group crosses.
     """
-    train = clips[clips["split"].eq("train")]
+    train = clips.query("split == 'train'")
     partition.refuse_crossings(train, "the folds")
-    shared = set(train["group"]) & set(clips.loc[clips["split"].eq("test"), "group"])
+    shared = set(train["group"]) & set(clips.query("split == 'test'")["group"])
     sizes = train.groupby("group")["recording_id"].nunique()
     return {
         "crossings": 0,
@@ -122,7 +122,7 @@ def verify(
         artifacts.require(there, f"{folder} has no {name}: run 02_clean.ipynb again.")
     stated = artifacts.read_json(folder / "split_certificate.json")
     clips = artifacts.read_table(folder / "clips.csv")
-    train = clips[clips["split"].eq("train")].drop_duplicates("recording_id")
+    train = clips.query("split == 'train'").drop_duplicates("recording_id")
     train = train.set_index("recording_id")
     proposals = pd.DataFrame(stated.get("name_groups", []), columns=list(name_groups.COLUMNS))
     formed = _formed(folder, clips, proposals)
@@ -150,14 +150,10 @@ def _formed(folder, clips, proposals):
 
 def _torn_ties(formed, train):
     """Ties between training recordings of several folds."""
-    places = formed.assign(fold=formed["recording_id"].map(train["fold"]))
-    places = places.dropna(subset="fold")
-    wrong = []
-    for tie, folds in places.groupby("tie")["fold"].unique().items():
-        if len(folds) > 1:
-            listed = ", ".join(map(str, sorted(folds)))
-            wrong.append(f"{tie} lies in folds {listed}")
-    return wrong
+    places = formed.assign(fold=formed["recording_id"].map(train["fold"])).dropna()
+    folds = places.sort_values("fold").groupby("tie")["fold"].unique()
+    torn = folds[folds.map(len) > 1]
+    return [f"{tie} lies in folds {', '.join(map(str, several))}" for tie, several in torn.items()]
 
 
 def _other_groups(stated, train):
@@ -173,28 +169,24 @@ def _other_groups(stated, train):
 def _crossings(table, clips, train, name):
     """Groups, recordings and copies that do not lie where the clips' recordings do."""
     if "split" in table:
-        table = table[table["split"].eq("train")]
-    elsewhere = _differs(table["fold"], train["fold"].reindex(table["recording_id"]))
-    lost = table.loc[elsewhere, "clip_id"]
-    wrong = [f"{name}: {clip} is not in the fold of its recording" for clip in lost]
-    n_folds = table.groupby("group")["fold"].nunique()
-    crossing = n_folds.index[n_folds > 1]
-    wrong += [f"{name}: group {group} crosses the folds" for group in crossing]
-    if "parent_id" not in table:
-        return wrong
-    copies = table[table["parent_id"].ne("")]
-    parents = clips.set_index("clip_id")["fold"].reindex(copies["parent_id"])
-    in_train = clips.loc[clips["split"].eq("train"), "clip_id"]
-    orphans = copies.loc[~copies["parent_id"].isin(in_train), "clip_id"]
-    strays = copies.loc[_differs(copies["fold"], parents), "clip_id"]
-    wrong += [f"{name}: {clip} is a copy of no training clip" for clip in orphans]
-    wrong += [f"{name}: {clip} is not in its parent's fold" for clip in strays]
-    return wrong
+        table = table.query("split == 'train'")
+    lost = _astray(table, "recording_id", train)
+    wrong = [f"{clip} is not in the fold of its recording" for clip in lost]
+    wrong += [f"group {group} crosses the folds" for group in partition.crossing(table)]
+    if "parent_id" in table:
+        copies = table.query("parent_id != ''")
+        parents = clips.set_index("clip_id")
+        in_train = copies["parent_id"].isin(parents.query("split == 'train'").index)
+        strays = _astray(copies, "parent_id", parents)
+        wrong += [f"{clip} is a copy of no training clip" for clip in copies[~in_train]["clip_id"]]
+        wrong += [f"{clip} is not in its parent's fold" for clip in strays]
+    return [f"{name}: {what}" for what in wrong]
 
 
-def _differs(folds, expected):
-    """Where folds [n] are not the expected ones [n], bool [n]; a missing one differs from all."""
-    return folds.fillna(0).to_numpy() != expected.fillna(-1).to_numpy()
+def _astray(table, key, places):
+    """The clips that lie in another fold than what their key names; also where that has none."""
+    expected = places["fold"].reindex(table[key]).fillna(-1).to_numpy()
+    return table.loc[table["fold"].fillna(0).to_numpy() != expected, "clip_id"]
 
 
 def in_words(stated: dict) -> str:

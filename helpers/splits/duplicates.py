@@ -104,7 +104,7 @@ def find(
     Returns a table of COLUMNS, each pair once, in the order of the recordings. What cannot be
         decoded has no pair.
     """
-    usable = recordings[recordings["status"].isin(["ok", "used"])].reset_index(drop=True)
+    usable = recordings.query("status in ('ok', 'used')").reset_index(drop=True)
     samples = usable["pcm_sha256"].fillna("")
     samples = samples.where(samples.ne(""), usable["recording_id"])
     leaders = usable.index[~samples.duplicated()]

@@ -7,23 +7,34 @@ import pandas as pd
 
 from helpers.data import filenames
 
-FACTS = (
-    "sample_rate",
-    "channels",
-    "codec",
-    "bit_depth",
-    "cut_off_hz",
-    "dc_offset",
-    "exact_duration",
-    "duration_seconds",
-    "bandwidth_hz",
-    "peak",
-    "rms_db",
-    "clipped_fraction",
-    "silence_fraction",
-    "leading_silence_seconds",
-    "noise_floor_db",
-)
+TO_ALL_RATES = "lower audio.sample_rate or features.f_max to what every recording holds"
+# The facts by kind, and what to do where one tells the class.
+ADVICE = {
+    "format": {
+        "sample_rate": "bring all recordings to the lowest rate; what a low rate has cut off stays"
+        " cut off",
+        "channels": "mix all recordings down to one channel",
+        "codec": "encode all recordings alike: lossy codecs leave traces that a network hears",
+        "bit_depth": "store all recordings with the smallest depth: rounding leaves a noise of its"
+        " own",
+        "cut_off_hz": TO_ALL_RATES,
+        "dc_offset": "take the offset out: clean.high_pass_hz",
+        "exact_duration": "cut all recordings with the same tool to the same lengths",
+    },
+    "sound": {
+        "duration_seconds": "cut shorter clips, so that no padding shows how long a recording was",
+        "bandwidth_hz": TO_ALL_RATES,
+        "peak": "bring all recordings to one peak: clean.normalise",
+        "rms_db": "bring all recordings to one level: clean.normalise, train.gain_db",
+        "clipped_fraction": "leave out what is clipped, or see that every class is",
+        "silence_fraction": "trim the edges, clean.trim_db, and fill short clips:"
+        " audio.short_clips=loop",
+        "leading_silence_seconds": "trim the edges, clean.trim_db, and shift the clips:"
+        " train.shift",
+        "noise_floor_db": "mix in noise: gaussian_noise in augment.transforms",
+    },
+}
+FACTS = [name for facts in ADVICE.values() for name in facts]
 MAX_VALUES = 50  # texts of a column that are told apart, the most frequent ones
 SPELLED = 3  # letters that a class's name must have to be told from a number or an initial
 # Share of the recordings that must have exactly one duration for it to be told apart.
@@ -36,22 +47,20 @@ def file_facts(recordings: pd.DataFrame) -> pd.DataFrame:
 
     exact_duration and cut_off_hz are 0 where a length is not common, a spectrum not cut off.
     """
-    rows = recordings.reset_index(drop=True)
-    facts = {name: pd.to_numeric(rows[name]) for name in FACTS if name in rows and name != "codec"}
-    if "codec" in rows:
-        facts["codec"] = codes(rows["codec"])
-    if "dc_offset" in facts:
-        large = facts["dc_offset"].abs().ge(LEAST_OFFSET)
-        facts["dc_offset"] = facts["dc_offset"].where(large, 0.0)
-    if "duration_seconds" in facts:
-        exact = facts["duration_seconds"].round(3)
-        shares = exact.map(exact.value_counts(normalize=True))
-        facts["exact_duration"] = exact.where(shares.ge(COMMON_DURATION), 0.0)
-    if "bandwidth_hz" in facts and "flags" in rows:
-        # The band of a loud click is wide, but only a format breaks it off.
-        cut_off = rows["flags"].str.contains("LOW_BANDWIDTH", na=False)
-        facts["cut_off_hz"] = facts["bandwidth_hz"].where(cut_off, 0.0)
-    return _varied({name: facts[name] for name in FACTS if name in facts})
+    rows = recordings.reset_index(drop=True).reindex(columns=[*FACTS, "flags"]).astype(object)
+    numbers = rows.drop(columns=["codec", "flags"]).apply(pd.to_numeric)
+    is_offset = numbers["dc_offset"].abs().ge(LEAST_OFFSET)
+    exact = numbers["duration_seconds"].round(3)
+    shares = exact.map(exact.value_counts(normalize=True))
+    # The band of a loud click is wide, but only a format breaks it off.
+    cut_off = rows["flags"].str.contains("LOW_BANDWIDTH", na=False)
+    facts = numbers.assign(
+        codec=codes(rows["codec"]),
+        dc_offset=numbers["dc_offset"].where(is_offset, 0.0),
+        exact_duration=exact.where(shares.ge(COMMON_DURATION), 0.0),
+        cut_off_hz=numbers["bandwidth_hz"].where(cut_off, 0.0),
+    )
+    return _varied(facts[FACTS])
 
 
 def name_facts(paths: pd.Series, labels: pd.Series | None = None) -> pd.DataFrame:

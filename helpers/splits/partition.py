@@ -27,21 +27,19 @@ def ties(recordings: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.Data
     Args: recordings with recording_id, source and together (what names and tables say, "" if
         nothing), pcm_sha256; pairs of `duplicates.find`, or None.
     """
-    identities = recordings["recording_id"]
-    by_source = ("source " + recordings["source"]).where(recordings["source"].ne(""))
-    samples = recordings["pcm_sha256"]
-    by_samples = ("samples " + samples.str[:16]).where(samples.ne(""))
-    told = recordings.get("together", pd.Series("", recordings.index))
-    by_tables = told.str.split(targets.SEPARATOR).explode().replace("", None)
-    known = [(identities, by_source), (identities, by_samples), (identities, by_tables)]
+    rows = recordings.set_index("recording_id")
+    told = rows.get("together", pd.Series("", rows.index))
+    known = [
+        ("source " + rows["source"]).where(rows["source"].ne("")),
+        ("samples " + rows["pcm_sha256"].str[:16]).where(rows["pcm_sha256"].ne("")),
+        told.str.split(targets.SEPARATOR).explode().replace("", None),
+    ]
     if pairs is not None:
         same = "the same sound as " + pairs["other_id"]
-        known += [(pairs["recording_id"], same), (pairs["other_id"], same)]
-    tables = []
-    for ids, tie in known:
-        tables.append(pd.DataFrame({"recording_id": ids[tie.index], "tie": tie}))
-    table = pd.concat(tables).dropna(subset="tie")
-    table = table[table["recording_id"].isin(identities)]
+        known += [same.set_axis(pairs["recording_id"]), same.set_axis(pairs["other_id"])]
+    bound = pd.concat(known).dropna()
+    bound = bound[bound.index.isin(rows.index)]
+    table = bound.rename_axis("recording_id").reset_index(name="tie")
     return table.drop_duplicates(ignore_index=True)
 
 
@@ -193,7 +191,7 @@ def fold_rows(rows: pd.DataFrame, folds: Iterable, with_copies: bool = False) ->
     """The training-side clips of some folds; their augmented copies only where asked."""
     folds = [fold for fold in folds if fold is not None]
     rows = rows[rows["split"].eq("train") & rows["fold"].isin(folds)]
-    return rows if with_copies else rows[rows["parent_id"].eq("")]
+    return rows if with_copies else rows.query("parent_id == ''")
 
 
 def refuse_crossings(table: pd.DataFrame, where: str) -> None:
@@ -201,11 +199,15 @@ def refuse_crossings(table: pd.DataFrame, where: str) -> None:
 
     Args: table with group and fold; where, in words.
     """
+    if names := crossing(table):
+        groups = counted(len(names), "group crosses", "groups cross")
+        raise errors.SplitError(f"{groups} {where}: {', '.join(names[:10])}")
+
+
+def crossing(table: pd.DataFrame) -> list[str]:
+    """The groups with rows in several folds. Args: table with group and fold."""
     n_folds = table.groupby("group")["fold"].nunique()
-    crossing = n_folds.index[n_folds > 1]
-    if len(crossing):
-        groups = counted(len(crossing), "group crosses", "groups cross")
-        raise errors.SplitError(f"{groups} {where}: {', '.join(crossing[:10])}")
+    return n_folds.index[n_folds > 1].tolist()
 
 
 def deal(clips: pd.DataFrame, recordings: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:

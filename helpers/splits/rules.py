@@ -78,7 +78,7 @@ def _set_aside(table, broken, code, reasons):
 
 def _in_use(table):
     """The training recordings that no rule has set aside yet."""
-    return table[table["status"].eq("ok") & table["split"].eq("train")]
+    return table.query("status == 'ok' and split == 'train'")
 
 
 def rivals(table: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.Series:
@@ -118,7 +118,7 @@ def kept_twins(table: pd.DataFrame) -> pd.Series:
     Returns a Series of text, "" for all that are no second copy of a training recording.
     """
     train = _in_use(table)
-    train = train[train["pcm_sha256"].ne("")]
+    train = train.query("pcm_sha256 != ''")
     first = train.groupby(["pcm_sha256", "label"])["path"].transform("min")
     return first.where(first.ne(train["path"]), "").reindex(table.index, fill_value="")
 
@@ -127,7 +127,7 @@ def _flag_near(table, pairs):
     """Flag near duplicates of which both are used: they stay together in the split."""
     if pairs is None:
         return table
-    used = table.loc[table["status"].eq("used"), "recording_id"]
+    used = table.query("status == 'used'")["recording_id"]
     near = pairs[["recording_id", "other_id"]]
     near = near[near.isin(set(used)).all(axis=1)]
     rows = table["recording_id"].isin(near.to_numpy().ravel())
@@ -142,7 +142,7 @@ def check_enough(table: pd.DataFrame, limit: float) -> None:
     """
     considered = table["status"].ne("ignored") & ~table["reason"].str.startswith("DUP_SAME_LABEL")
     bad = table["status"].eq("quarantined") & considered
-    kept = table.loc[table["split"].eq("train") & table["status"].isin(["ok", "used"]), "label"]
+    kept = table.query("split == 'train' and status in ('ok', 'used')")["label"]
     classes = kept.map(targets.split).explode().nunique()
     if bad.sum() > limit * considered.sum() or classes < 2:
         reasons = table.loc[bad, "reason"].str.partition(":")[0].value_counts().to_string()
@@ -159,7 +159,7 @@ def quarantine_table(judged: pd.DataFrame) -> pd.DataFrame:
 
     Unreadable files were found in 01, broken rules in 02.
     """
-    rows = judged[judged["status"].eq("quarantined")]
+    rows = judged.query("status == 'quarantined'")
     return rows.assign(stage=np.where(rows["code"].isin(RULES), "02_clean", "01_explore"))
 
 

@@ -67,11 +67,9 @@ def find_sample(root) -> pd.DataFrame | None:
 
 
 def _is_sample(path):
-    """Whether a relative path names a sample submission; hidden files and what macOS leaves in
-    archives do not.
-    """
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and "sample" in path.name.lower() and "submission" in path.name.lower()
+    """Whether a relative path names a sample submission."""
+    name = path.name.lower()
+    return "sample" in name and "submission" in name and not tables.is_hidden(path)
 
 
 def draw_up(root, recordings: pd.DataFrame, classes, config: Config, sample=None) -> Contract:
@@ -126,7 +124,7 @@ def _check_fits(shape, classes, settings):
 def _check_heard(rows, recordings, config, sample):
     """Refuse rows that a table asks for and no file answers, unless all the test set is hidden."""
     asked = rows if sample is None else rows[rows["id"].isin(sample.iloc[:, 0])]
-    unheard = asked.loc[asked["recording_id"].eq(""), "id"]
+    unheard = asked.query("recording_id == ''")["id"]
     if len(unheard) and (len(recordings) or not config.data.allow_empty_test):
         raise SubmissionError(
             f"{counted(len(unheard), 'row', 'rows')} of {config.submit.rows_csv}: the file is not "
@@ -299,8 +297,8 @@ def in_words(root, recordings: pd.DataFrame, config) -> str:
     Args: root data folder; recordings of recordings.csv; config. Raises as `draw_up`.
     """
     sample = find_sample(root)
-    test = recordings[recordings["split"].eq("test") & recordings["status"].ne("ignored")]
-    heard = recordings[recordings["status"].eq("ok")]
+    test = recordings.query("split == 'test' and status != 'ignored'")
+    heard = recordings.query("status == 'ok'")
     classes = targets.classes(heard, config.data.multilabel)
     asked = draw_up(root, test, classes, config, sample)
     fits = "no sample submission" if sample is None else "a sample submission, which fits"

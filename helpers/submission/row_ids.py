@@ -2,7 +2,6 @@
 
 import re
 import string
-import unicodedata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -54,14 +53,12 @@ def _spelled(paths, sample):
     if sample is None:
         return names if names.is_unique else paths
     asked = sample.iloc[:, 0]
-    wanted = {_composed(name): name for name in asked}
+    wanted = {tables.spelling(name): name for name in asked}
     stems = names.map(lambda name: PurePosixPath(name).stem)
-    spellings = [each.map(_composed).map(wanted).fillna(each) for each in (names, stems, paths)]
+    spellings = [
+        each.map(tables.spelling).map(wanted).fillna(each) for each in (names, stems, paths)
+    ]
     return max(spellings, key=lambda spelling: spelling.isin(asked).sum())
-
-
-def _composed(name):
-    return unicodedata.normalize("NFC", name)  # macOS writes accents apart
 
 
 def _listed_rows(root, recordings, settings):

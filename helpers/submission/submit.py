@@ -72,7 +72,7 @@ def out_of_fold(recordings: pd.DataFrame, predictions: pd.DataFrame):
     """Where there is no test set: the training recordings with their out-of-fold probabilities, in
     one order. Returns (recordings, probabilities).
     """
-    classes = [column for column in predictions if column not in artifacts.IDENTITY]
+    classes = decisions.class_columns(predictions)
     known = recordings["recording_id"].isin(predictions["recording_id"])
     answered = recordings[known].reset_index(drop=True)
     order = answered["recording_id"]
@@ -89,7 +89,7 @@ def unlearned(recordings: pd.DataFrame, rows: pd.DataFrame, predictions: pd.Data
         recording).
     """
     paths = recordings.set_index("recording_id")["path"]
-    test = rows.loc[rows["split"].eq("test"), "recording_id"]
+    test = rows.query("split == 'test'")["recording_id"]
     if len(test):
         return paths[test.iloc[-1]], "a test recording, whose label no network has learned", None
     last = predictions.iloc[-1]
@@ -181,22 +181,25 @@ def problems(table: pd.DataFrame, asked: Contract) -> list[str]:
 
 
 def _told(*checks):
-    """What checks found, in words. Args: checks (how many, of one, of several, what is wrong)."""
-    return [
-        f"{counted(number, one, many)} {rest}".strip()
-        for number, one, many, rest in checks
-        if number
-    ]
+    """What checks found, in words.
+
+    Args: checks (offenders, a list that is shown or their number; of one, of several, what is
+        wrong).
+    """
+    wrong = []
+    for offenders, one, many, what in checks:
+        shown = f": {offenders[:10]}" if isinstance(offenders, list) else ""
+        number = len(offenders) if shown else int(offenders)
+        if number:
+            wrong.append(f"{counted(number, one, many)} {what}{shown}".strip())
+    return wrong
 
 
 def _wrong_ids(ids, expected):
-    repeated = ids[ids.duplicated()].unique().tolist()
-    missing = expected[~expected.isin(ids)].tolist()
-    extra = ids[~ids.isin(expected)].unique().tolist()
     wrong = _told(
-        (len(repeated), "id appears", "ids appear", f"twice: {repeated[:10]}"),
-        (len(missing), "id is", "ids are", f"missing: {missing[:10]}"),
-        (len(extra), "id was", "ids were", f"not asked for: {extra[:10]}"),
+        (ids[ids.duplicated()].unique().tolist(), "id appears", "ids appear", "twice"),
+        (expected[~expected.isin(ids)].tolist(), "id is", "ids are", "missing"),
+        (ids[~ids.isin(expected)].unique().tolist(), "id was", "ids were", "not asked for"),
     )
     if wrong or ids.tolist() == expected.tolist():
         return wrong
@@ -209,66 +212,64 @@ def _wrong_ids(ids, expected):
 
 def _wrong_labels(cells, asked):
     """What is wrong with a column of labels: one each, up to k, or a set."""
-    missing = int(cells.isna().sum())
-    cells = cells.dropna().astype(str)
-    wrong = _told((missing, "label is", "labels are", "missing (NaN)"))
-    if asked.shape == "label":
-        return wrong + _wrong_names([[cell] for cell in cells], asked)
-    if asked.shape == "top_k":
-        named = cells.str.split(asked.separator, regex=False).tolist()
-        long = sum(len(names) > asked.k for names in named)
-        many = _told((long, "row has", "rows have", f"more than {asked.k} labels"))
-        return wrong + _wrong_names(named, asked) + many
     empty = asked.settings.empty
-    said = cells[cells.ne(empty) & cells.ne("")]
-    named = said.str.split(asked.separator, regex=False).tolist()
-    blank = int(cells.eq("").sum()) if empty else 0
-    beside = empty in asked.classes and sum(len(row) > 1 and empty in row for row in named)
-    return [
-        *wrong,
-        *_told((blank, "row is", "rows are", f"empty; a row without any label says {empty!r}")),
-        *_wrong_names(named, asked),
-        *_told((beside, "row says", "rows say", f"{empty!r} beside a label")),
-    ]
-
-
-def _wrong_names(named, asked):
-    """What is wrong with the labels that rows name: they are no classes, or stand twice."""
-    unknown = sorted(set().union(*named) - set(asked.classes))
-    twice = sum(len(set(names)) < len(names) for names in named)
-    rest = f"of the training data: {unknown[:10]}"
+    texts = cells.dropna().astype(str)
+    blank = 0
+    if asked.shape == "set":
+        blank = texts.eq("").sum() if empty else 0
+        texts = texts[~texts.isin(["", empty])]
+    named = [_named(text, asked) for text in texts]
+    long = beside = 0
+    if asked.shape == "top_k":
+        long = sum(len(names) > asked.k for names in named)
+    elif empty in asked.classes:
+        beside = sum(len(names) > 1 and empty in names for names in named)
     return _told(
-        (len(unknown), "label is not a class", "labels are not classes", rest),
-        (twice, "row names", "rows name", "a label twice"),
+        (cells.isna().sum(), "label is", "labels are", "missing (NaN)"),
+        (blank, "row is", "rows are", f"empty; a row without any label says {empty!r}"),
+        (
+            sorted(set().union(*named) - set(asked.classes)),
+            "label is not a class",
+            "labels are not classes",
+            "of the training data",
+        ),
+        (
+            sum(len(set(names)) < len(names) for names in named),
+            "row names",
+            "rows name",
+            "a label twice",
+        ),
+        (long, "row has", "rows have", f"more than {asked.k} labels"),
+        (beside, "row says", "rows say", f"{empty!r} beside a label"),
     )
+
+
+def _named(text, asked):
+    """The labels in a cell."""
+    return [text] if asked.shape == "label" else text.split(asked.separator)
 
 
 def _wrong_flags(cells):
     foreign = sorted(set(cells.astype(str).str.casefold()) - {"true", "false", "0", "1"})
-    rest = f"neither True nor False: {foreign[:10]}"
-    return _told((len(foreign), "value is", "values are", rest))
+    return _told((foreign, "value is", "values are", "neither True nor False"))
 
 
 def _wrong_probabilities(table, asked):
     numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
-    missing = int(numbers.isna().sum().sum())
-    outside = int((numbers.lt(0) | numbers.gt(1)).sum().sum())
+    missing = numbers.isna().sum().sum()
+    outside = (numbers.lt(0) | numbers.gt(1)).sum().sum()
+    no_number = ("probability is missing or no number", "probabilities are missing or no numbers")
     wrong = _told(
-        (
-            missing,
-            "probability is missing or no number",
-            "probabilities are missing or no numbers",
-            "",
-        ),
+        (missing, *no_number, ""),
         (outside, "probability lies", "probabilities lie", "outside 0 to 1"),
     )
     if wrong or not asked.sums_to_one or asked.shape != "wide":
         return wrong
     off = (numbers.sum(axis=1) - 1).abs()
-    if not (off > 0.01).any():
+    if off.le(0.01).all():
         return []
-    rows = counted(int((off > 0.01).sum()), "row", "rows")
-    return [f"the probabilities of {rows} do not sum to 1, such as row {int(off.argmax()) + 2}"]
+    rows = counted(off.gt(0.01).sum(), "row", "rows")
+    return [f"the probabilities of {rows} do not sum to 1, such as row {off.argmax() + 2}"]
 
 
 def oddities(table: pd.DataFrame, asked: Contract, sample=None) -> list[str]:
@@ -304,14 +305,13 @@ def check_file(path, config: Config, root, recordings: pd.DataFrame):
         cannot be read.
     """
     sample = contract.find_sample(root)
-    test = recordings[recordings["split"].eq("test") & recordings["status"].ne("ignored")]
-    usable = recordings[recordings["status"].isin(["ok", "used"])]
+    test = recordings.query("split == 'test' and status != 'ignored'")
+    usable = recordings.query("status in ('ok', 'used')")
     if test.empty and sample is None:
         raise SubmissionError(
             f"There is neither a test folder nor a sample submission below {root}."
         )
-    classes = targets.classes(usable, config.data.multilabel)
-    asked = contract.draw_up(root, test, classes, config, sample)
+    asked = contract_of(root, test, usable, config, sample)
     table = tables.read(path, exact=True, delimiter=",")
     return problems(table, asked), oddities(table, asked, sample), asked
 
@@ -330,7 +330,7 @@ def contract_of(root, recordings, rows: pd.DataFrame, config, sample=None):
 
 def shares(rows: pd.DataFrame, asked) -> pd.Series:
     """The share of the training recordings with each class; rows of waveforms.csv."""
-    train = rows[rows["split"].eq("train")].drop_duplicates("recording_id")
+    train = rows.query("split == 'train'").drop_duplicates("recording_id")
     return prior(train["label"], list(asked.classes))
 
 
