@@ -13,7 +13,7 @@ from helpers.audio import features, images
 from helpers.base import artifacts
 from helpers.base.errors import StageError
 from helpers.compare import rivals
-from helpers.data import filenames
+from helpers.data import sources
 from helpers.metrics import decisions, evaluate
 from helpers.models import networks
 from helpers.run import presets, stages
@@ -80,7 +80,7 @@ def test_names_and_tables_tell_who_was_recorded_together():
     names = ["1-100032-A.ogg", "2-114280-B.ogg"]
     folds = pd.array([1, None], dtype="Int64")
     facts = {"split": "train", "status": "ok", "source": ["x", ""], "official_fold": folds}
-    says = filenames.in_words(pd.DataFrame({"path": names, **facts}), small_config().data)
+    says = sources.in_words(pd.DataFrame({"path": names, **facts}), small_config().data)
     assert says.startswith("File names: ESC-50 (?P<fold>")
     assert "1 sources, with official folds" in says and says.endswith("table: none")
 

@@ -6,16 +6,18 @@ import ast
 import itertools
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 
+import nbconvert
 import nbformat
 import pytest
 
 from helpers.base import artifacts
 from helpers.base.settings import Config
-from helpers.run import stages
+from helpers.run import pipeline, stages
 
 NOTEBOOKS = {
     spec.name: artifacts.REPOSITORY / "notebooks" / f"{spec.name}.ipynb" for spec in stages.STAGES
@@ -137,8 +139,55 @@ def test_a_few_functions_are_shown_as_they_run():
         for node in nodes(name)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "boards.source"
     ]
-    assert 6 <= len(shown) <= 8
+    assert 6 <= len(shown) <= 24
     assert not [node for node in shown if isinstance(node, ast.Constant)]  # no copied text
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells_that_set_up_are_folded_and_no_others(name):
+    """By JupyterLab, by Colab and by Kaggle."""
+    bootstrap, parameters, config, *body = cells(name, "code")
+    for cell in (bootstrap, config):
+        assert cell.metadata["jupyter"]["source_hidden"] is True
+        assert pipeline.FOLDED.items() <= cell.metadata.items()
+    assert not [cell for cell in (parameters, *body) if set(cell.metadata) - {"tags"}]
+
+
+def test_stripping_keeps_the_folding(tmp_path):
+    for name, path in NOTEBOOKS.items():
+        shutil.copy(path, tmp_path / f"{name}.ipynb")
+    copies = sorted(tmp_path.iterdir())
+    subprocess.run([sys.executable, "-m", "nbstripout", *copies], check=True)
+    assert [copy.read_text() for copy in copies] == [
+        path.read_text() for _, path in sorted(NOTEBOOKS.items())
+    ]
+
+
+def test_an_executed_copy_opens_with_its_question_and_what_setting_up_showed(tmp_path):
+    new = nbformat.v4
+    shown = [new.new_output("stream", text="Recordings: here")]
+    tagged = {"tags": ["injected-parameters"]}
+    notebook = new.new_notebook(cells=cells("04_features")[:7])
+    notebook.cells.insert(5, new.new_code_cell("preset = 'demo'", metadata=tagged))
+    notebook.cells[-1].outputs = shown
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    pipeline.tidy(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    hidden = [c for c in executed.cells if c.metadata.get("jupyter", {}).get("source_hidden")]
+    assert [cell.source for cell in hidden] == [
+        cell.source for cell in notebook.cells if cell.cell_type == "code"
+    ]
+    page = nbconvert.HTMLExporter().from_notebook_node(executed)[0]
+    assert "What will the models see?" in page and "Recordings: here" in page
+    assert "EARSHOT_REPO" not in page and "Parameters." not in page
+
+
+@pytest.mark.parametrize("name", list(NOTEBOOKS)[:4])
+def test_two_cells_ask_the_reader_to_try_something(name):
+    kept = cells(name)
+    tried = [n for n, cell in enumerate(kept) if "try-it" in cell.metadata.get("tags", [])]
+    assert len(tried) == 2
+    assert all(kept[n - 1].source.startswith("**Try it: ") for n in tried)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

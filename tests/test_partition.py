@@ -375,3 +375,14 @@ def test_a_validation_fold_takes_three(numbers):
 def test_a_round_has_something_to_train_on():
     with pytest.raises(SplitError):
         partition.rounds([1], "last")
+
+
+def test_folds_dealt_clip_by_clip_keep_their_sizes_and_cut_through_groups():
+    folds = pd.Series([1, 1, 1, 2, 2, 2] * 3, dtype="Int64")
+    clips = pd.DataFrame({"split": "train", "group": list("aaabbb" * 3), "fold": folds})
+    clips.loc[len(clips)] = ["test", "c", pd.NA]
+    shuffled = partition.shuffled(clips, seed=1)
+    assert len(shuffled) == 18 and sorted(shuffled["fold"]) == sorted(folds)
+    assert partition.shuffled(clips, seed=1).equals(shuffled)
+    assert partition.crossings_in_words(clips[:18]).endswith(" 0 lie in more than one fold.")
+    assert "Of 2 groups that have several clips, 2 lie" in partition.crossings_in_words(shuffled)

@@ -80,6 +80,7 @@ def drawn(name, files):
     confidence = pd.DataFrame({"probability": [0.1, 0.5, 1.0], "cross-entropy": [2.3, 0.7, 0.0]})
     vectors = pd.DataFrame(np.eye(2), ["as it lies there", "mixed"], ["a", "b"])
     return {
+        "leakage": plots.leakage,
         "group_folds": lambda: plots.group_folds(tone_clips()[1]),
         "shortcut_scores": lambda: plots.shortcut_scores(AUDIT),
         "mel_filter": lambda: plots.mel_filter(tone(440), small_config()),

@@ -15,8 +15,8 @@ import soxr
 
 from helpers.audio.containers import FORMATS, MIN_RATE
 from helpers.audio.decoder import Decoded, decode
-from helpers.base import artifacts, work
-from helpers.base.errors import AudioIssue
+from helpers.base import artifacts, targets, work
+from helpers.base.errors import AudioIssue, TooManyBad
 
 SILENCE_DB = -60.0  # dBFS: a 20-ms frame below this counts as silence
 FLOOR_DB = -120.0  # dBFS: the level given to digital silence
@@ -334,6 +334,25 @@ def survey(
         for column, value in facts.items():
             table.at[index, column] = value
     return table
+
+
+def check_enough(table: pd.DataFrame, limit: float) -> None:
+    """Stop where more than the share `limit` is set aside, or fewer than two classes are left.
+
+    A second copy of a recording that is kept is no bad recording.
+    """
+    considered = table["status"].ne("ignored") & ~table["reason"].str.startswith("DUP_SAME_LABEL")
+    bad = table["status"].eq("quarantined") & considered
+    kept = table.query("split == 'train' and status in ('ok', 'used')")["label"]
+    classes = kept.map(targets.split).explode().nunique()
+    if bad.sum() > limit * considered.sum() or classes < 2:
+        reasons = table.loc[bad, "reason"].str.partition(":")[0].value_counts().to_string()
+        raise TooManyBad(
+            f"{bad.sum()} of {considered.sum()} recordings cannot be used, {classes} classes are "
+            f"left (data.max_bad_fraction allows {limit:.0%}):\n{reasons}\n"
+            "See recordings.csv and quarantine.csv for each file; raise data.max_bad_fraction to "
+            "go on without them."
+        )
 
 
 def _examine(path, max_seconds):

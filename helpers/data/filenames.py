@@ -188,20 +188,3 @@ def kind(values: Iterable[str]) -> str:
     if len(numbers) < FITTING * len(values) or values.str.fullmatch(RATES).all():
         return "number" if values.str.contains(r"\d").mean() >= FITTING else "word"
     return "number" if numbers.nunique() > COUNTED * numbers.quantile(0.95) else "serial"
-
-
-def in_words(recordings: pd.DataFrame, data) -> str:
-    """Who was recorded together, as names and tables tell it: three lines.
-
-    Args: recordings of `sources.find`; data the config's Data section.
-    """
-    train = recordings.query("split == 'train' and status == 'ok'")
-    title, pattern = grammar_of(train["path"], data.name_pattern)
-    names = f"{title} {pattern.pattern}" if title else "no known pattern"
-    sources = recordings["source"].replace("", None).nunique()
-    official = "with" if recordings["official_fold"].notna().any() else "without"
-    bound = ", ".join(data.group_columns) or "none"
-    return (
-        f"File names: {names}\n{sources} sources, {official} official folds\n"
-        f"Bound by columns of the table: {bound}"
-    )

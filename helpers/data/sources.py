@@ -390,3 +390,20 @@ def _check_classes(table, root, multilabel):
             f"Only one class, {', '.join(classes) or 'none'!r}, was found below {root}; at least "
             "two are needed."
         )
+
+
+def in_words(recordings: pd.DataFrame, data) -> str:
+    """Who was recorded together, as names and tables tell it: three lines.
+
+    Args: recordings of `sources.find`; data the config's Data section.
+    """
+    train = recordings.query("split == 'train' and status == 'ok'")
+    title, pattern = filenames.grammar_of(train["path"], data.name_pattern)
+    names = f"{title} {pattern.pattern}" if title else "no known pattern"
+    sources = recordings["source"].replace("", None).nunique()
+    official = "with" if recordings["official_fold"].notna().any() else "without"
+    bound = ", ".join(data.group_columns) or "none"
+    return (
+        f"File names: {names}\n{sources} sources, {official} official folds\n"
+        f"Bound by columns of the table: {bound}"
+    )

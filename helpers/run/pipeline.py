@@ -7,6 +7,7 @@ digests.
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -32,6 +33,8 @@ from helpers.run import cautions, journal, presets, report, stages
 from helpers.run.stages import STAGES, StageSpec
 from helpers.view import boards
 
+FOLDED = {"cellView": "form", "_kg_hide-input": True}  # by Colab, and by Kaggle
+SETTLED = {"parameters", "injected-parameters"}  # tags of cells that nobody changes any more
 MARK = "EARSHOT_KERNEL_OF"  # in the environment of the runner's kernels: the folder of their run
 
 
@@ -191,18 +194,30 @@ def _explain(stage, error, failed):
 def tidy(source: Path, target: Path):
     """Copy an executed notebook without trails of its progress bars and paths of this machine.
 
-    A cell that only says what is absent from this run is left out, with the text before it.
+    A cell that only says what is absent from this run is left out, with the text before it. The
+    cells that set the notebook up are folded.
     """
     notebook = nbformat.read(source, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _tidied(output)]
     notebook.cells = present(notebook.cells)
+    _fold_setup(notebook.cells)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     nbformat.write(notebook, target)
     # Made here, so Jupyter may show its players without asking.
     nbformat.sign.NotebookNotary().sign(notebook)
+
+
+def _fold_setup(cells):
+    """Fold the cells that set a notebook up; nbconvert leaves them and the text before out."""
+    for before, cell in itertools.pairwise(cells):
+        if SETTLED.intersection(cell.metadata.get("tags", [])):
+            cell.metadata.update(FOLDED, jupyter={"source_hidden": True})
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            before.metadata["transient"] = {"remove_source": True}
+            cell.metadata["transient"] = {"remove_source": True}
 
 
 def _tidied(output):

@@ -214,3 +214,18 @@ def deal(clips: pd.DataFrame, recordings: pd.DataFrame, fold: pd.Series) -> pd.D
     """The clips with the group and the fold of their recording. Args: fold of `folds`."""
     places = recordings[["recording_id", "group"]].join(fold.rename("fold"))
     return clips.merge(places, on="recording_id")
+
+
+def shuffled(clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The training clips with their folds dealt out clip by clip, as they should not be."""
+    train = clips[clips["split"].eq("train")]
+    fold = train["fold"].sample(frac=1, random_state=seed).to_numpy()
+    return train.assign(fold=pd.Series(fold, train.index, dtype="Int64"))
+
+
+def crossings_in_words(clips: pd.DataFrame) -> str:
+    """How many groups have clips in several folds. Args: clips of the training side."""
+    crossing = clips.groupby("group")["fold"].nunique().gt(1).sum()
+    several = clips["group"].value_counts().gt(1).sum()
+    groups = counted(several, "group that has", "groups that have")
+    return f"Of {groups} several clips, {crossing} lie in more than one fold."

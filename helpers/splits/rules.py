@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.audio import recording, windowing
-from helpers.base import errors, targets
+from helpers.base import errors
 from helpers.data import label_table
 
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
@@ -31,7 +31,7 @@ def judge(recordings: pd.DataFrame, config, pairs: pd.DataFrame | None = None) -
     reasons = "the same samples as " + kept + ", which is kept"
     _set_aside(table, kept.ne(""), "DUP_SAME_LABEL", reasons)
     table.loc[table["status"].eq("ok"), "status"] = "used"
-    check_enough(table, config.data.max_bad_fraction)
+    recording.check_enough(table, config.data.max_bad_fraction)
     return _flag_near(table, pairs)
 
 
@@ -133,25 +133,6 @@ def _flag_near(table, pairs):
     rows = table["recording_id"].isin(near.to_numpy().ravel())
     table.loc[rows, "flags"] = (table.loc[rows, "flags"] + " DUP_NEAR").str.strip()
     return table
-
-
-def check_enough(table: pd.DataFrame, limit: float) -> None:
-    """Stop where more than the share `limit` is set aside, or fewer than two classes are left.
-
-    A second copy of a recording that is kept is no bad recording.
-    """
-    considered = table["status"].ne("ignored") & ~table["reason"].str.startswith("DUP_SAME_LABEL")
-    bad = table["status"].eq("quarantined") & considered
-    kept = table.query("split == 'train' and status in ('ok', 'used')")["label"]
-    classes = kept.map(targets.split).explode().nunique()
-    if bad.sum() > limit * considered.sum() or classes < 2:
-        reasons = table.loc[bad, "reason"].str.partition(":")[0].value_counts().to_string()
-        raise errors.TooManyBad(
-            f"{bad.sum()} of {considered.sum()} recordings cannot be used, {classes} classes are "
-            f"left (data.max_bad_fraction allows {limit:.0%}):\n{reasons}\n"
-            "See recordings.csv and quarantine.csv for each file; raise data.max_bad_fraction to "
-            "go on without them."
-        )
 
 
 def quarantine_table(judged: pd.DataFrame) -> pd.DataFrame:

@@ -51,9 +51,9 @@ def part(name: str, *values) -> str:
 
 
 def say(text: str) -> None:
-    """Show a sentence, where there is one: unlike what is printed it breaks between words."""
+    """Show sentences, a paragraph a line: unlike what is printed they break between words."""
     if text:
-        display(HTML(f"<p>{html.escape(text)}</p>"))
+        display(HTML("".join(f"<p>{html.escape(line)}</p>" for line in text.splitlines())))
 
 
 def say_curves(history: pd.DataFrame, config) -> None:
@@ -226,7 +226,7 @@ def code_of(function: Callable) -> str:
 
 
 def recordings(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
-    """A board of recordings as they lie in the data folder; rows of recordings.csv.
+    """A board of recordings of the data folder, all of one peak; rows of recordings.csv.
 
     Args: table; root data folder; config; seconds to be heard of each, at most.
     """
@@ -234,7 +234,7 @@ def recordings(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
     for row in table.itertuples():
         notes = [_facts(row), row.flags.replace("_", " ").lower(), row.path]
         title = "test" if row.split == "test" else targets.in_words(row.label)
-        waveform = _excerpt(root, row.path, 0, seconds, config)
+        waveform = clean.normalise(_excerpt(root, row.path, 0, seconds, config))
         cards.append(clip_card(title, waveform, config, " · ".join(filter(None, notes))))
     return board(cards)
 
@@ -246,12 +246,15 @@ def one_of_each(train: pd.DataFrame, root, config) -> HTML:
 
 
 def flagged(table: pd.DataFrame, root, config, seconds: float = 6) -> HTML:
-    """A board with a recording for each flag and its meaning; table of `audio.one_of_each_flag`."""
+    """A board with a recording for each flag and its meaning, all of one peak.
+
+    Args: table of `recording.one_of_each_flag`; root; config; seconds to be heard at most.
+    """
     cards = []
     for row in table.itertuples():
         title = f"{row.flag.replace('_', ' ').lower()} · {row.flagged} in all"
         note = f"{recording.FLAGS[row.flag]} {_facts(row)} · {row.path}"
-        waveform = _excerpt(root, row.path, 0, seconds, config)
+        waveform = clean.normalise(_excerpt(root, row.path, 0, seconds, config))
         cards.append(clip_card(title, waveform, config, note))
     return board(cards)
 
@@ -296,7 +299,7 @@ def _facts(row):
 def telling(used: pd.DataFrame, root, config) -> HTML:
     """Recordings on which one sees and hears what cleaning does; rows of recordings.csv."""
     shown = clean.telling(used, root, config)
-    print(clean.acting_in_words(shown))
+    say(clean.acting_in_words(shown))
     return cleaning(shown, config)
 
 

@@ -20,6 +20,12 @@ from helpers.view import style
 from helpers.view.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, shown, styled
 
 FEW_GROUPS = 7  # of which each is shown in a colour of its own
+LEAKAGE = [  # titles, and the source of each clip that is learned from, and tested on
+    ("Clip by clip: a leak", "Source by source"),
+    ("AABBCD", "AAABBB"),
+    ("ABCD", "CCDD"),
+]
+CENTRED = {"ha": "center", "va": "center", "fontsize": 13}
 KILOHERTZ = np.array([0.25, 1, 4, 16])  # on the axis of a spectrogram
 
 
@@ -108,6 +114,24 @@ def group_folds(clips: pd.DataFrame) -> Figure:
     axis.set(title="Where the largest groups lie: a colour is a group")
     axis.get_legend().remove()
     return axis.figure
+
+
+@styled
+def leakage() -> Figure:
+    """A drawing: ten clips of four sources, dealt out clip by clip and source by source."""
+    figure, axes = plt.subplots(1, 2, figsize=(6, 2.4))
+    for axis, title, learned, tested in zip(axes, *LEAKAGE, strict=True):
+        for height, letters in ((1, learned), (0, tested)):
+            for place, letter in enumerate(letters):
+                box = {"boxstyle": "square", "color": style.COLOURS["ABCD".index(letter)]}
+                axis.text(place, height, letter, color="white", bbox=box, **CENTRED)
+        axis.set(xlim=(-0.6, 5.6), ylim=(-0.6, 1.6), xticks=[])
+        axis.set_yticks([1, 0], ["learned from", "tested on"])
+        axis.tick_params(length=0, labelsize=12)
+        axis.set_title(title, fontsize=13)
+        sns.despine(ax=axis, left=True, bottom=True)
+    axes[1].set(yticks=[])
+    return figure
 
 
 def _fold_bars(train, hue, order, palette):
