@@ -15,10 +15,11 @@ import soundfile
 from tables import prediction_rows, small_config, tone, tone_clips
 
 from helpers.audio import augment, clean, features, recording
-from helpers.metrics import decisions, intervals
-from helpers.models import networks
+from helpers.compare import classic
+from helpers.metrics import decisions, evaluate, intervals
+from helpers.models import explain, networks
 from helpers.splits import partition, rules
-from helpers.training import losses, perturb
+from helpers.training import fit, losses, perturb
 from helpers.view import boards, plots
 
 EVIL = """<script>alert("1")</script> & 'a' <img src=x onerror=alert(1)>"""
@@ -29,7 +30,8 @@ SHOWN = [  # in the notebooks
     *(augment.pipeline, augment.augment_clip),
     *(features.LogMel.forward, features.describe),
     *(networks.AudioClassifier.forward, perturb.between_class, perturb.mask),
-    *(losses.loss, intervals.bounds),
+    *(losses.loss, intervals.bounds, fit.Trainer.step, explain.heard_where),
+    *(classic.cross_validate, evaluate.paired_change),
 ]
 
 

@@ -228,3 +228,37 @@ def test_the_headline_is_put_in_words_and_its_figures_are_kept(tmp_path):
     assert results.over_seeds(tmp_path, tone_clips()[1], config) == {}
     results.keep({"redraws": results.redraws(table, metrics, config)}, tmp_path)
     assert (tmp_path / "redraws.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_map_of_a_run_and_the_places_of_its_mistakes_are_seen_and_heard(tmp_path, several):
+    packed, rows = tone_scenes() if several else tone_clips()
+    config = small_config(train={"epochs": 1, "select": "last"}, data={"multilabel": several})
+    models = tmp_path / "models" / "cnn"
+    out_of_fold, _ = train.cross_validate(packed, rows, config, models, "cpu")
+    predictions = decisions.of_recordings(out_of_fold, rows, config)
+    page = results.embedding_map(tmp_path, predictions, packed, rows).data
+    assert page.count("<span title=") == len(rows) and page.count("<script>") == 1
+    assert page.count("data-sound=") >= rows["fold"].eq(1).sum()
+    mistakes = decisions.worst(predictions, 3, several)
+    board = results.reasons(tmp_path, mistakes, out_of_fold, packed, rows).data
+    assert board.count("<audio") == board.count("<img") == len(mistakes)
+    assert results.reasons(tmp_path, mistakes.head(0), out_of_fold, packed, rows).data
+
+
+def test_sounds_of_a_map_take_no_more_than_they_may(monkeypatch):
+    packed, _ = tone_clips()
+    whole = results._sounds(packed, range(len(packed)), 8000)
+    assert len(whole) == len(packed)
+    monkeypatch.setattr(results, "MOST_SOUND", whole.map(len).iloc[:3].sum())
+    assert results._sounds(packed, range(len(packed)), 8000).index.tolist() == [0, 1, 2]
+
+
+def test_one_redraw_and_unanswered_recordings_are_told_by_their_numbers(capsys):
+    table = prediction_rows("abcabc", "abcabb", groups="xxyyzz", confidence=0.8)
+    config = small_config()
+    metrics = evaluate.summary(table, 50)
+    (axis,) = results.one_redraw(table, metrics, config).axes
+    assert sum(bar.get_height() for bar in axis.patches) == 3  # as many draws as sources
+    assert results.answered(table, 0.5) == "6 of 6 recordings are answered, 83.3% of them rightly."
+    assert results.answered(table, 0.9) == "0 of 6 recordings are answered."

@@ -86,6 +86,10 @@ def drawn(name, files):
         "mel_filter": lambda: plots.mel_filter(tone(440), small_config()),
         "curves": lambda: score_plots.curves(confidence, "What an answer costs", "nats"),
         "label_vectors": lambda: score_plots.label_vectors(vectors),
+        "one_redraw": lambda: score_plots.one_redraw(pd.Series([0, 1, 2], list("abc")), most=2),
+        "heard_where": lambda: plots.heard_where(
+            tone(440), {"what speaks for a": np.eye(4)}, small_config()
+        ),
         "redraws": lambda: score_plots.redraws(
             np.linspace(0.4, 0.9, 50), {"value": 0.7, "low": 0.5, "high": 0.8}, "accuracy"
         ),

@@ -2,15 +2,16 @@
 numbers.
 """
 
+import pickle
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from tables import small_config, tone_clips
+from tables import small_config, tone_clips, tone_scenes
 
 from helpers.audio import images
-from helpers.base import targets
-from helpers.splits import partition
-from helpers.training import batches, fit, perturb
+from helpers.training import fit, losses, perturb
 from helpers.view import preview
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,10 +70,9 @@ def test_the_shown_tensor_is_the_one_that_the_step_feeds_to_the_network(inputs):
     if inputs == "images":
         pictures = images.mel_image(config)(torch.from_numpy(packed).float() / 32768)
         packed = (255 * pictures).round().byte().numpy()
-    turn = partition.rounds(rows["fold"], "last", 1)[0]
-    model, training = preview.first_model(packed, rows, config, turn)
-    wanted = torch.from_numpy(targets.matrix(training["label"], list("abcdef")))
-    order = batches.Batches(packed, training.index, wanted, 8, "cpu", torch.Generator())
+    trainer = preview.rehearsal(packed, rows, config)
+    model = trainer.model
+    order = trainer.training
     generator = torch.Generator()
     steps = fed(model, order, config)
     generator.manual_seed(fit.derived(7, 1, 1))  # as the epoch's own
@@ -189,3 +189,79 @@ def test_the_learning_rate_is_shown_as_the_schedule_moves_it():
     ]
     assert rates.iloc[0] == 0 and rates.loc[0.1] == pytest.approx(0.01)
     assert rates.loc[0.55] == pytest.approx(0.005) and rates.iloc[-1] < 1e-4
+
+
+# --- one step, on a copy
+
+
+def test_a_rehearsal_draws_nothing_from_anybody_elses_random_numbers():
+    packed, rows = tone_clips()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    trainer = preview.rehearsal(packed, rows, small_config(train=EVERYTHING))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert set(rows["fold"][trainer.training.rows]) == {2, 3}  # fold 1 is tested
+    assert trainer.optimiser.param_groups[0]["lr"] == small_config().train.learning_rate
+
+
+@pytest.mark.parametrize("balance", ["none", "weights", "focal"])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_loss_by_hand_is_the_loss_of_the_code(balance, several):
+    packed, rows = tone_scenes() if several else rows_of_many()
+    train = {"balance": balance, "label_smoothing": 0.1, "select": "last"}
+    config = small_config(train=train, data={"multilabel": several})
+    trainer = preview.rehearsal(packed, rows, config)
+    clips, wanted = next(iter(trainer.training))
+    draws = perturb.draw(len(clips), config.train, torch.Generator().manual_seed(0))
+    altered, asked = perturb.alter(clips, wanted, draws, config.train, several)
+    logits = trainer.model(altered, draws).detach()
+    worked = preview.by_hand(trainer, logits[0], asked[0], rows)
+    expected = losses.loss(
+        *(logits[:1], asked[:1], balance, trainer.criterion.keywords["weights"], several)
+    )
+    total = worked["cost"].mean() if several else worked["cost"].sum()
+    assert total == pytest.approx(float(expected), rel=1e-5)
+    said = preview.both_ways(worked, trainer, logits[0], asked[0])
+    numbers = [word for word in said.split() if word[0].isdigit()]
+    assert len(numbers) == 2 and numbers[0] == numbers[1]
+    shorter = preview.longest(worked, 1)
+    assert len(shorter) == 2 and shorter["cost"].sum() == pytest.approx(worked["cost"].sum())
+
+
+def test_one_batch_is_learned_by_heart_and_never_below_what_is_possible():
+    packed, rows = rows_of_many()
+    config = small_config(train={**EVERYTHING, "masks": 0})
+    trainer = preview.rehearsal(packed, rows, config)
+    clips, wanted = next(iter(trainer.training))
+    draws = perturb.draw(len(clips), config.train, torch.Generator().manual_seed(0))
+    loss = preview.one_batch(trainer, clips, wanted, draws, 30)
+    assert loss["loss"].iloc[-1] < loss["loss"].iloc[0]
+    assert loss["loss"].gt(loss["least possible"] - 1e-4).all()
+    says = preview.before_and_after(torch.tensor(2.0), torch.tensor(1.5))
+    assert says.endswith("before the step 2.0000, after it 1.5000: it fell.")
+
+
+# --- while it trains
+
+
+RECORDS = [
+    {"fold": 1, "seed": 0, "epoch": epoch, "train_loss": 1 / epoch, "held_out_loss": 2 / epoch}
+    for epoch in (1, 2, 3)
+]
+
+
+@pytest.mark.parametrize("headless", [True, False])
+def test_curves_are_drawn_while_somebody_watches_and_once_at_the_end(monkeypatch, headless):
+    if headless:
+        monkeypatch.setenv("EARSHOT_HEADLESS", "1")
+    else:
+        monkeypatch.delenv("EARSHOT_HEADLESS", raising=False)
+    drawn = []
+    monkeypatch.setattr(preview, "display", lambda figure, **options: drawn.append(figure))
+    live = pickle.loads(pickle.dumps(preview.Live()))  # for processes that train
+    live.watch(RECORDS[:2])
+    live.watch(RECORDS)  # too soon after the last
+    assert len(drawn) == (0 if headless else 1)
+    live.show(RECORDS)
+    assert len(drawn) == (1 if headless else 2)
+    assert not plt.get_fignums()

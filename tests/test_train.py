@@ -192,6 +192,8 @@ def test_the_curves_are_told_as_they_are(chosen):
         "masks": 0,
     }
     assert "altered" not in curves.in_words(history, small_config(train=quiet).train)
+    assert "for show" not in says
+    assert "for show" in curves.in_words(history.assign(held_out_loss=1.0), settings)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
@@ -209,6 +211,33 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
     assert_same(first, again)
     for other in (trained(4), trained(3, seed=1), trained(3, generation=train.TAUGHT)):
         assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("select", ["last", "validation"])
+def test_a_training_that_is_watched_is_the_one_that_is_not(clips, tmp_path, select):
+    config = small_config(train={"select": select, "epochs": 3, "ema": 0.0, "patience": 2})
+    seen = []
+    for name, watch in (("watched", seen.append), ("alone", None)):
+        train.cross_validate(*clips, config, tmp_path / name, "cpu", watch=watch)
+    for fold in (1, 2, 3):
+        one, other = (tmp_path / name / f"fold{fold}" for name in ("watched", "alone"))
+        assert artifacts.file_digest(one / "weights.safetensors") == artifacts.file_digest(
+            other / "weights.safetensors"
+        )
+    assert {records[0]["fold"] for records in seen} == {1, 2, 3}
+    assert {"held_out_loss", "unaltered_accuracy"} <= set(seen[-1][-1])
+
+
+def test_what_is_looked_at_for_show_is_the_tested_fold_and_as_much_that_was_learned_from(clips):
+    config = small_config(train={"select": "last", "epochs": 200, "crop": 0.5})
+    turn = {"test": 1, "validation": None, "train": (2, 3)}
+    glance = one_round(clips, config, turn).glance()
+    assert len(glance.epochs) == train.GLANCES and max(glance.epochs) == 200
+    rows = clips[1]
+    folds = {name: set(rows["fold"][batch.rows]) for name, batch in glance.clips.items()}
+    assert folds == {"held_out": {1}, "unaltered": {2, 3}}
+    held_out, unaltered = (len(batch.rows) for batch in glance.clips.values())
+    assert held_out == unaltered == 8
 
 
 def test_a_single_split_trains_one_network_and_predicts_one_fold(clips, tmp_path):

@@ -1,6 +1,7 @@
 """The networks, by name, and how they are kept.
 
-Notebooks: 05 and 06.
+Notebooks: 05 to 07.
 
-networks (the classifier and its networks), resnet, backbones (timm), checkpoints (on disk).
+networks (the classifier and its networks), resnet, backbones (timm), checkpoints (on disk), explain
+(what an answer rests on).
 """

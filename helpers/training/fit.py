@@ -7,6 +7,7 @@ What is trained is what is deployed: every step starts from waveforms, or images
 import functools
 import math
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -189,6 +190,7 @@ def fit(
     on_epoch=lambda record: None,
     checkpoint=None,
     deadline=math.inf,
+    glance=None,
 ):
     """Train, keep the best epoch on validation, or the last one.
 
@@ -196,7 +198,7 @@ def fit(
         that nothing is chosen and the last epoch is kept; settings the config's Train section;
         seed; teachers see Trainer; on_epoch called with each epoch's record; checkpoint of
         `checkpoints.Checkpoint`, from which it goes on, or None; deadline in seconds of
-        time.monotonic, after which no epoch begins.
+        time.monotonic, after which no epoch begins; glance a Glance, or None.
     Returns the history, a list of dicts, of which one is `kept`. The model ends with the kept
         weights.
     """
@@ -208,7 +210,7 @@ def fit(
         on_epoch(record)
     saved = time.monotonic()
     while not processes.agreed(finished(trainer, deadline)):
-        one_epoch(trainer, validation)
+        one_epoch(trainer, validation, glance)
         on_epoch(trainer.history[-1])
         if checkpoint and time.monotonic() - saved > SAVE_EVERY:
             checkpoint.write(trainer.state())
@@ -230,16 +232,19 @@ def finished(trainer, deadline=math.inf):
     return done >= trainer.settings.epochs or waited >= trainer.settings.patience or is_late
 
 
-def one_epoch(trainer, validation):
+def one_epoch(trainer, validation, glance=None):
     """Train for an epoch, look at the validation fold where there is one, remember the best."""
     started = time.perf_counter()
     rate = float(trainer.optimiser.param_groups[0]["lr"])
     record = {"epoch": len(trainer.history) + 1, "learning_rate": rate, **trainer.epoch()}
+    if glance and record["epoch"] in glance.epochs:
+        for name, clips in glance.clips.items():
+            record |= named_scores(name, trainer.kept, clips)
     if validation is not None:
-        loss, score = processes.agreed(evaluate(trainer.kept, validation))
+        scores = processes.agreed(named_scores("validation", trainer.kept, validation))
+        record |= scores
+        loss, score = scores.values()
         require_finite(loss, "validation")
-        which = "average_precision" if trainer.multilabel else "accuracy"
-        record |= {"validation_loss": loss, f"validation_{which}": score}
         if trainer.plateau:
             trainer.plateau.step(loss)
         # of equal scores the lower loss
@@ -283,6 +288,24 @@ def require_finite(loss: float, which: str):
 
 
 # --- looking, not learning
+
+
+@dataclass
+class Glance:
+    """Clips on which a training is scored now and then for show: nothing follows from the scores.
+
+    Args: epochs after which it is; clips unshuffled Batches by name.
+    """
+
+    epochs: set
+    clips: dict
+
+
+def named_scores(name: str, model, data) -> dict:
+    """What `evaluate` finds, as entries of a record: <name>_loss, and the score by its name."""
+    loss, score = evaluate(model, data)
+    which = "average_precision" if model.multilabel else "accuracy"
+    return {f"{name}_loss": loss, f"{name}_{which}": score}
 
 
 def evaluate(model, data) -> tuple[float, float]:

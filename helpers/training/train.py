@@ -34,6 +34,13 @@ TRIAL_CLIPS = 4  # that number formats are tried on
 # follow from these numbers.
 FIRST = 0
 TAUGHT = 7
+# For show, a training is scored this often on clips as they are, for at most this share of its
+# time, of which a step takes as much as so many predictions of its clips.
+GLANCES = 10
+GLANCE_SHARE = 0.02
+PREDICTIONS_OF_A_STEP = 3
+LEAST_GLANCED = 16  # clips
+GLANCED = ("held_out", "unaltered")  # what the columns of these scores begin with
 
 
 @dataclass
@@ -52,7 +59,9 @@ class Clock:
         return now + left
 
 
-def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=None, plan=None):
+def cross_validate(
+    packed, rows, config, folder, device=None, checkpoint_folder=None, plan=None, watch=None
+):
     """Train the networks of each round, each round tested once on a fold that chose nothing.
 
     With train.processes several rounds are under way at the same time, each GPU with its own.
@@ -60,7 +69,9 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
         config; folder that the models go to, seeds.csv where there are several networks per fold,
         and the digests of all; device, None: a GPU where there is one; checkpoint_folder where
         trainings under way are kept, so that they can go on, or None; plan rounds as of
-        partition.rounds, None: those of the config.
+        partition.rounds, None: those of the config; watch a function of the records of the network
+        under way, called after each glance at its test fold (of this process's networks), or None,
+        without which there are no glances.
     Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean
         over the seeds; history: a list of records with their fold and seed).
     """
@@ -75,7 +86,7 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     count = min(config.train.processes, len(plan)) if processes.place()[1] == 1 else 1
     shares = [plan[number::count] for number in range(count)]
     learn = functools.partial(
-        train_rounds, packed, rows, labels, config, Path(folder), device, kept_at
+        train_rounds, packed, rows, labels, config, Path(folder), device, kept_at, watch
     )
     made = [None] * len(plan)
     for number, rounds in enumerate(processes.side_by_side(learn, shares)):
@@ -90,7 +101,7 @@ def cross_validate(packed, rows, config, folder, device=None, checkpoint_folder=
     return table, history
 
 
-def train_rounds(packed, rows, labels, config, folder, device, kept_at, number, plan):
+def train_rounds(packed, rows, labels, config, folder, device, kept_at, watch, number, plan):
     """Train the networks of some rounds, one after the other.
 
     Args: as of `cross_validate`; labels the classes; kept_at as of Round; number of this process,
@@ -104,10 +115,11 @@ def train_rounds(packed, rows, labels, config, folder, device, kept_at, number, 
     device = torch.device(device or processes.device(number))
     made = []
     work.keep_memory()
+    watch = unwatched if watch and number else watch
     with bar, work.cpu_threads(train.threads):
         for position, turn in enumerate(plan, 1):
             bar.set_description(f"fold {turn['test']} ({position}/{len(plan)})")
-            learner = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at)
+            learner = Round(packed, rows, labels, turn, config, device, clock, bar, kept_at, watch)
             made.append(learner.run(folder))
     return made
 
@@ -144,6 +156,10 @@ def _cpu_format(packed, config, n_classes, kept):
     return chosen
 
 
+def unwatched(records: list[dict]) -> None:
+    """Who watches a training that nobody watches."""
+
+
 def taught_again(train) -> bool:
     """Whether the networks of a fold are teachers of the one that is kept."""
     return bool(train.distil) or train.pseudo_labels is not None
@@ -174,6 +190,7 @@ class Round:
     kept_at: (
         object  # a function from a network's name, and its teachers, to its Checkpoint, or None
     )
+    watch: object = None  # as of cross_validate
 
     def run(self, folder: Path):
         """Train, save below `folder`, predict: (tables of probabilities with their seed, history).
@@ -234,12 +251,41 @@ class Round:
             train,
             begun,
             teachers=[teacher.eval() for teacher, _ in teachers] if train.distil else (),
-            on_epoch=lambda record: self.bar.update(),
+            on_epoch=functools.partial(self.after_epoch, seed, []),
             checkpoint=self.kept_at and self.kept_at(name, teachers),
             deadline=self.clock.deadline(),
+            glance=self.glance() if self.watch else None,
         )
         self.bar.update(train.epochs - len(history))
         return model.eval(), history
+
+    def after_epoch(self, seed, records, record):
+        """Move the bar, and show who watches the records of a network, after each glance."""
+        self.bar.update()
+        records.append({"fold": self.turn["test"], "seed": seed, **record})
+        if self.watch and "held_out_loss" in record:
+            self.watch(records)
+
+    def glance(self) -> fit.Glance:
+        """For show: the test fold and training clips as they are, as many of both, a few times."""
+        train = self.config.train
+        epochs = {math.ceil(train.epochs * number / GLANCES) for number in range(1, GLANCES + 1)}
+        held_out = partition.fold_rows(self.rows, [self.turn["test"]])
+        learned = partition.fold_rows(self.rows, self.turn["train"])
+        steps = train.epochs * train.crop * len(learned)
+        most = GLANCE_SHARE * PREDICTIONS_OF_A_STEP * steps / len(epochs) / 2
+        count = min(max(LEAST_GLANCED, int(most)), len(held_out), len(learned))
+        clips = {
+            "held_out": self.some(held_out, count),
+            "unaltered": self.some(learned, count),
+        }
+        return fit.Glance(epochs, clips)
+
+    def some(self, rows, count):
+        """Batches of so many of the rows, evenly spread."""
+        places = np.linspace(0, len(rows) - 1, count).astype(int)
+        chosen = rows.iloc[places]
+        return self.batches(chosen.index, targets.matrix(chosen["label"], self.labels))
 
     def with_pseudo_labels(self, members, wanted, made):
         """The training clips and, with train.pseudo_labels, sure answers to clips of the test set.
@@ -328,11 +374,11 @@ def learned_from(folder: Path, rows: pd.DataFrame, config: Config) -> np.ndarray
     return np.load(folder / "waveforms.npy", mmap_mode="r")
 
 
-def run(folder: Path, config: Config, keep: bool = False):
+def run(folder: Path, config: Config, keep: bool = False, watch=unwatched):
     """Train the network of 05 for a run: models/cnn with out_of_fold.csv, and history.json.
 
     Args: folder of the run, with the files of 04; config; keep the checkpoints of what is done, so
-        that the next call has nothing to train.
+        that the next call has nothing to train; watch as of `cross_validate`.
     Returns (out-of-fold table, history), as `cross_validate`.
     Raises TrainingError if one of several processes is ended.
     """
@@ -342,7 +388,9 @@ def run(folder: Path, config: Config, keep: bool = False):
     inputs = learned_from(folder, rows, config)
     target = folder / "models" / "cnn"
     with processes.replacing(target) as temporary:
-        table, history = cross_validate(inputs, rows, config, temporary, checkpoint_folder=kept)
+        table, history = cross_validate(
+            inputs, rows, config, temporary, checkpoint_folder=kept, watch=watch
+        )
         artifacts.write_table(temporary / "out_of_fold.csv", table)
         if first:
             artifacts.write_json(folder / "history.json", history)
@@ -393,11 +441,11 @@ def ended_in_words(folder) -> str:
     origins = pd.Series([card["origin"] for card in cards.values()]).value_counts()
     began = ", ".join(f"{name} ({count})" for name, count in origins.items())
     short = ", ".join(name for name, card in cards.items() if card["ended"] == "time")
-    late = f"Ended by train.max_minutes, and can be trained on: {short}"
+    late = f"Ended by train.max_minutes, and can be trained on: {short}."
     formats = sorted({card["config"]["train"]["precision"] for card in cards.values()})
     return (
-        f"{len(cards)} networks. Weights before training: {began}\n"
-        f"{late if short else 'All trained to the end.'}\nCalculated in: {' '.join(formats)}"
+        f"{targets.counted(len(cards), 'network', 'networks')}, before training: {began}."
+        f" {late if short else 'All trained to the end.'} Calculated in {' '.join(formats)}."
     )
 
 
@@ -408,4 +456,5 @@ def kept_and_tested(history: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame
     """
     right = tested["label"].eq(tested["predicted"]).groupby(tested["fold"]).mean()
     chosen = kept_epochs(history).drop(columns=["seconds", "learning_rate"])
+    chosen = chosen[[name for name in chosen if not name.startswith(GLANCED)]]
     return chosen.assign(test_recordings_right=chosen["fold"].map(right))

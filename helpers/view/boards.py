@@ -88,6 +88,17 @@ def counts(frame: pd.DataFrame, columns: list[str], name: str):
     return table(frame.groupby(columns).size().reset_index(name=name))
 
 
+def tensors(**named):
+    """Shapes and values of tensors as a table, a row for each. Args: named the tensors, by name."""
+    rows = []
+    for name, x in named.items():
+        x = x.detach()
+        shape = " x ".join(str(size) for size in x.shape) or "one number"
+        values = {"smallest": float(x.min()), "mean": float(x.mean()), "largest": float(x.max())}
+        rows.append({"tensor": name, "shape": shape, **values})
+    return table(pd.DataFrame(rows), precision=4)
+
+
 def by_label(values: pd.Series, name: str, **formats: str):
     """A number for each label as a table. Args: values by label; their name; formats as `table`."""
     return table(values.rename_axis("label").reset_index(name=name), **formats)

@@ -18,11 +18,17 @@ def in_words(history: pd.DataFrame, settings) -> str:
         says += " level off: if it rises while training loss falls, the network learns by heart;"
         says += " if it still falls, train longer."
     else:
-        says = "No fold chooses an epoch, and the last one is kept, so there is only the training"
-        says += " curve. It should have flattened by the end; if it still falls, train longer."
+        says = "No fold chooses an epoch: the last one is kept. The training curve should have"
+        says += " flattened by the end; if it still falls, train longer."
     if altered := _altered(settings):
         says += f" The training curve is that of altered clips ({', '.join(altered)}), which are"
         says += " harder than clips as they are, so it looks worse than the network is."
+    if "held_out_loss" in history:
+        says += " Now and then the fold that is tested is scored for show, and so are as many"
+        says += " training clips as they are: nothing follows from these scores. The distance"
+        says += " between the two curves is what was learned of these recordings and does not carry"
+        says += " over to others. If the loss of the tested fold rises while that of the training"
+        says += " clips falls, the network overfits."
     return says
 
 

@@ -287,6 +287,27 @@ def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> Figure:
 
 
 @styled
+def heard_where(waveform: np.ndarray, maps: dict[str, np.ndarray], config) -> Figure:
+    """The log-mel of a clip, and over it where a network heard something, once for each map.
+
+    Args: waveform float32 [samples]; maps [bands, frames] in [0, 1] by title; config.
+    """
+    size = {"figsize": (3.6, 1.8 * (1 + len(maps))), "sharex": True, "squeeze": False}
+    figure, axes = plt.subplots(1 + len(maps), 1, **size)
+    for axis in axes.flat:
+        _mel(axis, waveform, config)
+        axis.set(xlabel="")
+    for axis, (title, seen) in zip(axes.flat[1:], maps.items(), strict=True):
+        axis.images[0].set_cmap("gray")
+        place = {"origin": "lower", "aspect": "auto", "extent": axis.images[0].get_extent()}
+        axis.imshow(seen, cmap="autumn", alpha=0.75 * seen, **place)
+        axis.set_title(title, fontsize=10)
+    axes.flat[0].set_title("the clip", fontsize=10)
+    axes.flat[-1].set(xlabel="seconds")
+    return figure
+
+
+@styled
 def mel_filter(waveform: np.ndarray, config, band: int | None = None) -> Figure:
     """The mel bank with one filter filled, and the row of the log-mel that this filter makes.
 

@@ -3,20 +3,25 @@
 Every tensor comes from the functions that a step of `fit` calls: what is shown is what is learned.
 """
 
+import os
+import time
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 
 from helpers.audio import features
 from helpers.base import targets
 from helpers.models import networks
 from helpers.splits import partition
-from helpers.training import losses, optimise, perturb, train
+from helpers.training import fit, losses, optimise, perturb, train
+from helpers.view import score_plots
 
 BATCH = 16  # clips of the batch of which some are shown
 TRIES = 50  # batches that are drawn until one is mixed, and one is not
+DRAWN_SHARE = 0.01  # of a training's time that drawing its curves may take
 LEAST = 0.005  # a share of a label below this is not worth naming
 MOST_LABELS = 6  # whose shares are shown
 
@@ -53,46 +58,31 @@ def clips(
     config,
     generator: torch.Generator,
     count: int = 4,
+    trainer: fit.Trainer | None = None,
 ) -> list[Clip]:
     """Training clips of different classes, each followed step by step into the network.
 
     As many are from mixed batches as train.mix_share says, each mixed of another pair of labels.
 
     Args: packed of `train.learned_from`; rows of waveforms.csv; config; generator of the CPU; count
-        of clips.
+        of clips; trainer of `rehearsal`, where there is one already.
     """
-    turn = partition.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
-    model, training = first_model(packed, rows, config, turn)
+    trainer = trainer or rehearsal(packed, rows, config)
     labels = targets.classes(rows, config.data.multilabel)
-    some = _some(training)
+    some = _some(rows.loc[trainer.training.rows])
     names = some["label"].tolist()
     inputs = features.unpack(torch.from_numpy(np.asarray(packed[some.index.to_numpy()])))
     wanted = torch.from_numpy(targets.matrix(names, labels))
     missing = _quota(count, config.train)
     chosen = []
     for _ in range(TRIES):
-        batch = walk(model, inputs, wanted, config.train, generator)
+        batch = walk(trainer.model, inputs, wanted, config.train, generator)
         places = _choose(names, batch, chosen, missing[batch.is_mixed])
         missing[batch.is_mixed] -= len(places)
         chosen += [(place, batch) for place in places]
         if not any(missing.values()):
             break
     return [_follow(place, batch, names, labels, config.train) for place, batch in chosen]
-
-
-def first_model(packed: np.ndarray, rows: pd.DataFrame, config, turn: dict):
-    """A network as the first step of a round finds it, and the rows that it learns from.
-
-    Args: packed of `train.learned_from`; rows of waveforms.csv; config; turn of `split.rounds`.
-    Returns (AudioClassifier, its standardisation fitted as for the training, rows).
-    """
-    labels = targets.classes(rows, config.data.multilabel)
-    learner = train.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
-    training = learner.training_rows()
-    model = networks.build(config, len(labels), fresh=False)
-    wanted = targets.matrix(training["label"], labels)
-    model.fit_standardisation(learner.batches(training.index, wanted))
-    return model, training
 
 
 @torch.no_grad()
@@ -289,3 +279,129 @@ def learning_rates(settings, steps: int = 200) -> pd.DataFrame:
         optimiser.step()
         schedule.step()
     return pd.DataFrame({"share of all steps": np.arange(steps) / steps, "learning rate": rates})
+
+
+# --- one step, on a copy
+
+
+def rehearsal(packed: np.ndarray, rows: pd.DataFrame, config) -> fit.Trainer:
+    """A training as the first round begins it, on a network that is thrown away.
+
+    It is that of `train.run` but for the warm-up, whose first step has a learning rate of 0, and
+    has random numbers of its own, so that nothing of the real training changes.
+
+    Args: packed of `train.learned_from`; rows of waveforms.csv; config.
+    """
+    labels = targets.classes(rows, config.data.multilabel)
+    turn = partition.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
+    learner = train.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
+    training = learner.training_rows()
+    wanted = targets.matrix(training["label"], labels)
+    settings = config.but("train.precision", "fp32").but("train.warmup_fraction", 0.0).train
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = networks.build(config, len(labels), fresh=False)
+        model.fit_standardisation(learner.batches(training.index, wanted))
+        shuffled = torch.Generator().manual_seed(config.seed)
+        clips = learner.batches(training.index, wanted, shuffled)
+        return fit.Trainer(model, clips, settings, config.seed)
+
+
+def by_hand(trainer: fit.Trainer, logits, asked, rows: pd.DataFrame) -> pd.DataFrame:
+    """The loss of one clip, worked out class by class, what is asked for most first.
+
+    Args: trainer; logits [C]; asked for [C] of the clip; rows of waveforms.csv. Returns a table
+        with a row per class; the loss is the sum of its `cost`, with several labels the mean.
+    """
+    settings = trainer.settings
+    one = trainer.multilabel
+    names = [targets.in_words(name) for name in targets.classes(rows, one)]
+    wanted = asked.double().numpy()
+    table = pd.DataFrame({"label": names, "logit": logits.detach().double().numpy()})
+    if one:
+        table["probability"] = 1 / (1 + np.exp(-table["logit"]))
+    else:
+        table["e^logit"] = np.exp(table["logit"])
+        table["probability"] = table["e^logit"] / table["e^logit"].sum()
+    weights = np.ones(len(table))
+    if settings.balance == "weights":
+        weights = trainer.criterion.keywords["weights"].double().numpy()
+    table["asked_for"] = wanted
+    table["-ln(probability)"] = -np.log(table["probability"])
+    table["cost"] = weights * wanted * table["-ln(probability)"]
+    if one:
+        table["cost"] -= (1 - wanted) * np.log(1 - table["probability"])
+    if settings.balance == "focal":
+        missing = (wanted - table["probability"]).abs() if one else 1 - table["probability"]
+        table["cost"] *= missing**losses.FOCUS
+    return table.sort_values(["asked_for", "probability"], ascending=False, ignore_index=True)
+
+
+def both_ways(worked: pd.DataFrame, trainer: fit.Trainer, logits, asked) -> str:
+    """A clip's loss by hand and by the code, in words. Args: worked of `by_hand`; those of it."""
+    by_hand = worked["cost"].mean() if trainer.multilabel else worked["cost"].sum()
+    by_code = trainer.criterion(logits.detach()[None].double(), asked[None].double())
+    which = "The mean" if trainer.multilabel else "The sum"
+    return f"{which} of the costs is the loss: {by_hand:.6f} by hand, {by_code:.6f} by the code."
+
+
+def longest(worked: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+    """The first rows of `by_hand`, and one for all other classes together."""
+    if len(worked) <= count:
+        return worked
+    rest = worked.iloc[count:].sum(numeric_only=True)
+    rest = rest.drop(["logit", "-ln(probability)"])
+    last = pd.DataFrame([{"label": f"{len(worked) - count} others together", **rest}])
+    return pd.concat([worked.head(count), last], ignore_index=True)
+
+
+def before_and_after(before, after) -> str:
+    """What a step did to the loss of its own batch, in words. Args: losses, tensors."""
+    moved = "fell" if after < before else "rose: its learning rate is too high for a first step"
+    return f"Loss of this batch before the step {before:.4f}, after it {after:.4f}: it {moved}."
+
+
+def one_batch(trainer: fit.Trainer, clips, wanted, draws: perturb.Draws, steps: int):
+    """The loss of one batch that is learned from again and again, and the least it can be.
+
+    Args: trainer of `rehearsal`; clips, wanted of a batch; draws of its random numbers; steps.
+    Returns a table for `score_plots.curves`.
+    """
+    trainer.model.train()
+    still = torch.tensor(0.0)  # how far the averaged weights move
+    rows = []
+    for step in range(steps):
+        loss, _, _, least = trainer.step(clips, wanted, still, *draws).tolist()
+        share = step / max(1, steps - 1)
+        rows.append({"share of the steps": share, "loss": loss, "least possible": least})
+    return pd.DataFrame(rows)
+
+
+# --- while it trains
+
+
+class Live:
+    """Learning curves, drawn in place while a training goes on; headless, at its end."""
+
+    def __init__(self):
+        self.records = {}
+        self.handle = None
+        self.due = time.monotonic()
+
+    def watch(self, records: list[dict]) -> None:
+        """Draw the networks so far, now and then. Args: records of the one under way."""
+        self.records[records[0]["fold"], records[0]["seed"]] = list(records)
+        started = time.monotonic()
+        if "EARSHOT_HEADLESS" in os.environ or started < self.due:
+            return
+        self.show([record for own in self.records.values() for record in own])
+        done = time.monotonic()
+        self.due = done + (done - started) / DRAWN_SHARE
+
+    def show(self, history: list[dict]) -> None:
+        """Draw the records of a training, in the place of what was drawn before."""
+        figure = score_plots.learning_curves(pd.DataFrame(history))
+        if self.handle:
+            self.handle.update(figure)
+        else:
+            self.handle = display(figure, display_id=True)

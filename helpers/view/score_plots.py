@@ -16,9 +16,11 @@ from helpers.metrics import evaluate, intervals
 from helpers.view.style import (
     BLUE,
     COLOURS,
+    GREEN,
     GREY,
     INK,
     ORANGE,
+    PURPLE,
     RED,
     ends,
     grid,
@@ -30,8 +32,8 @@ from helpers.view.style import (
 )
 
 SCORES = {
-    "validation_accuracy": "Accuracy",
-    "validation_average_precision": "Macro average precision",
+    "accuracy": "Accuracy",
+    "average_precision": "Macro average precision",
 }
 BY_CLASS = {
     "average_precision": ("Average precision", "average precision"),
@@ -43,7 +45,7 @@ BY_CLASS = {
 
 @styled
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Loss and the score on validation by epoch.
+    """Loss and score by epoch: of training, of validation, and of what is scored for show.
 
     Thin lines are networks, thick ones their mean where all still train.
     """
@@ -52,13 +54,18 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     history = history.assign(network=names)
     trained = history.groupby("epoch")["network"].transform("nunique")
     together = history[trained == names.nunique()]
-    score = next((name for name in SCORES if name in history), "validation_accuracy")
+    several = any(name.endswith("average_precision") for name in history)
+    score = "average_precision" if several else "accuracy"
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6))
     for axis, column, colour, name in (
         (left, "train_loss", BLUE, "training (altered clips)"),
-        (left, "validation_loss", ORANGE, "validation"),
+        (left, "unaltered_loss", GREEN, "training clips as they are"),
+        (left, "held_out_loss", ORANGE, "tested fold, for show"),
+        (left, "validation_loss", PURPLE, "validation"),
         (right, "train_accuracy", BLUE, "training (altered clips)"),
-        (right, score, ORANGE, "validation, per clip"),
+        (right, f"unaltered_{score}", GREEN, "training clips as they are"),
+        (right, f"held_out_{score}", ORANGE, "tested fold, for show"),
+        (right, f"validation_{score}", PURPLE, "validation, per clip"),
     ):
         if column in history:
             line = {"x": "epoch", "y": column, "color": colour, "ax": axis}
@@ -84,7 +91,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 def curves(table: pd.DataFrame, title: str, unit: str = "") -> Figure:
     """Lines over a share in [0, 1], the first column, one for each other column of a table."""
     share, *names = table
-    figure, axis = plt.subplots(figsize=(5, 3))
+    figure, axis = plt.subplots(figsize=(4.4, 2.8))
     for name, colour in zip(names, COLOURS, strict=False):
         axis.plot(table[share], table[name], color=colour, linewidth=2, label=name)
     axis.set(title=title, xlabel=share, ylabel=unit)
@@ -97,13 +104,13 @@ def curves(table: pd.DataFrame, title: str, unit: str = "") -> Figure:
 @styled
 def label_vectors(vectors: pd.DataFrame) -> Figure:
     """What a clip should be answered with, step by step: shares [steps, classes] as colours."""
-    figure, axis = plt.subplots(figsize=(2.2 + 0.6 * vectors.shape[1], 1.2 + 0.5 * len(vectors)))
-    cells = {"cmap": "Blues", "vmin": 0, "vmax": 1, "annot": True, "fmt": ".2f"}
+    figure, axis = plt.subplots(figsize=(1.4 + 0.5 * vectors.shape[1], 1.2 + 0.4 * len(vectors)))
+    cells = {"cmap": "Blues", "vmin": 0, "vmax": 1, "annot": True, "fmt": ".3f"}
     sns.heatmap(
         vectors,
         cbar=False,
         linewidths=1,
-        annot_kws={"fontsize": 8},
+        annot_kws={"fontsize": 10},
         ax=axis,
         **cells,
     )
@@ -115,6 +122,23 @@ def label_vectors(vectors: pd.DataFrame) -> Figure:
 
 
 # --- scores
+
+
+@styled
+def one_redraw(times: pd.Series, most: int = 50) -> Figure:
+    """How often each source was drawn in one redraw. Args: times by source; most that are shown."""
+    shown_times = times.head(most)
+    figure, axis = plt.subplots(figsize=(4.4, 2.6))
+    colours = np.where(shown_times > 0, BLUE, "white")
+    axis.bar(range(len(shown_times)), shown_times, color=colours, width=0.8)
+    axis.axhline(1, color=ORANGE, linewidth=1)
+    missing = np.flatnonzero(shown_times == 0)
+    axis.plot(missing, 0 * missing + 0.12, "x", color=RED, markersize=4, clip_on=False)
+    which = f"the first {most} of {len(times)} sources" if most < len(times) else "the sources"
+    axis.set(title="One redraw", xlabel=f"{which} (x: not drawn)", ylabel="times drawn", xticks=[])
+    axis.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    grid(axis, "y")
+    return figure
 
 
 @styled
