@@ -41,6 +41,7 @@ class Page(HTMLParser):
     def __init__(self, source):
         super().__init__()
         self.tags, self.attributes, self.text = [], [], ""
+        source = re.sub(r"<style.*?</style>", "", source, flags=re.DOTALL)
         self.feed(source)
 
     def handle_starttag(self, tag, attributes):
@@ -87,7 +88,8 @@ def test_the_text_of_a_card_is_escaped_everywhere():
     )
     assert set(page.tags) == KNOWN_TAGS
     assert page.text == EVIL + EVIL + "25%" + EVIL and ("alt", EVIL) in page.attributes
-    assert {name for name, _ in page.attributes} <= {"style", "alt", "src", "controls", "preload"}
+    allowed = {"class", "style", "alt", "src", "controls", "preload"}
+    assert {name for name, _ in page.attributes} <= allowed
 
 
 def test_a_card_shows_only_what_it_is_given():
@@ -147,6 +149,30 @@ def test_the_cells_of_a_table_are_escaped_with_and_without_formats():
     assert "50.0%" in boards.table(frame, accuracy="{:.1%}").to_html()
 
 
+def test_a_table_has_units_in_its_head_and_numbers_to_the_right():
+    frame = pd.DataFrame({"path": ["a.wav"], "rms_db": [-20.04], "duration_seconds": [1.0]})
+    frame = frame.assign(accuracy="93.1 % (90.0–95.4)", sample_rate=pd.array([None], "Int64"))
+    page = boards.table(frame).to_html()
+    words = Page(page).text.split()
+    assert "level (dBFS) length (s) accuracy rate (Hz)" in " ".join(words)
+    assert words[-7:] == ["a.wav", "-20.0", "1.00", "93.1", "%", "(90.0–95.4)", "–"]
+    aligned = [re.search(rf"\.col{place} {{\s*text-align: (\w+)", page)[1] for place in range(5)]
+    assert aligned == ["left", "right", "right", "right", "right"]
+
+
+def test_a_table_of_200_columns_shows_the_first_and_counts_the_others():
+    page = boards.table(pd.DataFrame(np.eye(200)).add_prefix("class ")).to_html()
+    assert "… and 184 more columns" in page and "class 199" not in page
+
+
+def test_a_picture_in_a_page_has_text_and_the_colours_of_the_page():
+    figure = plots.class_counts(pd.DataFrame({"label": ["<b>", "rain"]}))
+    page = boards.svg(figure, "classes")
+    assert page.startswith('<svg role="img" aria-label="classes"') and page.endswith("</svg>\n")
+    assert "&lt;b&gt;" in page and ">rain<" in page and "http" not in page
+    assert "var(--ink" in page and "var(--soft" in page and "(-0" not in page
+
+
 def test_the_header_of_a_table_is_escaped():
     """Labels become columns in tables of predictions."""
     page = Page(boards.table(pd.DataFrame({EVIL: [0.5]})).to_html())
@@ -156,7 +182,7 @@ def test_the_header_of_a_table_is_escaped():
 def test_a_table_has_no_underscores_and_no_index_and_stays_as_it_was():
     frame = pd.DataFrame({"macro_f1": [0.123456]}, index=[777])
     page = Page(boards.table(frame, precision=3).to_html())
-    assert "macro f1" in page.text and "0.123" in page.text and "777" not in page.text
+    assert "macro F1" in page.text and "0.123" in page.text and "777" not in page.text
     assert list(frame) == ["macro_f1"]
 
 

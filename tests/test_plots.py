@@ -339,7 +339,7 @@ def test_a_label_is_drawn_as_it_is_spelled(label):
 def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend():
     table = prediction_rows(["_hum", "other"], ["_hum", "other"], classes=("_hum", "other"))
     legend = score_plots.roc_curves(table, ["_hum", "other"]).axes[0].get_legend()
-    assert "_hum" in [text.get_text().strip() for text in legend.get_texts()]
+    assert "_hum 1.00" in [text.get_text().strip() for text in legend.get_texts()]
 
 
 @law
@@ -366,3 +366,29 @@ def test_a_figure_and_its_png_bytes_travel_as_a_picture(files):
         assert head == "data:image/png;base64"
         with Image.open(io.BytesIO(base64.b64decode(content))) as image:
             assert image.format == "PNG" and min(image.size) > 0
+
+
+@pytest.fixture(scope="module")
+def many_classes():
+    """Answers of 200 classes with names of 40 characters, every tenth of them wrong."""
+    names = [
+        f"{number:03d} " + "a name of nearly forty letters in all"[:36] for number in range(200)
+    ]
+    said = [names[0] if number % 10 == 0 else name for number, name in enumerate(names)]
+    return prediction_rows(names, said, classes=tuple(names)), names
+
+
+@pytest.mark.parametrize("name", ["score_by_class", "confusion", "roc", "counts", "folds"])
+def test_pictures_of_200_classes_fit_a_page_with_their_texts_inside(name, many_classes):
+    table, names = many_classes
+    figure = {
+        "score_by_class": lambda: score_plots.score_by_class(evaluate.per_class(table, 50)),
+        "confusion": lambda: score_plots.confusion(decisions.confusion(table), names),
+        "roc": lambda: score_plots.roc_curves(table, names),
+        "counts": lambda: plots.class_counts(table),
+        "folds": lambda: plots.fold_counts(table.assign(split="train")),
+    }[name]()
+    whole = figure.get_tightbbox()  # with every text: it is what is saved
+    assert whole.width <= 11.5 and whole.height <= 14.5
+    texts = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()]
+    assert all(text.get_fontsize() >= 8 for text in texts)

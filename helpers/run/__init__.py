@@ -8,7 +8,7 @@ worth), report, pipeline, cli.
 """
 
 from helpers.data import folders
-from helpers.run import presets, stages
+from helpers.run import journal, presets, stages
 
 
 def begin(
@@ -31,4 +31,7 @@ def begin(
     """
     config = presets.load(preset, data, seed, fast, settings, knobs)
     root = folders.locate(config) if "data" in stages.spec(name).reads else None
-    return stages.begin(name, config, run, root)
+    stage = stages.begin(name, config, run, root)
+    given = {"preset": preset, "data": data, "seed": seed, "fast": fast, "settings": settings}
+    journal.note_given(stage.folder, **given)
+    return stage

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -90,6 +91,50 @@ def check_outputs(folder: Path):
             if (now := artifacts.digest(path)) != content:
                 problem = f"is damaged: it is not what {name} wrote" if now else "is missing"
                 raise artifacts.DamagedFile(path, problem)
+
+
+def note_given(folder: Path, **given):
+    """Write down what a run was asked for: preset, data, seed, fast and settings.
+
+    Paths below `artifacts.home` are kept as seen from there.
+    """
+    home = f"{artifacts.home()}{os.sep}"
+    words = {
+        name: str(given[name]).removeprefix(home) for name in ("preset", "data") if given[name]
+    }
+    run = read_run(folder)
+    _write(folder, {**run, "given": {**given, **words}})
+
+
+def command(folder: Path, settings: str = "", **changed) -> str:
+    """The command that makes a run again as it was asked for, with some settings changed.
+
+    Args: folder of the run; settings such as "train.epochs=20", which count before those given;
+        changed what else is not as it was, such as fast=False.
+    """
+    run = read_run(folder)
+    config = run.get("config", {})
+    name = Path(folder).name
+    if changed:  # what was a smoke run has a whole one's name
+        name = name.removesuffix("-fast")
+    before = {"preset": config.get("preset"), "data": config.get("data", {}).get("root")}
+    given = {**before, "fast": config.get("fast"), **run.get("given", {}), **changed}
+    pairs = {word.partition("=")[0]: word for word in (given.get("settings") or "").split()}
+    pairs |= {word.partition("=")[0]: word for word in settings.split()}
+    words = {
+        "PRESET": given["preset"],
+        "DATA": given["data"],
+        "RUN": name,
+        "SEED": given.get("seed"),
+        "FAST": 1 if given["fast"] else None,
+    }
+    parts = [f"{name}={_quoted(word)}" for name, word in words.items() if word is not None]
+    parts += [f'SET="{" ".join(pairs.values())}"'] if pairs else []
+    return " ".join(["make run-all", *parts])
+
+
+def _quoted(word):
+    return f'"{word}"' if re.search(r"[^\w./-]", str(word)) else word
 
 
 def add_attempt(folder: Path, name: str, ended: float):

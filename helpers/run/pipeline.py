@@ -349,6 +349,8 @@ def _mark_of(process):
 
 # --- what the terminal shows at the end
 
+LEVELS = {"red": "CAUTION", "amber": "caution", "green": "in order"}
+
 
 def summary(folder: Path, ran: list[str], seconds: float) -> str:
     """What the terminal shows at the end: counts, held-out scores, where the outputs are, times."""
@@ -373,12 +375,13 @@ def summary(folder: Path, ran: list[str], seconds: float) -> str:
         ("notebooks", _short(folder / "notebooks")),
         ("seconds", " · ".join(times)),
     ]
+    lines += [("", ""), ("Before you trust this", "")]
     for caution in cautions.of(folder):
-        lines += [("CAUTION" if caution.level == "red" else "caution", caution.says)]
+        lines += [(LEVELS[caution.level], caution.says)]
+        lines += [("", f"  {caution.do}")] if caution.do else []
     title = "Done" if ran else "Nothing changed since the last run"
-    return "\n".join(
-        ["", f"{title} · {_clock(seconds)}", *(f"  {name:<11} {says}" for name, says in lines)]
-    )
+    told = [f"  {name:<11} {says}".rstrip() for name, says in lines]
+    return "\n".join(["", f"{title} · {_clock(seconds)}", *told])
 
 
 def _scores(metrics, headline):

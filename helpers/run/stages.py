@@ -225,6 +225,7 @@ class Stage:
             "status": "done",
             "seconds": seconds,
             "peak_mb": journal.peak_mb(),
+            "ended": round(time.time()),
             "key": self.key,
             "settings": self.config.model_dump(mode="json", include=own_sections(self.spec)),
             "outputs": {name: artifacts.digest(self.folder / name) for name in names},

@@ -10,11 +10,13 @@ import functools
 import html
 import inspect
 import io
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
+import matplotlib
 import numpy as np
 import pandas as pd
 import pygments
@@ -25,13 +27,38 @@ from pygments.lexers import PythonLexer
 
 from helpers.audio import clean, features, recording
 from helpers.base import artifacts, targets
-from helpers.metrics import suspects
-from helpers.view import curves, plots
+from helpers.metrics import evaluate, suspects
+from helpers.view import curves, plots, style
 
 NONE = "<em>None.</em>"
 ABSENT = "<p class='absent'>Not in this run: "  # how a cell that has nothing to show begins
 PAIR_WIDTH = 520  # pixels
 LONG = 3  # lines of a docstring from which on the code is shown without it
+WIDEST = 16  # columns of a table
+SCORE = r"[-+]?[\d.,]+( %)?( \([-+\d. to–]+\))?"  # as evaluate.percent and points write them
+BREAKING = "white-space: normal; overflow-wrap: anywhere; min-width: 6em; max-width: 36em"
+# What a column is called in a table's head, with its unit, and how its numbers are written.
+COLUMNS = {
+    "duration_seconds": ("length (s)", "{:.2f}"),
+    "overlap_seconds": ("in common (s)", "{:.1f}"),
+    "offset_seconds": ("starts later by (s)", "{:.1f}"),
+    "sample_rate": ("rate (Hz)", "{:.0f}"),
+    "sample_rates": ("different rates", "{:.0f}"),
+    "rms_db": ("level (dBFS)", "{:.1f}"),
+    "peak": ("peak (of full scale)", "{:.2f}"),
+    "silence_fraction": ("silence (% of length)", "{:.0%}"),
+    "centroid_mean": ("centroid, mean (Hz)", "{:.0f}"),
+    "rolloff_mean": ("roll-off, mean (Hz)", "{:.0f}"),
+    "zero_crossing_rate_mean": ("zero crossings, mean (per sample)", "{:.3f}"),
+    "rms_mean": ("RMS, mean (of full scale)", "{:.3f}"),
+    "seconds": ("time (s)", "{:.1f}"),
+    "peak_mb": ("peak memory (MB)", "{:.0f}"),
+    "train_seconds": ("training (s)", "{:.2f}"),
+    "ms_per_clip": ("time per clip (ms)", "{:.2f}"),
+    "megabytes": ("size (MB)", "{:.2f}"),
+    "path_of_other": ("same sound as", None),
+    "label_of_other": ("its label", None),
+}
 FACTS = ["path", "label", "duration_seconds", "sample_rate", "channels", "codec", "peak", "rms_db"]
 
 
@@ -68,19 +95,50 @@ def absent(why: str) -> HTML:
 
 
 def table(frame: pd.DataFrame, precision: int = 2, **formats: str):
-    """A table for reading: no index, no underscores, names escaped; of no rows it says "None.".
+    """A table for reading: no index, units in its head, text left and numbers right, names escaped.
 
-    Args: frame; precision of numbers; formats by column, such as accuracy="{:.1%}".
+    Of no rows it says "None."; columns beyond WIDEST are counted. Args: frame; precision of
+    numbers; formats by column, such as accuracy="{:.1%}".
     """
     if frame.empty:
         return HTML(NONE)
-    spoken = [str(name).replace("_", " ") for name in frame]
-    names = spoken if len(set(spoken)) == len(spoken) else list(frame)
-    styler = frame.set_axis(names, axis=1).style.hide().format_index(escape="html", axis=1)
-    columns = dict(zip(frame, names, strict=True))
-    known = {columns[name]: how for name, how in formats.items() if name in columns}
-    styler = styler.format(precision=precision, escape="html")
-    return styler.format(known, subset=list(known), escape="html") if known else styler
+    shown = pd.DataFrame(frame).iloc[:, :WIDEST]
+    heads = _heads(shown)
+    known = _formats(shown, heads, formats)
+    styler = shown.set_axis(heads, axis=1).style.hide().format_index(escape="html", axis=1)
+    styler = styler.format(precision=precision, escape="html", na_rep="–")
+    if known:
+        styler = styler.format(known, subset=list(known), escape="html", na_rep="–")
+    styler.set_table_styles([_look(shown, place) for place in range(len(heads))])
+    more = pd.DataFrame(frame).shape[1] - len(heads)
+    return styler.set_caption(f"… and {more} more columns") if more else styler
+
+
+def _heads(shown):
+    """What the columns are called; as they are where two would be called the same."""
+    spoken = [COLUMNS.get(name, (evaluate.in_words(str(name)),))[0] for name in shown]
+    return spoken if len(set(spoken)) == len(spoken) else [str(name) for name in shown]
+
+
+def _formats(shown, heads, formats):
+    """How the columns' values are written, by their heads, where it is told."""
+    own = {name: COLUMNS[name][1] for name in shown if name in COLUMNS}
+    told = {**own, **formats}
+    return {head: told[name] for name, head in zip(shown, heads, strict=True) if name in told}
+
+
+def _look(shown, place):
+    """The style of a column: numbers to the right, text to the left, broken where it is long."""
+    is_number = _is_number(shown.iloc[:, place])
+    look = "text-align: right" if is_number else f"text-align: left; {BREAKING}"
+    return {"selector": f".col{place}", "props": look}
+
+
+def _is_number(column):
+    """Whether a column holds numbers, or scores with their intervals as text."""
+    if pd.api.types.is_numeric_dtype(column):
+        return not pd.api.types.is_bool_dtype(column)
+    return bool(column.astype(str).str.fullmatch(SCORE).all())
 
 
 def counts(frame: pd.DataFrame, columns: list[str], name: str):
@@ -134,7 +192,7 @@ def class_medians(features: pd.DataFrame, columns: list[str], multilabel: bool =
 
 
 def cautions(found: list) -> HTML:
-    """Boxes, red or amber, with what should worry a reader. Args: found of cautions.of."""
+    """What to know before scores are trusted, and what to do. Args: found of cautions.of."""
     return HTML(part("cautions", found))
 
 
@@ -148,18 +206,19 @@ def card(
     sample_rate: int | None = None,
     note: str = "",
     bars: dict | None = None,
+    facts: dict | None = None,
 ) -> str:
     """One card of a board as HTML.
 
     Args: title; picture, a Figure or bytes of a PNG; waveform float32 [samples] at sample_rate (Hz)
-        for a player; note; bars shares in [0, 1] by name.
+        for a player; note; bars shares in [0, 1] by name; facts for a page's script to choose by.
     """
     image = None if picture is None else png_uri(picture)
     sound = None
     if waveform is not None:
         mp3 = recording.encode_mp3(waveform, sample_rate)
         sound = "data:audio/mpeg;base64," + base64.b64encode(mp3).decode()
-    return part("card", title, image, sound, note, dict({} if bars is None else bars))
+    return part("card", title, image, sound, note, dict({} if bars is None else bars), facts or {})
 
 
 def png_uri(picture: Figure | bytes) -> str:
@@ -171,15 +230,33 @@ def png_uri(picture: Figure | bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
+def svg(figure: Figure, name: str) -> str:
+    """A Figure as inline SVG with real text, in the colours of the page where it has some.
+
+    Args: figure; name to be read aloud.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    picture = buffer.getvalue()
+    picture = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.DOTALL)
+    picture = re.sub(r' xmlns(:\w+)?="[^"]*"', "", picture[picture.index("<svg") :])
+    picture = re.sub(r"font: [^\"]*?([\d.]+px) [^;\"]*", r"font-size: \1", picture)
+    for colour, of_page in style.OF_PAGE.items():
+        picture = picture.replace(colour.lower(), f"var({of_page}, {colour})")
+    picture = picture.replace("rotate(-0 ", "rotate(0 ")
+    return picture.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
+
+
 def board(cards: list, width: int = 260) -> HTML:
     """Cards side by side, as many as fit. Args: cards as HTML; width of one at least, in pixels."""
     return HTML(part("board", cards, width))
 
 
-def clip_card(title, waveform, config, note="", bars=None) -> str:
+def clip_card(title, waveform, config, note="", bars=None, facts=None) -> str:
     """A card that shows and plays a waveform at the config's rate."""
     picture = plots.waveform_and_mel(waveform, config)
-    return card(title, picture, waveform, config.audio.sample_rate, note, bars)
+    return card(title, picture, waveform, config.audio.sample_rate, note, bars, facts)
 
 
 def clips(items: list, config) -> HTML:
@@ -461,8 +538,19 @@ def predictions(table: pd.DataFrame, recordings, packed, rows, config) -> HTML:
         title = f"✓ {truth}" if right else f"✗ {truth} → {targets.in_words(row['predicted'])}"
         sure = f"{row['confidence']:.0%} sure · " if "confidence" in row else ""
         bars = row[classes].astype(float).nlargest(3)
-        told.append((row["recording_id"], title, f"{sure}fold {row['fold']}", bars))
+        facts = _for_a_script(row, config.data.multilabel)
+        told.append((row["recording_id"], title, f"{sure}fold {row['fold']}", bars, facts))
     return _heard(told, recordings, packed, rows, config)
+
+
+def _for_a_script(row, several):
+    """What a page's script chooses a card by; classes stand in lines of their own."""
+    return {
+        "recording": row["recording_id"],
+        "verdict": "right" if row["label"] == row["predicted"] else "wrong",
+        "true": "\n".join(targets.split(row["label"], several)),
+        "said": "\n".join(targets.split(row["predicted"], several)),
+    }
 
 
 def doubts(ranked: pd.DataFrame, recordings, packed, rows, config, count: int) -> HTML:
@@ -479,7 +567,7 @@ def doubts(ranked: pd.DataFrame, recordings, packed, rows, config, count: int) -
         bars = {f"{given} (given)": row.confidence_given, suggested: row.confidence_suggested}
         more = f" · {row.more} more of this source" if row.more else ""
         note = f"doubt rank {row.rank} of {len(doubted)}{more}"
-        told.append((row.recording_id, f"{given}, or {suggested}?", note, bars))
+        told.append((row.recording_id, f"{given}, or {suggested}?", note, bars, {}))
     return _heard(told, recordings, packed, rows, config)
 
 
@@ -494,11 +582,11 @@ def answers(told: pd.DataFrame, packed, rows, config) -> HTML:
 
 
 def _heard(told, recordings, packed, rows, config):
-    """A board of recordings' first clips. Args: told (recording_id, title, note, bars) of each."""
+    """A board of recordings' first clips. Args: told (recording_id, title, note, bars, facts)."""
     first = first_clips(rows)
     paths = recordings.set_index("recording_id")["path"]
     cards = []
-    for identity, title, note, bars in told:
+    for identity, title, note, bars, facts in told:
         waveform = features.unpack(packed[first[identity]])
-        cards.append(clip_card(title, waveform, config, f"{note} · {paths[identity]}", bars))
+        cards.append(clip_card(title, waveform, config, f"{note} · {paths[identity]}", bars, facts))
     return board(cards)

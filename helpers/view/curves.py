@@ -48,8 +48,17 @@ def _altered(settings):
     return [name for name, is_on in on.items() if is_on]
 
 
-def still_falling(history, config):
-    """A sentence where training ended while its loss was still falling, with what to set; else "".
+def still_falling(history, config) -> str:
+    """`unfinished` with what to set; "" where training was long enough or is not judged."""
+    says = unfinished(history, config)
+    epochs = 2 * config.train.epochs
+    if not says:
+        return ""
+    return f'{says} Train longer: SET="train.epochs={epochs}", twice the time of 05.'
+
+
+def unfinished(history, config) -> str | None:
+    """A sentence where training ended while its loss was still falling; "" where it did not.
 
     More than half of the networks that did all of train.epochs must have ended early. What a limit
     in time or patience ended is not judged, nor is a smoke run, which is short on purpose.
@@ -59,17 +68,18 @@ def still_falling(history, config):
     table = pd.DataFrame(history)
     epochs = config.train.epochs
     if config.fast or "learned" not in table:  # a history of before has no such column
-        return ""
+        return None
     keys = [key for key in ("fold", "seed") if key in table]
     networks = [network.to_numpy() for _, network in table.groupby(keys)["learned"]]
     whole = [learned for learned in networks if len(learned) == epochs]
+    if not whole:
+        return None
     if 2 * sum(ended_early(learned) for learned in whole) <= len(whole):
         return ""
     percent = 100 * max(0, np.mean([learned[-1] for learned in whole]))
     return (
         f"The training loss was still falling in the last epoch ({epochs}): {percent:.0f} % "
-        f"learned of what the altered clips can teach. "
-        f'Train longer: SET="train.epochs={2 * epochs}", twice the time of 05.'
+        "learned of what the altered clips can teach."
     )
 
 

@@ -17,7 +17,7 @@ from scipy.spatial.distance import squareform
 from helpers.audio import features
 from helpers.base import targets
 from helpers.view import style
-from helpers.view.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, shown, styled
+from helpers.view.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, styled
 
 FEW_GROUPS = 7  # of which each is shown in a colour of its own
 LEAKAGE = [  # titles, and the source of each clip that is learned from, and tested on
@@ -26,6 +26,8 @@ LEAKAGE = [  # titles, and the source of each clip that is learned from, and tes
     ("ABCD", "CCDD"),
 ]
 CENTRED = {"ha": "center", "va": "center", "fontsize": 13}
+LISTED = 30  # classes at most that stand in a picture with their names
+COLOURED = 19  # classes at most that have a colour each
 KILOHERTZ = np.array([0.25, 1, 4, 16])  # on the axis of a spectrogram
 
 
@@ -38,12 +40,17 @@ def class_counts(
 ) -> Figure:
     """Horizontal bars: recordings per label, most at the top. table has a column label.
 
-    With multilabel a recording counts for each of its labels.
+    With multilabel a recording counts for each of its labels. Of many classes the largest and the
+    smallest are shown.
     """
     table = targets.by_class(table, multilabel)
     order = table["label"].value_counts().index
+    if len(order) > LISTED:
+        title = f"{title}: the {LISTED // 2} largest and smallest of {len(order)}"
+        order = order[: LISTED // 2].append(order[-LISTED // 2 :])
     figure, axis = plt.subplots(figsize=(8, 0.32 * len(order) + 1))
     _counts(axis, table["label"], order, BLUE)
+    axis.set_yticks(range(len(order)), [style.wrapped(label) for label in order])
     axis.bar_label(axis.containers[0], padding=4, color="#55626E")
     axis.set(title=title)
     return figure
@@ -53,7 +60,8 @@ def class_counts(
 def recording_facts(recordings: pd.DataFrame) -> Figure:
     """Four pictures of a recordings table: durations, sample rates, levels, codecs."""
     heard = recordings[recordings["status"].eq("ok")]
-    figure, axes = plt.subplots(1, 4, figsize=(12.5, 3))
+    figure, axes = plt.subplots(2, 2, figsize=(9.5, 5.6))
+    axes = axes.flat
     sns.histplot(x=heard["duration_seconds"], bins=24, color=BLUE, ax=axes[0])
     axes[0].set(title="How long?", xlabel="seconds", ylabel="recordings")
     rates = heard["sample_rate"].sort_values(ascending=False).astype(int)
@@ -88,11 +96,18 @@ def _counts(axis, values, order, colour):
 
 @styled
 def fold_counts(clips: pd.DataFrame, multilabel: bool = False) -> Figure:
-    """Stacked bars: recordings per fold, coloured by label."""
+    """Stacked bars: recordings per fold, coloured by label, of many the largest."""
     by_class = targets.by_class(clips[clips["split"].eq("train")], multilabel)
     train = by_class.drop_duplicates(["recording_id", "label"])
-    labels = train["label"].map(shown)
-    axis = _fold_bars(train, labels, sorted(labels.unique()), "tab20")
+    counts = train["label"].value_counts()
+    largest = counts.index[:COLOURED]
+    order = sorted(largest.map(style.shown))
+    palette = sns.color_palette("tab20", len(order))
+    if len(counts) > COLOURED:
+        order = ["all others", *order]
+        palette = [style.LINE, *palette]
+    labels = train["label"].where(train["label"].isin(largest), "all others").map(style.shown)
+    axis = _fold_bars(train, labels, order, palette)
     axis.set(title="Recordings per fold, coloured by class")
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     sns.move_legend(axis, **place, title=None, fontsize=8.5)
@@ -137,7 +152,8 @@ def leakage() -> Figure:
 def _fold_bars(train, hue, order, palette):
     """Stacked bars: recordings per fold, coloured by a Series hue; returns the axes."""
     folds = train["fold"].sort_values().map("fold {}".format)
-    _, axis = plt.subplots(figsize=(8, 0.45 * folds.nunique() + 1.6))
+    height = max(0.45 * folds.nunique() + 1.6, 0.21 * len(order))
+    _, axis = plt.subplots(figsize=(8, height))
     stack = {"multiple": "stack", "shrink": 0.7, "alpha": 1, "palette": palette}
     sns.histplot(
         y=folds,
@@ -223,7 +239,7 @@ def waveform_and_mel(waveform: np.ndarray, config, seconds: float | None = None)
     Args: waveform float32 [samples] at the config's rate; config; seconds that the axis shows.
     """
     rate = config.audio.sample_rate
-    heights = {"figsize": (4.2, 2.7), "height_ratios": [1, 2.2]}
+    heights = {"figsize": (3.4, 2.4), "height_ratios": [1, 2.2]}
     figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
     _wave(top, waveform, rate)
     top.set(yticks=[])
@@ -247,7 +263,7 @@ def cleaning_step(
     """
     rate = config.audio.sample_rate
     length = len(waveform) / rate
-    heights = {"figsize": (4.2, 4), "height_ratios": [1.4, 1]}
+    heights = {"figsize": (3.4, 3.4), "height_ratios": [1.4, 1]}
     figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
     _wave(top, waveform, rate)
     top.set(ylabel="of full scale", yticks=[-1, -0.5, 0, 0.5, 1])
@@ -276,7 +292,7 @@ def cleaning_step(
 @styled
 def network_input(x: np.ndarray, seconds: float, limit: float = 1.0) -> Figure:
     """A clip of a batch: a picture [bands, frames], or a waveform [samples] within limit."""
-    figure, axis = plt.subplots(figsize=(3, 1.7))
+    figure, axis = plt.subplots(figsize=(1.9, 1.3))
     if x.ndim == 1:
         _wave(axis, x, len(x) / seconds)
         axis.set(ylim=(-limit, limit))
@@ -387,7 +403,7 @@ def mel_ticks(settings, sample_rate: int) -> tuple[list[float], list[str]]:
 def image_wall(paths: list, titles: list[str], columns: int = 8) -> Figure:
     """The spectrogram images as the models see them, in rows; paths of PNG files."""
     rows = -(-len(paths) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, 1.75 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.2 * columns, 1.5 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, path, title in zip(axes.flat, paths, titles, strict=False):
@@ -404,10 +420,14 @@ def image_wall(paths: list, titles: list[str], columns: int = 8) -> Figure:
 
 @styled
 def feature_spread(table: pd.DataFrame, columns: list[str], multilabel: bool = False) -> Figure:
-    """A box per class for each of some feature columns: which features tell the classes apart?"""
+    """A box per class for each of some feature columns: which features tell the classes apart?
+
+    Of many classes the first LISTED, by name.
+    """
     train = targets.by_class(_originals(table), multilabel)
     labels = sorted(train["label"].unique())
-    size = (3.1 * len(columns), 0.3 * len(labels) + 1.2)
+    labels = labels[:LISTED]
+    size = (1.2 + 2 * len(columns), 0.3 * len(labels) + 1.2)
     figure, axes = plt.subplots(
         1,
         len(columns),
@@ -428,6 +448,7 @@ def feature_spread(table: pd.DataFrame, columns: list[str], multilabel: bool = F
             **boxes,
         )
         axis.set(xlabel="", ylabel="")
+        axis.set_yticks(range(len(labels)), [style.wrapped(label) for label in labels])
         axis.set_title(column.replace("_", " "), fontsize=10)
         grid(axis)
     return figure
@@ -442,7 +463,7 @@ def correlations(table: pd.DataFrame, columns: list[str]) -> Figure:
     distances = squareform(1 - alike.abs().to_numpy(), checks=False)
     order = leaves_list(linkage(distances, "average"))
     alike = alike.iloc[order, order].rename(columns=_spaced, index=_spaced)
-    size = 0.24 * len(alike) + 2
+    size = min(0.24 * len(alike), 7) + 2
     figure, axis = plt.subplots(figsize=(size + 1, size))
     colours = {"cmap": "vlag", "vmin": -1, "vmax": 1, "cbar_kws": {"shrink": 0.6}}
     sns.heatmap(

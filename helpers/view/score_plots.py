@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from helpers.base import targets
 from helpers.metrics import evaluate, intervals
+from helpers.view import style
 from helpers.view.style import (
     BLUE,
     COLOURS,
@@ -20,13 +21,12 @@ from helpers.view.style import (
     GREY,
     INK,
     ORANGE,
+    PALE,
     PURPLE,
     RED,
     ends,
     grid,
-    legend_beside,
     percent_axis,
-    shown,
     styled,
     whiskers,
 )
@@ -35,6 +35,8 @@ SCORES = {
     "accuracy": "Accuracy",
     "average_precision": "Macro average precision",
 }
+LISTED = 30  # classes at most that stand in a picture with their names
+WORST = 3  # classes that are named in a picture of all
 BY_CLASS = {
     "average_precision": ("Average precision", "average precision"),
     "recall": ("Recall", "share found"),
@@ -44,10 +46,11 @@ BY_CLASS = {
 
 
 @styled
-def learning_curves(history: pd.DataFrame) -> Figure:
+def learning_curves(history: pd.DataFrame, stacked: bool = False) -> Figure:
     """Loss and score by epoch: of training, of validation, and of what is scored for show.
 
-    Thin lines are networks, thick ones their mean where all still train.
+    Thin lines are networks, thick ones their mean where all still train. Args: history; stacked one
+    picture above the other, for a narrow page.
     """
     networks = ["fold", "seed"] if "seed" in history else ["fold"]
     names = history[networks].astype(str).agg(" ".join, axis=1)
@@ -56,7 +59,8 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     together = history[trained == names.nunique()]
     several = any(name.endswith("average_precision") for name in history)
     score = "average_precision" if several else "accuracy"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.6))
+    rows, columns, size = (2, 1, (3.7, 5.6)) if stacked else (1, 2, (9.5, 3.4))
+    figure, (left, right) = plt.subplots(rows, columns, figsize=size)
     for axis, column, colour, name in (
         (left, "train_loss", BLUE, "training (altered clips)"),
         (left, "unaltered_loss", GREEN, "training clips as they are"),
@@ -103,14 +107,19 @@ def curves(table: pd.DataFrame, title: str, unit: str = "") -> Figure:
 
 @styled
 def label_vectors(vectors: pd.DataFrame) -> Figure:
-    """What a clip should be answered with, step by step: shares [steps, classes] as colours."""
-    figure, axis = plt.subplots(figsize=(1.4 + 0.5 * vectors.shape[1], 1.2 + 0.4 * len(vectors)))
+    """What a clip should be answered with, step by step: shares [steps, classes] as colours.
+
+    Of many classes those with the largest shares.
+    """
+    largest = vectors.max().nlargest(12).index
+    vectors = vectors[[name for name in vectors if name in largest]].rename(columns=style.wrapped)
+    figure, axis = plt.subplots(figsize=(2.2 + 0.6 * vectors.shape[1], 1.2 + 0.5 * len(vectors)))
     cells = {"cmap": "Blues", "vmin": 0, "vmax": 1, "annot": True, "fmt": ".3f"}
     sns.heatmap(
         vectors,
         cbar=False,
         linewidths=1,
-        annot_kws={"fontsize": 10},
+        annot_kws={"fontsize": 9},
         ax=axis,
         **cells,
     )
@@ -170,9 +179,21 @@ def redraws(samples: np.ndarray, score: dict, metric: str) -> Figure:
 
 @styled
 def confusion(matrix, labels: list[str], title: str = "Which class is taken for which?") -> Figure:
-    """A confusion matrix [true, predicted] as a heat map: shares in colour, counts in print."""
+    """A confusion matrix [true, predicted] as a heat map: shares in colour, counts in print.
+
+    Of more than LISTED classes those with most errors.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = 0.52 * len(labels) + 2
+    if len(labels) > LISTED:
+        wrong = matrix - np.diag(np.diag(matrix))
+        busiest = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:LISTED])
+        title = f"{title} The {LISTED} of {len(labels)} classes with most errors"
+        matrix = matrix[np.ix_(busiest, busiest)]
+        share = share[np.ix_(busiest, busiest)]
+        labels = [labels[number] for number in busiest]
+    size = min(0.52 * len(labels), 7) + 2
+    width = 24 if len(labels) <= 12 else 48  # two lines have room in large cells only
+    labels = [style.wrapped(label, width) for label in labels]
     figure, axis = plt.subplots(figsize=(size + 1.2, size))
     cells = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True}
     counts = {"annot": matrix, "fmt": ".0f", "annot_kws": {"fontsize": 9}, "mask": matrix == 0}
@@ -184,7 +205,8 @@ def confusion(matrix, labels: list[str], title: str = "Which class is taken for 
         **cells,
         **counts,
     )
-    axis.set_xticklabels(labels, rotation=45, ha="right")
+    turned = {"rotation": 45, "ha": "right"} if len(labels) <= 12 else {"rotation": 90}
+    axis.set_xticklabels(labels, **turned)
     axis.tick_params("y", rotation=0)
     axis.set(title=title, xlabel="predicted", ylabel="true")
     return figure
@@ -192,52 +214,48 @@ def confusion(matrix, labels: list[str], title: str = "Which class is taken for 
 
 @styled
 def roc_curves(predictions: pd.DataFrame, labels: list[str]) -> Figure:
-    """One ROC curve per class against the rest."""
-    figure, axis = plt.subplots(figsize=(6.8, 4.4))
+    """ROC curves of the classes against the rest: the WORST few by name, the others grey."""
+    figure, axis = plt.subplots(figsize=(3.8, 4.2))
     truth = targets.matrix(predictions["label"], labels) > 0
-    colours = sns.color_palette("tab20", len(labels))
-    for label, there, colour in zip(labels, truth.T, colours, strict=True):
-        if there.any() and not there.all():
-            false, true, _ = roc_curve(there, predictions[label])
-            axis.plot(
-                false,
-                true,
-                color=colour,
-                linewidth=1.8,
-                label=shown(label),
-            )
-    axis.plot(
-        [0, 1],
-        [0, 1],
-        color=GREY,
-        linewidth=1,
-        linestyle=":",
-        label="chance",
-    )
+    both = truth.any(axis=0) & ~truth.all(axis=0)
+    told = [
+        (there, predictions[label], label) for there, label in zip(truth.T, labels, strict=True)
+    ]
+    told = [entry for entry, is_told in zip(told, both, strict=True) if is_told]
+    areas = {label: roc_auc_score(there, scores) for there, scores, label in told}
+    worst = sorted(areas, key=areas.get)[:WORST]
+    colours = dict(zip(worst, (RED, ORANGE, BLUE), strict=False))
+    for there, scores, label in sorted(told, key=lambda entry: entry[2] in colours):
+        false, true, _ = roc_curve(there, scores)
+        name = f"{style.wrapped(label)} {areas[label]:.2f}" if label in colours else None
+        look = {"color": colours.get(label, PALE), "linewidth": 1.8 if name else 1.0}
+        axis.plot(false, true, label=name, **look)
+    style.diagonal(axis)
     axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    axis.set(title="ROC, each class against the rest")
-    legend_beside(axis)
+    axis.set(title="ROC of each class")
+    axis.legend(loc="lower right", title="lowest areas")
     grid(axis, "both")
     return figure
 
 
 @styled
 def score_by_class(table: pd.DataFrame) -> Figure:
-    """The score of each class with its 95 % interval, the hardest class at the top.
+    """The score of each class with its 95 % interval, the hardest class at the top, LISTED at most.
 
     Args: table of evaluate.per_class: it holds recall, or average precision.
     """
-    table = table.iloc[::-1]
     metric = next(name for name in BY_CLASS if f"{name}_low" in table)
     title, words = BY_CLASS[metric]
+    of = f"the {LISTED} hardest of {len(table)}; " if len(table) > LISTED else ""
+    table = table.head(LISTED).iloc[::-1]
     figure, axis = plt.subplots(figsize=(8, 0.36 * len(table) + 1.1))
     whiskers(axis, table[ends(metric)])
     names = []
     for row in table.itertuples():
         few = f"; {row.sources} sources" if row.sources < intervals.FEW else ""
-        names.append(f"{row.label} ({row.recordings}{few})")
+        names.append(f"{style.wrapped(row.label)} ({row.recordings}{few})")
     axis.set_yticks(range(len(table)), names)
-    axis.set(title=f"{title} by class (recordings)", xlabel=f"{words}, with its 95 % interval")
+    axis.set(title=f"{title} by class ({of}recordings)", xlabel=f"{words}, with its 95 % interval")
     axis.set(xlim=(0, 1.02), ylim=(-0.6, len(table) - 0.4))
     percent_axis(axis.xaxis)
     grid(axis)
@@ -256,7 +274,7 @@ def leaderboard(table: pd.DataFrame, metrics, title="The models, on the same fol
     table = table.sort_values(metrics[0], kind="stable")
     tied = evaluate.ties(table).to_numpy()
     names = table["model"].where(~tied | (tied.sum() == 1), table["model"] + "  =")
-    size = (10.4, 0.55 * len(table) + 1.6)
+    size = (9.5, 0.55 * len(table) + 1.6)
     figure, (left, right) = plt.subplots(
         1,
         2,
@@ -318,14 +336,8 @@ def reliability(table: pd.DataFrame, ece: float) -> Figure:
 
     On the diagonal its probabilities mean what they say. Args as `decisions.calibration` returns.
     """
-    figure, axis = plt.subplots(figsize=(4.8, 4.2))
-    axis.plot(
-        [0, 1],
-        [0, 1],
-        color=GREY,
-        linewidth=1,
-        linestyle=":",
-    )
+    figure, axis = plt.subplots(figsize=(3.8, 4.2))
+    style.diagonal(axis)
     sizes = 14 + 260 * table["recordings"] / table["recordings"].max()
     axis.scatter(
         table["confidence"],
@@ -334,7 +346,7 @@ def reliability(table: pd.DataFrame, ece: float) -> Figure:
         color=BLUE,
         alpha=0.8,
     )
-    axis.set(title=f"Can its confidence be believed? (ECE {ece:.1%})")
+    axis.set(title=f"Confidence, ECE {100 * ece:.1f} %", aspect="equal")
     axis.set(xlabel="confidence", ylabel="share that was right", xlim=(0, 1.03), ylim=(0, 1.03))
     grid(axis, "both")
     return figure

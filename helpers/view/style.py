@@ -5,6 +5,7 @@ apart.
 """
 
 import functools
+import textwrap
 from collections.abc import Callable
 
 import matplotlib
@@ -18,6 +19,17 @@ BLUE, ORANGE, GREEN, RED, PURPLE = COLOURS[:5]
 GREY = "#8A8F98"
 PALE = "#B8C0C8"
 INK = "#22303C"
+SOFT = "#55626E"  # of numbers along an axis
+LINE = "#E3E7EB"  # of grids
+# What these colours are called on a page that has a dark side too.
+OF_PAGE = {
+    BLUE: "--blue",
+    INK: "--ink",
+    SOFT: "--soft",
+    LINE: "--line",
+    PALE: "--line",
+    GREY: "--soft",
+}
 STYLE = {
     **sns.axes_style("ticks"),
     "figure.dpi": 110,
@@ -33,10 +45,10 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "text.color": INK,
-    "xtick.color": "#55626E",
-    "ytick.color": "#55626E",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-    "grid.color": "#E3E7EB",
+    "grid.color": LINE,
     "legend.frameon": False,
     "savefig.bbox": "tight",
     "text.parse_math": False,  # a label with dollar signs is a label
@@ -91,6 +103,21 @@ def whiskers(
     axis.errorbar(value, rows, xerr=reach, fmt="none", **bars)
     inside = np.where(np.broadcast_to(full, len(value)), colour, "white")
     axis.scatter(value, rows, s=36, c=inside, edgecolors=colour, zorder=3)
+
+
+def diagonal(axis: Axes) -> None:
+    """The dotted line from (0, 0) to (1, 1): chance, or a promise kept."""
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+
+
+def wrapped(label: str, width: int = 24) -> str:
+    """A label in two lines at most, as it stands beside a picture.
+
+    >>> wrapped("a name of a class that is quite long indeed")
+    'a name of a class that\\nis quite long indeed'
+    """
+    lines = textwrap.wrap(label, width, max_lines=2, placeholder="…")
+    return shown("\n".join(lines))
 
 
 def ends(name: str) -> list[str]:
