@@ -28,6 +28,8 @@ FORCE ?=
 UNTIL ?=
 FILE ?=
 OUT ?=
+OVERLAP ?=
+THRESHOLD ?=
 
 # Words from the command line become options only where they were given.
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
@@ -40,6 +42,7 @@ help:  ## this list
 	@echo
 	@echo '  run-all takes PRESET=name or file.yaml  DATA=folder  RUN=name  SEED=0  FAST=1  FORCE=1  UNTIL=02_clean'
 	@echo '  and single settings: SET="train.epochs=20 clean.denoise=true"'
+	@echo '  predict takes FILE="files, folders, patterns"  RUN=name  OUT=folder  OVERLAP=0.75  THRESHOLD=0.6'
 	@echo '  PYTHON=python3.12 chooses the interpreter (3.11 to 3.13).'
 
 run-all: $(READY)  ## the whole series, from recordings to submission.csv; starts again where something changed
@@ -70,9 +73,11 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 app: $(READY)  ## upload or record a sound and see what a run hears in it: make app RUN=demo
 	@EARSHOT_RUN="$(RUN)" $(BIN)/python -m streamlit run app/streamlit_app.py
 
-predict: $(READY)  ## what is heard in a recording, and when: make predict FILE=x.wav RUN=demo OUT=folder
-	@test -n "$(FILE)" || { echo 'Which recording? make predict FILE=x.wav RUN=demo'; exit 2; }
-	@$(BIN)/python -m helpers predict "$(FILE)" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)")
+predict: $(READY)  ## what is heard in recordings, and when: make predict FILE="x.wav site/" RUN=demo OUT=folder
+	@test -n "$(FILE)" || { echo 'Which recordings? make predict FILE="x.wav site/" RUN=demo'; exit 2; }
+	@files="$(FILE)"; set -f; if [ -e "$$files" ]; then set -- "$$files"; else set -- $$files; fi; \
+	    $(BIN)/python -m helpers predict "$$@" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)") \
+	    $(if $(OVERLAP),--overlap $(OVERLAP)) $(if $(THRESHOLD),--threshold $(THRESHOLD))
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
 	@$(BIN)/python -m helpers verify --run "$(or $(RUN),demo)"

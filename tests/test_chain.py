@@ -356,7 +356,7 @@ def test_a_recording_is_classified_from_the_command_line(demo, home, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=artifacts.REPOSITORY)
     assert done.returncode == 0 and "%" in done.stdout, done.stderr
-    endings = ("events.csv", "labels.txt", "windows.csv")
+    endings = ("events.csv", "labels.txt", "selections.txt", "windows.csv")
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         f"{path.stem}.{ending}" for ending in endings
     ]

@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.signal
 
 from helpers.audio import recording
+from helpers.audio.decoder import BLOCK
 from helpers.base import errors, targets, work
 from helpers.base.settings import Clean
 
@@ -30,6 +31,7 @@ GATE_PADDING = 30000  # samples that it adds on either side; where its frames li
 VISIBLE = {"DC removed": 0.01, "silence trimmed": 0.1}  # full scales, seconds: less is not seen
 VISIBLE_SHARE = 0.1  # of the RMS: what any other step must change to be seen
 SHOWN_SECONDS = 30.0  # no longer recording is shown as an example, if there are others
+SETTLED = 20  # periods of its cutoff after which a high-pass has forgotten what was
 KEEP_SECONDS = 0.05  # left on either side of a sound when its edges are cut
 
 
@@ -63,6 +65,29 @@ def steps(waveform: np.ndarray, sample_rate: int, rules: Clean) -> list[tuple[st
     if rules.normalise:
         return [*done, ("peak normalised", normalise(sound, rules.peak, rules.max_gain_db))]
     return [*done, ("peak limited", normalise(sound, rules.peak, max_gain_db=0))]
+
+
+def whole(samples: recording.Samples, sample_rate: int, rules: Clean):
+    """What `clean` makes of a recording of any length, but for its edges and its peak.
+
+    Only noise reduction, which learns from all of it, takes it into memory.
+    Returns Samples, or float32 [samples].
+    """
+    if rules.denoise:
+        return steps(samples[:], sample_rate, rules.model_copy(update={"trim_db": None}))[-2][1]
+    if rules.high_pass_hz is None:
+        return samples
+    blocks = _high_passed(samples, sample_rate, rules.high_pass_hz)
+    return recording.Samples(blocks, centred=False)
+
+
+def _high_passed(samples, sample_rate, cutoff_hz):
+    """`high_pass` block by block, each with enough around it that no seam is left."""
+    around = round(SETTLED * sample_rate / cutoff_hz)
+    for first in range(0, len(samples), BLOCK):
+        before = min(around, first)
+        part = samples[first - before : first + BLOCK + around]
+        yield high_pass(part, sample_rate, cutoff_hz)[before : before + BLOCK]
 
 
 def effects(raw: np.ndarray, done: list, sample_rate: int) -> dict[str, float]:

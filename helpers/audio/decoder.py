@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -48,21 +49,57 @@ class Decoded:
     bit_depth: int | None  # missing for lossy codecs
 
 
+class Header(NamedTuple):
+    """What a file says before its samples; as Decoded, but for how many channels and samples."""
+
+    sample_rate: int  # Hz
+    channels: int
+    codec: str
+    bit_depth: int | None
+    frames: int  # samples of a channel, as far as they are declared; else 0
+
+
 def decode(path: str | Path, max_seconds: float = float("inf")) -> Decoded:
     """Decode a file of any allowed container after checking it.
 
     Args: path; max_seconds longest recording that is decoded. Raises AudioIssue.
     """
+    header, blocks = stream(path, max_seconds, MAX_SAMPLES)
+    waveform = np.concatenate(list(blocks))
+    return Decoded(waveform, header.sample_rate, header.codec, header.bit_depth)
+
+
+def stream(
+    path: str | Path,
+    max_seconds: float = float("inf"),
+    max_samples: float = float("inf"),
+) -> tuple[Header, Iterator[np.ndarray]]:
+    """Decode a file block by block, whatever its length.
+
+    Args: path; max_seconds; max_samples over all channels.
+    Returns (its Header, blocks float32 [samples, channels], finite, one at least); the file is
+        checked while they are taken. Raises AudioIssue, before them or instead of one.
+    """
     path = Path(path)
     container, beyond_libsndfile = look(path)
-    read = _decode_av if beyond_libsndfile else _decode_soundfile
-    decoded = read(path, container, max_seconds)
-    if not len(decoded.waveform):
+    read = _read_av if beyond_libsndfile else _read_soundfile
+    parts = read(path, container, max_seconds, max_samples)
+    header = next(parts)
+    return header, _checked(parts, header, max_seconds, max_samples)
+
+
+def _checked(blocks, header, max_seconds, max_samples):
+    """The blocks, checked as they come: a length that lies costs nothing."""
+    count = 0
+    for block in blocks:
+        count += len(block)
+        _check_size(header.sample_rate, header.channels, count, max_seconds, max_samples)
+        finite = np.isfinite(block)
+        if not finite.all():
+            raise AudioIssue("NONFINITE", f"{(~finite).sum()} samples are NaN or infinite")
+        yield block
+    if not count:
         raise AudioIssue("EMPTY_AUDIO", "the file holds no samples")
-    finite = np.isfinite(decoded.waveform)
-    if not finite.all():
-        raise AudioIssue("NONFINITE", f"{(~finite).sum()} samples are NaN or infinite")
-    return decoded
 
 
 def look(path: Path) -> tuple[str, bool]:
@@ -95,70 +132,72 @@ def _check_name(name):
         raise AudioIssue("NAME_UNSAFE", "the name cannot be used: it holds a NUL")
 
 
-def _check_size(rate, channels, frames, max_seconds):
+def _check_size(rate, channels, frames, max_seconds, max_samples):
     if frames > max_seconds * rate:
         raise AudioIssue(
             "TOO_LONG", f"{frames / rate:.0f} s; at most {max_seconds:g} s (audio.max_seconds)"
         )
     samples = frames * channels
-    if samples > MAX_SAMPLES:
+    if samples > max_samples:
         raise AudioIssue(
-            "TOO_LARGE", f"{samples:.2g} samples over all channels; at most {MAX_SAMPLES:.2g}"
+            "TOO_LARGE", f"{samples:.2g} samples over all channels; at most {max_samples:.2g}"
         )
-
-
-def _joined(blocks, rate, channels, max_seconds):
-    """Blocks [samples, channels] as one, checked as they come: a length that lies costs nothing."""
-    kept = [np.zeros((0, channels), np.float32)]
-    count = 0
-    for block in blocks:
-        kept.append(block)
-        count += len(block)
-        _check_size(rate, channels, count, max_seconds)
-    return np.concatenate(kept)
 
 
 # --- libsndfile
 
 
-def _decode_soundfile(path, container, max_seconds):
+class Forward(soundfile.SoundFile):
+    """A file that is read from its first sample to its last.
+
+    A SoundFile that can seek does so after each block, and an MP3 decoder then lacks what the
+    frames before it have laid by: every block of it would begin with a distortion.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _read_soundfile(path, container, max_seconds, max_samples):
+    """The Header of a file, then its blocks."""
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.subtype not in BIT_DEPTHS:
-                raise AudioIssue("CODEC_NOT_ALLOWED", f"{container} codec {file.subtype}")
-            check_format(file.samplerate, file.channels)
-            if file.frames >= 1 << 40:  # a FLAC written to a pipe does not know its length
-                return _decode_av(path, container, max_seconds)
-            shape = (file.samplerate, file.channels)
-            _check_size(*shape, file.frames, max_seconds)
-            waveform = _joined(_blocks(file), *shape, max_seconds)
+        with Forward(path) as file:
+            header = _soundfile_header(file, container)
+            if header.frames >= 1 << 40:  # a FLAC written to a pipe does not know its length
+                yield from _read_av(path, container, max_seconds, max_samples)
+                return
+            _check_size(*header[:2], header.frames, max_seconds, max_samples)
+            yield header
+            count = 0
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+                count += len(block)
+                yield block
     except AudioIssue:
         raise
     except (RuntimeError, ValueError) as error:
         code = "TRUNCATED" if any(words in str(error) for words in CUT_SHORT) else "NOT_AUDIO"
         raise AudioIssue(code, f"the {container} decoder gave up: {error}") from None
     # Encoders of MP3 miscount by a frame.
-    missing = min(0.02 * file.frames, 2 * 1152) if container == "MP3" else 0
-    if container in ("MP3", "FLAC", "OGG") and len(waveform) < file.frames - missing:
-        raise AudioIssue(
-            "TRUNCATED", f"{len(waveform)} of {file.frames} declared samples are there"
-        )
+    missing = min(0.02 * header.frames, 2 * 1152) if container == "MP3" else 0
+    if container in ("MP3", "FLAC", "OGG") and count < header.frames - missing:
+        raise AudioIssue("TRUNCATED", f"{count} of {header.frames} declared samples are there")
+
+
+def _soundfile_header(file, container):
+    if file.subtype not in BIT_DEPTHS:
+        raise AudioIssue("CODEC_NOT_ALLOWED", f"{container} codec {file.subtype}")
+    check_format(file.samplerate, file.channels)
     codec = f"{container}/{file.subtype}"
-    return Decoded(waveform, file.samplerate, codec, BIT_DEPTHS[file.subtype])
-
-
-def _blocks(file) -> Iterator[np.ndarray]:
-    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-        yield block
+    return Header(file.samplerate, file.channels, codec, BIT_DEPTHS[file.subtype], file.frames)
 
 
 # --- PyAV
 
 
-def _decode_av(path, container, max_seconds):
-    """Decode what libsndfile cannot (AAC, Opus in WebM, chained Ogg) with PyAV's own FFmpeg.
+def _read_av(path, container, max_seconds, max_samples):
+    """The Header, then the blocks, of what libsndfile cannot read: AAC, Opus in WebM, chained Ogg.
 
-    It is given one demuxer and the allowed codecs only.
+    PyAV's own FFmpeg is given one demuxer and the allowed codecs only.
     """
     av = _pyav(container)
     demuxer = FORMATS[container].demuxer
@@ -177,16 +216,18 @@ def _decode_av(path, container, max_seconds):
                 raise AudioIssue("CODEC_NOT_ALLOWED", f"{container} codec {codec}")
             rate = stream.rate or 0
             check_format(rate, coder.channels)
+            frames = 0
             if container in ("MP4", "WEBM"):  # others only guess how long they are
-                frames = (file.duration or 0) / av.time_base * rate
-                _check_size(rate, coder.channels, frames, max_seconds)
-            waveform = _joined(_frames(av, file, stream), rate, coder.channels, max_seconds)
+                frames = round((file.duration or 0) / av.time_base * rate)
+                _check_size(rate, coder.channels, frames, max_seconds, max_samples)
+            spoken = f"{container}/{codec.upper().removesuffix('FLOAT')}"
+            yield Header(rate, coder.channels, spoken, None, frames)
+            yield from _frames(av, file, stream)
     except AudioIssue:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioIssue("NOT_AUDIO", f"the {container} decoder gave up: {reason}") from None
-    return Decoded(waveform, rate, f"{container}/{codec.upper().removesuffix('FLOAT')}", None)
 
 
 def _pyav(container):

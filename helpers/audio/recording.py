@@ -6,7 +6,10 @@ Nothing else in Earshot opens a recording.
 import functools
 import hashlib
 import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +17,7 @@ import soundfile
 import soxr
 
 from helpers.audio.containers import FORMATS, MIN_RATE
-from helpers.audio.decoder import Decoded, decode
+from helpers.audio.decoder import BLOCK, Decoded, decode, stream
 from helpers.base import artifacts, targets, work
 from helpers.base.errors import AudioIssue, TooManyBad
 
@@ -24,12 +27,14 @@ FRAME_SECONDS = 0.02  # levels are measured over frames of this length
 TRIM_DB = 50.0  # edges so far below the loudest frame are not the sound
 CLICK_SECONDS = 0.15  # less than this is left by trimming only where the loudest moment is a click
 EDGE_DB = 40.0  # spectra of real sounds fall by less within a third of an octave
+CANCELS = 1e-3  # of the channels' power: their mean has less only where they cancel
 RANGE_DB = 80.0  # what lies further below the loudest frequency is no content
 NOISE_16_BIT_DB = -98.0  # dBFS, with a little to spare
 NARROW = 0.55  # share of half the sample rate; a narrower band was recorded at another rate
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
 STEPS = 32768  # of 16 bits between silence and full scale
-BLOCK = 1 << 20  # samples hashed at a time
+IN_MEMORY = 1 << 26  # bytes of a waveform; a longer one lies on disk: 17 minutes at 16 kHz
+MOST = 1e10  # samples over all channels that are read: a day of stereo at 48 kHz has 8.3e9
 FLAGS = {  # what can be wrong with a recording that can be used, and what it means
     "CLIPPED": "The tops of the wave are cut flat: it was recorded too loud. Nothing mends it.",
     "DC_OFFSET": "The wave sits beside zero. It cannot be heard; 02 takes the offset out.",
@@ -64,7 +69,7 @@ def to_mono(waveform: np.ndarray) -> tuple[np.ndarray, bool]:
     if waveform.shape[1] == 1:
         return waveform[:, 0], False
     mono = waveform.mean(axis=1, dtype=np.float32)
-    if _power(mono) < _power(waveform) / 1000:
+    if _power(mono) < _power(waveform) * CANCELS:
         return waveform[:, 0].copy(), True
     return mono, False
 
@@ -78,6 +83,145 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return waveform
     return soxr.resample(waveform, from_rate, to_rate, quality="HQ").astype(np.float32)
+
+
+# --- of any length
+
+
+class Samples:
+    """A mono waveform of any length, read like an array, by slices.
+
+    While it is short it lies in memory, else in a temporary file that goes when this does.
+    Args: blocks float32 [samples], one after the other; centred: without their DC.
+
+    >>> samples = Samples([np.float32([1, 2]), np.float32([6])])
+    >>> len(samples), samples[1:].tolist()
+    (3, [-1.0, 3.0])
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray], centred: bool = True):
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._count = 0
+        total = 0.0
+        for block in blocks:
+            self._file.write(np.ascontiguousarray(block, np.float32))
+            self._count += len(block)
+            total += block.sum(dtype=np.float64)
+        self._offset = np.float32(total / max(1, self._count) if centred else 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self._count)
+        self._file.seek(4 * start)
+        held = self._file.read(4 * max(0, stop - start))
+        return np.frombuffer(held, np.float32) - self._offset
+
+
+class Mono(NamedTuple):
+    """A recording of any length as one channel, with what decides whether it can be used."""
+
+    samples: Samples  # at the rate that was asked for
+    sample_rate: int  # Hz, as found; so are the next
+    seconds: float
+    loudest_db: float  # as of the function
+
+
+def read(
+    source: str | Path | Decoded,
+    sample_rate: int,
+    max_seconds: float = float("inf"),
+    progress: Callable = work.quietly,
+    mix: bool = True,
+) -> Mono:
+    """A recording as mono at `sample_rate` (Hz), block by block: memory does not grow with it.
+
+    Args: source its path, or what `decode` made of it; sample_rate; max_seconds; progress as
+        `work.progress`; mix: the mean of the channels, unless it cancels, instead of the first.
+    Raises AudioIssue.
+    """
+    if isinstance(source, Decoded):
+        rate = source.sample_rate
+        frames = len(source.waveform)
+        blocks = [source.waveform]
+    else:
+        header, blocks = stream(source, max_seconds, MOST)
+        rate = header.sample_rate
+        frames = header.frames
+    tally = Tally(rate)
+    steps = progress(_even(blocks, tally.step), "read", -(-frames // tally.step) or None)
+    samples = Samples(_resampled(tally.mono(steps, mix), rate, sample_rate))
+    if mix and tally.cancels:
+        return read(source, sample_rate, max_seconds, progress, mix=False)
+    return Mono(samples, rate, tally.count / rate, tally.loudest_db)
+
+
+class Tally:
+    """What decides whether a recording can be used, counted while it passes as mono."""
+
+    def __init__(self, sample_rate: int):
+        self.frame = max(1, round(FRAME_SECONDS * sample_rate))
+        self.step = BLOCK // self.frame * self.frame
+        self.frames = []  # mean and power of each 20 ms, [2, frames] for each block
+        self.count = 0
+        self.sums = np.zeros(3)  # of the samples, of their powers, of those of all channels
+
+    def mono(self, blocks: Iterable[np.ndarray], mix: bool) -> Iterator[np.ndarray]:
+        """Blocks [`step`, channels] as mono: the mean of the channels, or the first one."""
+        for block in blocks:
+            is_mixed = mix and block.shape[1] > 1
+            mono = block.mean(axis=1, dtype=np.float32) if is_mixed else block[:, 0]
+            count = len(mono)
+            size = self.frame if self.count else min(self.frame, count)
+            frames = mono[: count // size * size].reshape(-1, size).astype(np.float64)
+            powers = np.square(frames)
+            self.frames.append([frames.mean(axis=1), powers.mean(axis=1)])
+            self.count += count
+            total = mono.sum(dtype=np.float64)
+            self.sums += [total, count * _power(mono), count * _power(block)]
+            yield mono
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the mean of the channels is next to nothing beside them, as in `to_mono`."""
+        return bool(self.sums[1] < self.sums[2] * CANCELS)
+
+    @property
+    def loudest_db(self) -> float:
+        """What the function of this name says of the whole."""
+        offset = self.sums[0] / self.count
+        means, powers = np.concatenate(self.frames, axis=1)
+        without_dc = powers - 2 * offset * means + offset**2
+        return level_db(np.sqrt(without_dc.max(keepdims=True).clip(min=0)))
+
+
+def _even(blocks, size):
+    """Blocks [samples, channels] at one length; the last one may be shorter."""
+    rest = None
+    for block in blocks:
+        joined = block if rest is None else np.concatenate([rest, block])
+        whole = len(joined) // size * size
+        yield from (joined[first : first + size] for first in range(0, whole, size))
+        rest = joined[whole:]
+    if len(rest):
+        yield rest
+
+
+def _resampled(blocks, from_rate, to_rate):
+    """Blocks [samples] at another rate, as `mono_at` has them of the whole: one sample at least."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+    count = 0
+    for block in blocks:
+        held = block[:1]
+        piece = resampler.resample_chunk(np.ascontiguousarray(block))
+        count += len(piece)
+        yield piece
+    rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    yield rest if count + len(rest) else held
 
 
 def write(path: str | Path, waveform: np.ndarray, sample_rate: int):

@@ -9,15 +9,17 @@ import librosa
 import numpy as np
 import pandas as pd
 
-from helpers.audio import clean, decoder, recording
-from helpers.audio.decoder import Decoded
-from helpers.base import targets, work
+from helpers.audio import clean, recording
+from helpers.audio.decoder import BLOCK, Decoded
+from helpers.base import errors, targets, work
 from helpers.base.settings import Audio, Clean
 
 SILENCE_DB = Clean().silence_db  # dBFS; what never gets louder is silent, unless a preset differs
 SLACK_SECONDS = 1e-3  # a rest so short is rounding, and no window
 APART = 0.5  # of a window: a pause so long divides a file
-BLOCK = 1 << 12  # frames whose levels are taken at a time
+OVERLAP = 0.5  # of a window: so much of it lies over the next
+MOST_OVERLAP = 0.95
+FRAMES = 1 << 12  # whose levels are taken at a time
 PIECES = {  # columns of a whole file's pieces
     **{"window": int, "take": int, "sound_start": float, "sound_end": float},
     **{"start": int, "stop": int, "gain": float},
@@ -95,19 +97,34 @@ class Whole:
     window is the very clip that training makes of it (but for edges below clean.silence_db, which
     training keeps where they are within clean.trim_db of the loudest moment).
 
-    waveform: float32 [samples] at the level of the file; nothing is cut off: times are the file's.
+    samples: float32 [samples] at the level of the file, an array or `recording.Samples`; nothing is
+        cut off: times are the file's.
     windows: start_seconds, end_seconds, a row per window from the first sample to the last.
     pieces: what each window holds of each take: window (its row above), take; its first and last
-        sound, sound_start, sound_end (seconds); start, stop (samples of `waveform`) with a little
-        around them; gain of the take.
+        sound, sound_start, sound_end (seconds); start, stop (of `samples`) with a little around
+        them; gain of the take.
     shortest: seconds; less of a longer take tells nothing by itself.
+    overlap: share of a window that lies over the next.
+    nyquist_hz: no frequency above it was heard.
     """
 
-    waveform: np.ndarray
+    samples: np.ndarray | recording.Samples
     windows: pd.DataFrame
     pieces: pd.DataFrame
     shortest: float
     settings: Audio
+    overlap: float
+    nyquist_hz: float
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """All samples in memory; of a long file take slices of `samples`."""
+        return self.samples[:]
+
+    @property
+    def size(self) -> int:
+        """Samples of a window."""
+        return round(self.settings.clip_seconds * self.settings.sample_rate)
 
     @property
     def valid_seconds(self) -> pd.Series:
@@ -116,88 +133,120 @@ class Whole:
 
     @property
     def edges(self) -> np.ndarray:
-        """Where half windows begin and end (seconds); the last takes what is left of the file."""
-        half = round(self.settings.clip_seconds * self.settings.sample_rate) // 2
-        inner = np.arange(0, max(1, len(self.waveform) - half // 2), half)
-        return np.append(inner, len(self.waveform)) / self.settings.sample_rate
+        """Where one window after the other begins, and the end of the file (seconds).
+
+        What lies between two of them lies in one window, also what is left behind the last.
+        """
+        count = len(self.samples)
+        step = step_of(self.size, self.overlap)
+        left = min(step, self.size - step) // 2
+        inner = np.arange(0, max(1, count - left), step)
+        return np.append(inner, count) / self.settings.sample_rate
 
     def clips(self) -> Iterator[np.ndarray]:
         """The pieces one by one, filled up as in training: float32 [clip_samples] each."""
-        size = round(self.settings.clip_seconds * self.settings.sample_rate)
         for piece in self.pieces.itertuples():
-            levelled = self.waveform[piece.start : piece.stop] * float(piece.gain)
-            yield fill(levelled, size, self.settings.short_clips)
+            levelled = self.samples[piece.start : piece.stop] * float(piece.gain)
+            yield fill(levelled, self.size, self.settings.short_clips)
 
 
-def whole(decoded: Decoded, config) -> Whole:
-    """A decoded recording from its first sample to its last, cleaned and in windows.
+def whole(source: Decoded | recording.Mono, config, overlap: float = OVERLAP) -> Whole:
+    """A recording from its first sample to its last, cleaned and in windows.
 
-    Windows lie half over each other and the last one ends with the file. Those without sound have
-    no piece, and nothing is said of them.
+    Windows lie half over each other, or as `overlap` says, and the last one ends with the file.
+    Those without sound have no piece, and nothing is said of them.
+    Args: source of `recording.read` or `decoder.decode`; config; overlap, a share of a window.
     """
     rate = config.audio.sample_rate
-    untrimmed = config.clean.model_copy(update={"trim_db": None})
-    steps = clean.steps(recording.mono_at(decoded, rate), rate, untrimmed)
-    before_peak = steps[-2][1]
-    return in_windows(before_peak, config.audio, config.clean)
-
-
-def in_windows(waveform: np.ndarray, settings: Audio, rules: Clean) -> Whole:
-    """The windows of a waveform that is cleaned but for its edges and its peak."""
-    rate = settings.sample_rate
-    size = round(settings.clip_seconds * rate)
-    shortest = min(round(rules.min_seconds * rate), size // 4)  # less tells nothing, here as in 02
-    begins = np.array(window_starts(len(waveform), size, shortest))
-    ends = np.append(begins[:-1] + size, len(waveform))
+    mono = source if isinstance(source, recording.Mono) else recording.read(source, rate)
+    samples = clean.whole(mono.samples, rate, config.clean)
+    count = len(samples)
+    size = round(config.audio.clip_seconds * rate)
+    step = step_of(size, overlap)
+    shortest = min(round(config.clean.min_seconds * rate), size // 4)  # as in 02
+    begins = np.array(window_starts(count, size, shortest, step))
+    ends = np.append(begins[:-1] + size, count)
     windows = pd.DataFrame({"start_seconds": begins / rate, "end_seconds": ends / rate})
-    rows = _pieces(waveform, begins, ends, shortest, rate, rules)
-    pieces = pd.DataFrame(list(rows), columns=list(PIECES))
-    pieces = pieces.astype(PIECES)
-    pieces["stop"] = pieces["stop"].clip(upper=pieces["start"] + size)  # of the last window's rest
-    pieces = pieces.sort_values(["window", "take"], ignore_index=True)
-    return Whole(waveform, windows, pieces, shortest / rate, settings)
+    pieces = _pieces(samples, begins, ends, shortest, rate, config.clean)
+    nyquist_hz = min(rate, mono.sample_rate) / 2
+    facts = (shortest / rate, config.audio, overlap, nyquist_hz)
+    return Whole(samples, windows, pieces, *facts)
 
 
-def _pieces(waveform, begins, ends, shortest, rate, rules):
-    """What each window holds of each take: the PIECES, row by row.
+def step_of(size: int, overlap: float) -> int:
+    """Samples from one window of `size` to the next. Raises ConfigError for no such overlap.
+
+    >>> step_of(8000, 0.5), step_of(8000, 0)
+    (4000, 8000)
+    """
+    if not 0 <= overlap <= MOST_OVERLAP:
+        said = f"an overlap of {overlap:g}: it is a share of a window, from 0 to {MOST_OVERLAP}"
+        raise errors.ConfigError(said)
+    return max(1, int(size * (1 - overlap)))
+
+
+def _pieces(samples, begins, ends, shortest, rate, rules):
+    """What each window holds of each take: the PIECES.
 
     Less than `shortest` samples of a longer take are left to the windows that hold more of it.
-    Args: waveform [samples]; begins, ends of the windows in samples; shortest; rate in Hz; rules.
+    Args: samples; begins, ends of the windows in samples; shortest; rate in Hz; rules.
     """
     hop = clean.frame_size(rate)[1]
-    keep = round(clean.KEEP_SECONDS * rate)
-    sound = sound_frames(waveform, rate, rules)
+    sound = sound_frames(samples, rate, rules)
     pause = round(APART * (ends[0] - begins[0]) / hop)
-    raised_db = rules.max_gain_db if rules.normalise else 0
+    shared = (ends[:-1] - begins[1:] >= shortest).all()  # what is so short lies in one window
+    rows = []
     for take, (first, last) in enumerate(takes(sound, pause)):
-        around = waveform[max(0, first * hop - keep) : last * hop + keep]
-        gain = clean.gain(around, rules.peak, raised_db)
-        enough = max(1, min(shortest // hop, sound[first:last].sum()))
-        for window in np.flatnonzero((begins < last * hop) & (ends > first * hop)):
+        gain = _gain(samples, first * hop, last * hop, rate, rules)
+        held = sound[first:last].sum()
+        in_one = held if shared else -(-held // 2)
+        enough = max(1, min(shortest // hop, in_one))
+        touched = (begins < last * hop) & (ends > first * hop)
+        for window in np.flatnonzero(touched):
             begin = begins[window]
             end = ends[window]
             low = max(first, -(-begin // hop))
             high = min(last, -(-end // hop))
             frames = low + np.flatnonzero(sound[low:high])
-            if len(frames) < enough:
-                continue
-            start = frames[0] * hop
-            stop = (frames[-1] + 1) * hop
-            times = (max(start, begin) / rate, min(stop, end) / rate)
-            yield window, take, *times, max(start - keep, begin), min(stop + keep, end), gain
+            if len(frames) >= enough:
+                part = _part(frames[0] * hop, (frames[-1] + 1) * hop, begin, end, rate)
+                rows.append((window, take, *part, gain))
+    pieces = pd.DataFrame(rows, columns=list(PIECES)).astype(PIECES)
+    longest = ends[0] - begins[0]  # of the last window's rest
+    pieces["stop"] = pieces["stop"].clip(upper=pieces["start"] + longest)
+    return pieces.sort_values(["window", "take"], ignore_index=True)
 
 
-def sound_frames(waveform: np.ndarray, sample_rate: int, rules: Clean) -> np.ndarray:
+def _part(start, stop, begin, end, rate):
+    """A sound in a window: from when to when (seconds), and its samples with a little around."""
+    keep = round(clean.KEEP_SECONDS * rate)
+    times = (max(start, begin) / rate, min(stop, end) / rate)
+    return *times, max(start - keep, begin), min(stop + keep, end)
+
+
+def _gain(samples, start, stop, rate, rules):
+    """The gain of a take, which need not fit into memory."""
+    keep = round(clean.KEEP_SECONDS * rate)
+    start = max(0, start - keep)
+    stop = min(stop + keep, len(samples))
+    firsts = range(start, stop, BLOCK)
+    parts = (samples[first : min(first + BLOCK, stop)] for first in firsts)
+    peaks = np.array([np.abs(part).max() for part in parts])
+    raised_db = rules.max_gain_db if rules.normalise else 0
+    return clean.gain(peaks, rules.peak, raised_db)
+
+
+def sound_frames(samples, sample_rate: int, rules: Clean) -> np.ndarray:
     """Which frames hold sound: above rules.silence_db, and within rules.trim_db of the loudest.
 
     What stays the same for a whole frame is no sound: without DC, a file with loud lopsided sounds
     has shifted silence. Where a click alone is so loud, it is no measure of the rest (as in
     `trim`).
-    Args: waveform float32 [samples] at the level of its file; rules the config's Clean section.
+    Args: samples float32 [samples] at the level of their file; rules the config's Clean section.
     Returns bool [frames], a frame per hop of `frame_size`.
     """
     frame, hop = clean.frame_size(sample_rate)
-    level, moving = _levels(waveform, frame, hop)
+    level, moving = _levels(samples, frame, hop)
     sound = moving > 10 ** (rules.silence_db / 20)
     if rules.trim_db is None:
         return sound
@@ -206,22 +255,26 @@ def sound_frames(waveform: np.ndarray, sample_rate: int, rules: Clean) -> np.nda
     return sound if is_click else near
 
 
-def _levels(waveform, frame, hop):
+def _levels(samples, frame, hop):
     """RMS of centred frames, as librosa.effects.trim takes it, and their deviation from their mean.
 
-    Some frames at a time, whose overlap then takes no memory. Returns two of float32 [frames].
+    Some frames at a time: neither their overlap nor the samples need fit into memory. Returns two
+    of float32 [frames].
     """
     size = {"frame_length": frame, "hop_length": hop, "axis": 0}
-    silent = np.pad(waveform, frame // 2)
-    held = np.pad(waveform, frame // 2, mode="edge")
-    padded = librosa.util.frame(silent, **size)
-    continued = librosa.util.frame(held, **size)
+    half = frame // 2
+    count = 1 + (len(samples) + 2 * half - frame) // hop
     levels = []
     moving = []
-    for first in range(0, len(padded), BLOCK):
-        block = slice(first, first + BLOCK)
-        levels.append(np.sqrt(np.mean(np.square(padded[block]), axis=1)))
-        moving.append(continued[block].std(axis=1))
+    for first in range(0, count, FRAMES):
+        start = first * hop - half
+        stop = start + (min(FRAMES, count - first) - 1) * hop + frame
+        part = samples[max(0, start) : stop]
+        beyond = (max(0, -start), max(0, stop - len(samples)))
+        silent = librosa.util.frame(np.pad(part, beyond), **size)
+        continued = librosa.util.frame(np.pad(part, beyond, mode="edge"), **size)
+        levels.append(np.sqrt(np.mean(np.square(silent), axis=1)))
+        moving.append(continued.std(axis=1))
     return np.concatenate(levels), np.concatenate(moving)
 
 
@@ -241,16 +294,16 @@ def takes(sound: np.ndarray, pause: int) -> np.ndarray:
     return np.stack([firsts, lasts + 1], axis=1)
 
 
-def window_starts(n_samples: int, size: int, slack: int = 0) -> list[int]:
-    """First samples of the windows of a file, half over each other; the last ends with the file.
+def window_starts(n_samples: int, size: int, slack: int, step: int) -> list[int]:
+    """First samples of the windows of a file, one every `step`; the last one ends with the file.
 
     A rest of less than `slack` samples gets no window of its own (codecs add some milliseconds).
 
-    >>> window_starts(900, 400), window_starts(805, 400, slack=10), window_starts(30, 400)
-    ([0, 200, 400, 500], [0, 200, 400], [0])
+    >>> window_starts(900, 400, 0, 200), window_starts(805, 400, 10, 200)
+    ([0, 200, 400, 500], [0, 200, 400])
     """
     last = max(0, n_samples - size)
-    starts = list(range(0, last + 1, size // 2))
+    starts = list(range(0, last + 1, step))
     return [*starts, last] if last - starts[-1] > slack else starts
 
 
@@ -293,7 +346,8 @@ def _clips_of(row, path, config) -> Iterable:
         return clips_of(path, config)
     if config.audio.test_windows:
         return clips_of(path, config, every=True)
-    heard = whole(decoder.decode(path, config.audio.max_seconds), config)
+    rate = config.audio.sample_rate
+    heard = whole(recording.read(path, rate, config.audio.max_seconds), config)
     if heard.pieces.empty:  # what is left of it after the high-pass, say, is silent
         return clips_of(path, config)
     starts = heard.windows["start_seconds"][heard.pieces["window"]].round(4)

@@ -22,12 +22,26 @@ def in_threads(function, items, description=None):
     return progress(done, description, len(items)) if description else done
 
 
-def progress(items, description, total=None):
-    """Iterate with a bar that shows the time left; plain text when the notebook runs headless."""
+def progress(items, description, total=None, delay=0):
+    """Iterate with a bar that shows the time left; plain text when the notebook runs headless.
+
+    What takes less than `delay` seconds gets none.
+    """
     if total == 0:
         return iter(items)  # a bar without an end would stay
     bar = text_tqdm if os.environ.get("EARSHOT_HEADLESS") else notebook_tqdm
-    return bar(items, desc=description, total=total, leave=False, mininterval=0.5)
+    return bar(items, desc=description, total=total, leave=False, mininterval=0.5, delay=delay)
+
+
+def say(line, file):
+    """Print a line at once, above the bars."""
+    with text_tqdm.external_write_mode(file):
+        print(line, file=file, flush=True)
+
+
+def quietly(items, description, total=None):
+    """Iterate without a bar; as `progress`."""
+    return items
 
 
 MMAP_THRESHOLD = -3  # of mallopt(3), as the next

@@ -1,5 +1,6 @@
 """What the networks hear in a whole file: its answer, its windows, its events, their files."""
 
+import glob
 import itertools
 from collections import Counter
 from collections.abc import Iterable
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.audio import windowing
-from helpers.base import artifacts
+from helpers.audio import containers, windowing
+from helpers.base import artifacts, errors, targets
 from helpers.metrics import decisions
 
 WINDOW = ("start", "end", "label", "probability")  # columns of windows, before the classes
 EVENT = ("onset", "offset", "label", "probability")
+RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
+RAVEN += ("Low Freq (Hz)", "High Freq (Hz)", "Label", "Probability")
 KEY = "recording_id"  # cannot be a class
 
 
@@ -22,16 +25,25 @@ KEY = "recording_id"  # cannot be a class
 class Hearing:
     """What was heard in a whole file, in its own time.
 
-    heard: the clean.Whole.
+    heard: the windowing.Whole.
     probabilities: a row per piece of it, a column per class.
     thresholds: from which on a class is said, a Series by class; None: the most probable one is.
     how: model.aggregate.
+    threshold: from which probability on anything is said: of several labels instead of
+        `thresholds`, of one label only then. None: no such limit.
     """
 
     heard: windowing.Whole
     probabilities: pd.DataFrame
     thresholds: pd.Series | None
     how: str = "mean"
+    threshold: float | None = None
+
+    def __post_init__(self):
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise errors.ConfigError(
+                f"a threshold of {self.threshold:g}: it is a probability, 0 to 1"
+            )
 
     @property
     def overall(self) -> pd.Series:
@@ -40,6 +52,11 @@ class Hearing:
         return (
             self._together(everything, self.how).loc[0].sort_values(ascending=False, kind="stable")
         )
+
+    def answer(self) -> pd.Series:
+        """What of `overall` may be said: all that reaches a threshold, where there is one."""
+        limits = 0 if self.thresholds is None else self.thresholds[self.overall.index]
+        return self.overall[self.overall >= (limits if self.threshold is None else self.threshold)]
 
     def by_window(self) -> pd.DataFrame:
         """Class probabilities over time: a row per window, NaN where it holds no sound."""
@@ -52,10 +69,10 @@ class Hearing:
         Of a window without sound nothing is said: its label is empty, its numbers are missing.
         """
         probabilities = self.by_window()
-        labels = decisions.say(probabilities.dropna(), self.thresholds)
+        said = self.said()
         table = self.heard.windows.set_axis(WINDOW[:2], axis=1).round(4)
-        table["label"] = labels.reindex(table.index, fill_value="")
-        table["probability"] = probabilities.where(self._said(probabilities)).max(axis=1).round(6)
+        table["label"] = [targets.join(said.columns[row]) for row in said.to_numpy()]
+        table["probability"] = probabilities.where(said).max(axis=1).round(6)
         return table.join(probabilities.round(6).set_axis(columns(probabilities), axis=1))
 
     def events(self) -> pd.DataFrame:
@@ -88,7 +105,7 @@ class Hearing:
     def said(self) -> pd.DataFrame:
         """Which classes are said of each window: a table of bool, False where there is no sound."""
         probabilities = self.by_window()
-        return self._said(probabilities) & probabilities.notna()
+        return self._said(probabilities)
 
     def spans(self, take: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """A take in spans of half a window, and what the windows that cover each say together.
@@ -123,17 +140,18 @@ class Hearing:
         What is very short belongs to the one beside it.
         """
         edges = self.heard.edges
-        least = self.heard.shortest
+        least = self.heard.shortest if self.heard.overlap >= 0.5 else 0  # else no window holds both
         inner = edges[(edges > begin + least) & (edges < end - least)]
         return np.append(begin, inner), np.append(inner, end)
 
     def _said(self, probabilities):
         """Which classes are said of each row of a table of probabilities: a table of bool."""
         if self.thresholds is not None:
-            return probabilities.ge(self.thresholds[list(probabilities)])
+            limits = self.thresholds[list(probabilities)]
+            return probabilities.ge(limits if self.threshold is None else self.threshold)
         best = probabilities.fillna(-1).to_numpy().argmax(axis=1)
         said = np.eye(len(probabilities.columns), dtype=bool)[best]
-        return pd.DataFrame(said, probabilities.index, probabilities.columns)
+        return probabilities.ge(self.threshold or 0) & said
 
     def _together(self, key, how):
         """The pieces' probabilities joined by a key, each counted by what it holds.
@@ -144,12 +162,12 @@ class Hearing:
         key = key.reset_index(drop=True).rename(KEY)
         table = self.probabilities.loc[pieces].reset_index(drop=True)
         seconds = self.heard.valid_seconds.loc[pieces].reset_index(drop=True)
-        weights = decisions.weigh(seconds, key)
+        weights = decisions.weigh(seconds, key, self.heard.overlap)
         several = self.thresholds is not None
         return decisions.aggregate(table.join(key), KEY, list(table), how, several, weights)
 
     def write(self, folder: Path, stem: str) -> None:
-        """Write <stem>.windows.csv, <stem>.events.csv and Audacity's <stem>.labels.txt.
+        """Write <stem>.windows.csv, .events.csv, .labels.txt (Audacity), .selections.txt (Raven).
 
         Each is put in place whole.
         """
@@ -159,15 +177,19 @@ class Hearing:
     def files(self) -> dict:
         """What `write` writes: text by the end of the file's name."""
         events = self.events()
-        labels = [
-            f"{row.onset:.6f}\t{row.offset:.6f}\t{' '.join(str(row.label).split())}\n"
-            for row in events.itertuples()
-        ]
+        named = events.assign(label=[" ".join(str(label).split()) for label in events["label"]])
         return {
             "windows.csv": self.windows().to_csv(index=False, lineterminator="\n"),
             "events.csv": events.to_csv(index=False, lineterminator="\n"),
-            "labels.txt": "".join(labels),
+            "labels.txt": _lines("{onset:.6f}\t{offset:.6f}\t{label}", named),
+            "selections.txt": "\t".join(RAVEN) + "\n" + _lines(self._raven(), named),
         }
+
+    def _raven(self):
+        """A row of Raven's selection table: a box from 0 Hz to the highest that was heard."""
+        box = f"0\t{self.heard.nyquist_hz:g}"
+        times = "{onset:.6f}\t{offset:.6f}"
+        return f"{{number}}\tSpectrogram 1\t1\t{times}\t{box}\t{{label}}\t{{probability:.6f}}"
 
 
 def columns(classes: Iterable[str]) -> list[str]:
@@ -177,6 +199,33 @@ def columns(classes: Iterable[str]) -> list[str]:
     ['dog', 'class start']
     """
     return [f"class {name}" if name in WINDOW else name for name in classes]
+
+
+def recordings(names: Iterable[str]) -> list[str]:
+    """The files that are meant by names of files, folders and patterns such as site/**/*.flac.
+
+    Of a folder, all that lies below it, and of a pattern, all that it matches, if they are called
+    as recordings are. Raises SourceError where that is nothing.
+    """
+    files = []
+    for name in names:
+        is_folder = Path(name).is_dir()
+        if Path(name).exists() != is_folder or not (is_folder or glob.has_magic(name)):
+            files.append(name)  # a file, or what will be said not to be there
+            continue
+        met = Path(name).rglob("*") if is_folder else map(Path, glob.iglob(name, recursive=True))
+        hits = sorted(str(path) for path in met if _sounds(path))
+        if not hits:
+            nothing = f"{name} holds no" if is_folder else f"{name} matches no"
+            suffixes = " ".join(containers.SUFFIXES)
+            raise errors.SourceError(f"{nothing} recording; their names end in {suffixes}")
+        files += hits
+    return files
+
+
+def _sounds(path):
+    named = path.suffix.casefold() in containers.SUFFIXES and not path.name.startswith(".")
+    return named and path.is_file()
 
 
 def stems(paths: Iterable[Path | str]) -> list[str]:
@@ -198,6 +247,14 @@ def stems(paths: Iterable[Path | str]) -> list[str]:
         names[place] = next(free)
         taken.add(names[place].casefold())
     return [names[place] for place in places]
+
+
+def _lines(form, events):
+    """A line per event."""
+    return "".join(
+        form.format(number=number, **row._asdict()) + "\n"
+        for number, row in enumerate(events.itertuples(index=False), 1)
+    )
 
 
 def _event(spans, probabilities):

@@ -2,19 +2,19 @@
 
 From the command line: ``python -m helpers predict FILE… --run demo --out folder`` (or ``make
 predict FILE=… RUN=demo OUT=folder``). A file is heard from its first sample to its last
-(`windowing.whole`), by whatever way it comes.
+(`windowing.whole`), by whatever way it comes, and whatever its length: it is read block by block.
 """
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from helpers.audio import decoder, features, windowing
+from helpers.audio import features, recording, windowing
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts, errors, work
 from helpers.compare.hearing import Hearing
@@ -76,33 +76,41 @@ class Bundle:
         )
         return (total / views / len(self.models)).cpu().numpy()
 
-    def hear(self, source: Path | str | Decoded) -> Hearing:
+    def hear(
+        self,
+        source: Path | str | Decoded,
+        overlap: float = windowing.OVERLAP,
+        threshold: float | None = None,
+        progress: Callable = work.quietly,
+    ) -> Hearing:
         """What the networks hear in a whole file.
 
-        Args: source its path, or what `decoder.decode` made of it. Raises AudioIssue for what 02
-            would set aside, by the same rules.
+        Args: source its path, or what `decoder.decode` made of it; overlap share of a window that
+            lies over the next; threshold as of Hearing; progress as `work.progress`.
+        Raises AudioIssue for what 02 would set aside, by the same rules; but a file may be longer
+            than audio.max_seconds. Raises ConfigError for no such overlap or threshold.
         """
-        return self._heard([self._whole(source)])[0]
+        whole = self._whole(source, overlap, progress)
+        return self._heard([whole], threshold, progress)[0]
 
-    def _whole(self, source):
-        decoded = source
-        if not isinstance(source, Decoded):
-            decoded = decoder.decode(source, self.config.audio.max_seconds)
-        rules.require_usable(decoded, self.config.clean)
-        whole = windowing.whole(decoded, self.config)
+    def _whole(self, source, overlap=windowing.OVERLAP, progress=work.quietly):
+        mono = recording.read(source, self.config.audio.sample_rate, progress=progress)
+        rules.require_usable(mono, self.config.clean)
+        whole = windowing.whole(mono, self.config, overlap)
         if whole.pieces.empty:
             raise errors.AudioIssue("SILENT", "what is left after cleaning holds no sound")
         return whole
 
-    def _heard(self, files):
+    def _heard(self, files, threshold=None, progress=work.quietly):
         """A Hearing of each Whole; the clips of all go through the networks BATCH at a time."""
         clips = itertools.chain.from_iterable(whole.clips() for whole in files)
         batches = iter(lambda: list(itertools.islice(clips, BATCH)), [])
-        probabilities = np.concatenate([self.predict_clips(np.stack(batch)) for batch in batches])
         ends = np.cumsum([len(whole.pieces) for whole in files])
-        how = self.config.model.aggregate
+        steps = progress(batches, "hear", -(-ends[-1] // BATCH))
+        probabilities = np.concatenate([self.predict_clips(np.stack(batch)) for batch in steps])
+        how = (self.thresholds, self.config.model.aggregate, threshold)
         return [
-            Hearing(whole, pd.DataFrame(part, columns=self.labels), self.thresholds, how)
+            Hearing(whole, pd.DataFrame(part, columns=self.labels), *how)
             for whole, part in zip(files, np.split(probabilities, ends[:-1]), strict=True)
         ]
 
@@ -110,12 +118,12 @@ class Bundle:
         """Class probabilities of a recording, highest first. Raises AudioIssue as `hear`."""
         return self.hear(path).overall
 
-    def events(self, path: Path | str) -> pd.DataFrame:
+    def events(self, path: Path | str, **how) -> pd.DataFrame:
         """What was heard from when to when: onset, offset (seconds), label, probability.
 
-        Raises AudioIssue as `hear`.
+        Args: path; overlap, threshold, progress as of `hear`. Raises AudioIssue as there.
         """
-        return self.hear(path).events()
+        return self.hear(path, **how).events()
 
     def predict_files(self, paths: Sequence[Path | str], batch_size: int = 4) -> pd.DataFrame:
         """Class probabilities of many recordings: a row per path, a column per class.

@@ -52,18 +52,18 @@ def aggregate(
 def weigh(
     seconds: pd.Series,
     key: pd.Series,
-    overlapping: bool = True,
+    overlap: float = 0.5,
 ) -> pd.Series:
     """How much each window counts in what is said of its recording: as much as it holds.
 
-    Args: seconds of sound in each window; key what windows of one recording have in common;
-        overlapping: windows lie half over each other, and each of several counts half where they
+    Args: seconds of sound in each window; key what windows of one recording have in common; overlap
+        share of a window that lies over the next: each of several counts so much less where they
         are counted (noisy_or).
-    Returns a Series, 1 for the fullest window of a recording, or one half.
+    Returns a Series, 1 for the fullest window of a recording, or 1 - overlap.
     """
     shares = _relative(seconds.clip(lower=1e-3), key)
     several = key.groupby(key).transform("size") > 1
-    return shares * np.where(several & overlapping, 0.5, 1.0)
+    return shares * np.where(several, 1 - overlap, 1.0)
 
 
 def _relative(weights, key):

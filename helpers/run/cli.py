@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.audio import recording
+from helpers.audio import recording, windowing
 from helpers.base import artifacts, work
 from helpers.base.errors import AudioIssue, ConfigError, Stop
 from helpers.base.settings import Config
@@ -18,6 +18,7 @@ from helpers.splits import certificate
 from helpers.submission import submit
 from helpers.training import processes, train
 
+BAR_AFTER = 2  # seconds that a file takes before it gets a bar
 STOPPED = 130  # by hand, as shells say it
 
 
@@ -87,14 +88,34 @@ def parser() -> argparse.ArgumentParser:
         "predict rain.wav walk.mp3 --run mine --out heard",
         [_run()],
     )
-    part.add_argument("files", nargs="+", metavar="FILE", help="recordings: wav, flac, mp3, m4a, …")
+    part.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="recordings, folders of them, or patterns: 'site/**/*.flac'",
+    )
     part.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes shown (3); of several labels all"
     )
     part.add_argument(
         "--out",
         metavar="FOLDER",
-        help="where to write <stem>.windows.csv, .events.csv and .labels.txt (Audacity)",
+        help="where to write <stem>.windows.csv, .events.csv, .labels.txt (Audacity) and "
+        ".selections.txt (Raven)",
+    )
+    part.add_argument(
+        "--overlap",
+        type=_number(windowing.MOST_OVERLAP),
+        default=windowing.OVERLAP,
+        metavar="SHARE",
+        help=f"of a window that lies over the next, 0 to {windowing.MOST_OVERLAP} (0.5)",
+    )
+    part.add_argument(
+        "--threshold",
+        type=_number(1),
+        metavar="PROBABILITY",
+        help="say nothing that is less probable, 0 to 1 (of one label the most probable class is "
+        "said, of several each from the run's own threshold on)",
     )
 
     _command(
@@ -176,6 +197,18 @@ SET = {
 }
 
 
+def _number(most):
+    """What reads a number from 0 to `most`, for argparse."""
+
+    def number(text):
+        value = float(text)
+        if not 0 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from 0 to {most}")
+        return value
+
+    return number
+
+
 def _settings():
     """The options by which a command names a run and its settings."""
     options = argparse.ArgumentParser(add_help=False)
@@ -224,36 +257,43 @@ def account(table: pd.DataFrame, history: list[dict], folder: Path) -> str:
     )
 
 
-def predict(files: list[str], run: str, top: int, out: str | None) -> bool:
-    """Say what is heard in files, a line each. Returns whether one of them cannot be used."""
+def predict(files: list[str], run: str, top: int, out: str | None, **how) -> bool:
+    """Say what is heard in files, a line each. Returns whether one of them cannot be used.
+
+    Args: files, folders or patterns; run; top classes shown; out folder; overlap and threshold as
+        of `Bundle.hear`.
+    """
+    paths = hearing.recordings(files)
     bundle = inference.Bundle(artifacts.existing_run(run))
     if out and Path(out).is_file():
         raise ConfigError(f"--out {out} is a file; it names the folder of the answers.")
 
     def answer(item):
-        return _answer(bundle, *item, top, out)
+        return _answer(bundle, *item, top, out, how)
 
     failed = False
-    named = list(zip(files, hearing.stems(files), strict=True))
-    with work.cpu_threads(1):
+    named = list(zip(paths, hearing.stems(paths), strict=True))
+    with work.cpu_threads(1 if len(named) > 1 else 0):
         for line, usable in work.in_threads(answer, named):
-            print(line, file=sys.stdout if usable else sys.stderr, flush=True)
+            work.say(line, sys.stdout if usable else sys.stderr)
             failed |= not usable
     return failed
 
 
-def _answer(bundle, path, stem, top, out):
+def _answer(bundle, path, stem, top, out, how):
     """What is said of a file, and whether it could be used; written to `out` where asked."""
+
+    def progress(items, description, total):
+        return work.progress(items, f"{stem}: {description}", total, delay=BAR_AFTER)
+
     try:
-        heard = bundle.hear(path)
+        heard = bundle.hear(path, **how, progress=progress)
         if out:
             heard.write(out, stem)
     except (AudioIssue, OSError) as error:
         return f"{path}: {error}", False
-    best = heard.overall.head(top)
-    if bundle.multilabel:
-        best = heard.overall[heard.overall >= bundle.thresholds[heard.overall.index]]
-    labels = ", ".join(f"{label} {probability:.1%}" for label, probability in best.items())
+    said = heard.answer() if bundle.multilabel else heard.answer().head(top)
+    labels = ", ".join(f"{label} {probability:.1%}" for label, probability in said.items())
     written = f" -> {Path(out) / stem}.*" if out else ""
     return f"{path}: {labels or 'none of the classes'}{written}", True
 

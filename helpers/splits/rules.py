@@ -53,16 +53,13 @@ def broken_rules(duration_seconds, loudest_db, rules) -> list[tuple]:
     ]
 
 
-def require_usable(decoded, rules) -> None:
-    """Refuse a decoded recording that 02 would set aside.
+def require_usable(mono: recording.Mono, rules) -> None:
+    """Refuse a recording that 02 would set aside.
 
     Raises AudioIssue with the rule's code and reason.
     """
-    seconds = len(decoded.waveform) / decoded.sample_rate
-    mono = recording.to_mono(decoded.waveform)[0]
-    loudest_db = recording.loudest_db(mono, decoded.sample_rate)
-    facts = f"it lasts {seconds:.3g} s and reaches {loudest_db:.0f} dBFS"
-    for code, reason, broken in broken_rules(seconds, loudest_db, rules):
+    facts = f"it lasts {mono.seconds:.3g} s and reaches {mono.loudest_db:.0f} dBFS"
+    for code, reason, broken in broken_rules(mono.seconds, mono.loudest_db, rules):
         if broken:
             raise errors.AudioIssue(code, f"{reason}: {facts}")
 

@@ -7,6 +7,7 @@ any file.
 import numpy as np
 import pandas as pd
 
+from helpers.audio import windowing
 from helpers.base import artifacts, tables, targets
 from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config
@@ -42,13 +43,14 @@ def row_probabilities(
     facts = ["clip_id", "recording_id", "start_seconds", "valid_seconds"]
     heard = clip_probabilities[["clip_id", *classes]].merge(clips[facts], on="clip_id")
     recording = heard["recording_id"]
+    overlap = 0 if config.audio.test_windows else windowing.OVERLAP
     whole = decisions.aggregate(
         heard[[*classes, "recording_id"]],
         "recording_id",
         classes,
         config.model.aggregate,
         config.data.multilabel,
-        decisions.weigh(heard["valid_seconds"], recording, not config.audio.test_windows),
+        decisions.weigh(heard["valid_seconds"], recording, overlap),
     ).reindex(rows["recording_id"])
     number = (rows["end_seconds"] / size).round().fillna(0).astype(int) - 1
     single = _end_to_end(heard, size)[classes].reindex(

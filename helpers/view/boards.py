@@ -259,6 +259,20 @@ def clip_card(title, waveform, config, note="", bars=None, facts=None) -> str:
     return card(title, picture, waveform, config.audio.sample_rate, note, bars, facts)
 
 
+def events(medley, heard: pd.DataFrame, config) -> HTML:
+    """A long recording to see and hear, with what was heard in it and what is there.
+
+    Args: medley of `medley.make`; heard of `Hearing.events`; config.
+    """
+    waveform = medley.decoded.waveform[:, 0]
+    there = targets.by_class(medley.parts, medley.multilabel)
+    picture = plots.events(waveform, config, heard, there)
+    note = " · ".join(medley.parts["path"])
+    title = "recordings one after the other"
+    rate = config.audio.sample_rate
+    return board([card(title, picture, waveform, rate, note)], 400)
+
+
 def clips(items: list, config) -> HTML:
     """A board of (title, waveform) or (title, waveform, note), each seen and heard."""
     return board([clip_card(title, waveform, config, *note) for title, waveform, *note in items])

@@ -17,7 +17,18 @@ from scipy.spatial.distance import squareform
 from helpers.audio import features
 from helpers.base import targets
 from helpers.view import style
-from helpers.view.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, grid, styled
+from helpers.view.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PURPLE,
+    RED,
+    grid,
+    styled,
+)
 
 FEW_GROUPS = 7  # of which each is shown in a colour of its own
 LEAKAGE = [  # titles, and the source of each clip that is learned from, and tested on
@@ -286,6 +297,35 @@ def cleaning_step(
             linewidth=0,
         )
     bottom.set(xlim=(0, seconds))
+    return figure
+
+
+@styled
+def events(waveform: np.ndarray, config, heard: pd.DataFrame, there: pd.DataFrame) -> Figure:
+    """The log-mel of a long recording, and below it what was heard over what is there, by class.
+
+    Args: waveform float32 [samples]; config; heard and there: onset, offset (seconds), label.
+    """
+    names = list(dict.fromkeys([*there["label"], *heard["label"]]))
+    heights = {
+        "figsize": (4.6, 2.9 + 0.3 * len(names)),
+        "height_ratios": [2, 0.6 + 0.3 * len(names)],
+    }
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, **heights)
+    _mel(top, waveform, config)
+    top.set(xlabel="")
+    for table, height, colour, name in ((there, 0.8, PALE, "there"), (heard, 0.4, BLUE, "heard")):
+        lanes = table["label"].map(names.index)
+        lengths = table["offset"] - table["onset"]
+        bars = {"left": table["onset"], "height": height, "color": colour, "label": name}
+        bottom.barh(lanes, lengths, **bars)
+    bottom.set_yticks(range(len(names)), names)
+    bottom.set(xlabel="seconds", ylim=(len(names) - 0.4, -0.6))
+    bottom.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=11)
+    for axis in (top, bottom):
+        axis.tick_params(labelsize=11)
+        axis.xaxis.label.set_size(11)
+        axis.yaxis.label.set_size(11)
     return figure
 
 
