@@ -35,7 +35,7 @@ THRESHOLD ?=
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") \
           $(if $(SEED),--seed $(SEED)) $(if $(SET),--set "$(SET)") $(if $(FAST),--fast) $(if $(FORCE),--force)
 
-.PHONY: bench help run-all test test-layouts test-lowest lint format lab app predict verify check-submission ablate ablation train report lock clean
+.PHONY: bench help run-all test test-layouts test-lowest lint format lab app predict starter verify check-submission ablate ablation train report lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -73,11 +73,15 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 app: $(READY)  ## upload or record a sound and see what a run hears in it: make app RUN=demo
 	@EARSHOT_RUN="$(RUN)" $(BIN)/python -m streamlit run app/streamlit_app.py
 
-predict: $(READY)  ## what is heard in recordings, and when: make predict FILE="x.wav site/" RUN=demo OUT=folder
-	@test -n "$(FILE)" || { echo 'Which recordings? make predict FILE="x.wav site/" RUN=demo'; exit 2; }
+predict: $(READY)  ## what is heard in recordings, and when: make predict FILE="x.wav site/" OUT=folder; RUN=mine chooses the run
+	@test -n "$(FILE)" || { echo 'Which recordings? make predict FILE="x.wav site/"'; exit 2; }
 	@files="$(FILE)"; set -f; if [ -e "$$files" ]; then set -- "$$files"; else set -- $$files; fi; \
-	    $(BIN)/python -m helpers predict "$$@" --run "$(or $(RUN),demo)" $(if $(OUT),--out "$(OUT)") \
+	    $(BIN)/python -m helpers predict "$$@" $(if $(RUN),--run "$(RUN)") $(if $(OUT),--out "$(OUT)") \
 	    $(if $(OVERLAP),--overlap $(OVERLAP)) $(if $(THRESHOLD),--threshold $(THRESHOLD))
+
+starter: $(READY)  ## make the network that comes with Earshot again, from a demo run (app/starter)
+	@$(BIN)/python -m helpers run-all --preset demo
+	@$(BIN)/python -m app.make_starter
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
 	@$(BIN)/python -m helpers verify --run "$(or $(RUN),demo)"

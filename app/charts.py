@@ -1,13 +1,15 @@
-"""Pictures of the app: waveform and spectrogram, the classes as bars, the classes over time."""
-
-import io
-import threading
+"""Charts of the app: the classes as bars, the classes over time; times in words."""
 
 import pandas as pd
 import streamlit as st
 
-PALE, PALER = "#B5CFE2", "#EDF2F6"  # tints of the style's blue
-LABELS = {
+BLUE, ORANGE = "#0173B2", "#DE8F05"  # as in helpers.view.style, which takes seconds to import
+PALE = {False: "#B5CFE2", True: "#31485A"}  # by dark()
+STRONG = {False: BLUE, True: "#5DB2EC"}
+SCALES = {False: ["#EDF2F6", BLUE], True: ["#1B2630", "#5DB2EC"]}  # of probability, by dark()
+INK = {False: "#22303C", True: "#E6EAEE"}
+BACKGROUND = {False: "white", True: "#0E1117"}
+LABELS = {  # of the axis that names the classes
     "labelLimit": 170,
     "ticks": False,
     "domain": False,
@@ -15,73 +17,57 @@ LABELS = {
     "labelOverlap": False,
     "labelFlush": False,
 }
+MINUTES = "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"
 
 
-@st.cache_resource(show_spinner=False)
-def drawing():
-    """A lock: matplotlib's settings belong to the whole process, and every visitor has a thread."""
-    return threading.Lock()
-
-
-def picture(waveform, config, start_seconds=0):
-    """Waveform and mel spectrogram as PNG bytes; the time axis begins at start_seconds."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from helpers.view import plots
-
-    with drawing():
-        figure = plots.waveform_and_mel(waveform, config)
-        figure.set_size_inches(6, 3)
-        figure.axes[1].xaxis.set_major_formatter(lambda x, _: f"{x + start_seconds:g}")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=200)
-    return buffer.getvalue()
+def dark():
+    """Whether the page is dark."""
+    return st.context.theme.type == "dark"
 
 
 def bars(overall, counted, limits=None):
     """Horizontal bars: the probability of each class, what counts as heard in full colour; limits
-    are thresholds.
+    are thresholds. Returns (table, Vega-Lite specification): altair takes seconds to import.
     """
-    import altair as alt
-
-    from helpers.view.style import BLUE, INK, ORANGE
-
     table = pd.DataFrame({"label": overall.index, "probability": overall.to_numpy()})
     table["heard"] = table["label"].isin(counted)
-    scale, axis = alt.Scale(domain=[0, 1.15]), alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
-    base = alt.Chart(table).encode(
-        x=alt.X("probability:Q", title=None, scale=scale, axis=axis),
-        y=alt.Y("label:N", sort=list(overall.index), title=None, axis=alt.Axis(**LABELS)),
-    )
+    scale = {"domain": [0, 1.15]}
+    axis = {"format": "%", "values": [0, 0.25, 0.5, 0.75, 1]}
+    colour = {"condition": {"test": "datum.heard", "value": STRONG[dark()]}, "value": PALE[dark()]}
+    share = {"field": "probability", "type": "quantitative", "format": ".0%"}
     layers = [
-        base.mark_bar(size=16).encode(
-            color=alt.condition("datum.heard", alt.value(BLUE), alt.value(PALE))
-        ),
-        base.mark_text(align="left", dx=5, color=INK).encode(
-            text=alt.Text("probability:Q", format=".0%")
-        ),
+        {"mark": {"type": "bar", "size": 16}, "encoding": {"color": colour}},
+        {
+            "mark": {"type": "text", "align": "left", "dx": 5, "color": INK[dark()]},
+            "encoding": {"text": share},
+        },
     ]
     if limits is not None:
         table["limit"] = limits[overall.index].to_numpy()
-        layers.append(
-            base.mark_tick(color=ORANGE, thickness=3, size=20).encode(
-                x=alt.X("limit:Q", scale=scale)
-            )
-        )
-    return alt.layer(*layers).properties(height=26 * len(table) + 30)
+        limit = {"field": "limit", "type": "quantitative", "scale": scale}
+        tick = {"type": "tick", "color": ORANGE, "thickness": 3, "size": 20}
+        layers.append({"mark": tick, "encoding": {"x": limit}})
+    place = {"field": "probability", "type": "quantitative", "title": None}
+    return table, {
+        "height": 26 * len(table) + 30,
+        "encoding": {"x": {**place, "scale": scale, "axis": axis}, "y": classes(overall.index)},
+        "layer": layers,
+    }
+
+
+def classes(names):
+    """The axis that names the classes, in their order."""
+    names = [str(name) for name in names]
+    return {"field": "label", "type": "nominal", "sort": names, "title": None, "axis": LABELS}
 
 
 def timeline(heard, labels):
-    """A row per class along the time of the file, the darker the more probable; where there is no
-    sound it stays white.
+    """A row per class along the time of the file, the stronger the more probable; where there is no
+    sound it stays empty. Returns (table, Vega-Lite specification).
 
     Args: heard hearing.Hearing; labels the classes shown.
     """
-    import altair as alt
     import numpy as np
-
-    from helpers.view.style import BLUE
 
     spans, found = heard.course()
     table = spans.loc[np.repeat(spans.index, len(labels))].reset_index(drop=True)
@@ -90,30 +76,31 @@ def timeline(heard, labels):
     table["heard"] = [
         f"{clock(a)} to {clock(b)}" for a, b in zip(table.onset, table.offset, strict=True)
     ]
-    seconds = heard.heard.windows["end_seconds"].max()
+    seconds = float(heard.heard.windows["end_seconds"].max())
     long = seconds >= 120
-    minutes = (
-        {"labelExpr": "floor(datum.value / 60) + ':' + format(datum.value % 60, '02')"}
-        if long
-        else {}
-    )
-    scale, colours = (
-        alt.Scale(nice=False, domain=[0, seconds]),
-        alt.Scale(domain=[0, 1], range=[PALER, BLUE]),
-    )
-    chart = alt.Chart(table).mark_rect(stroke="white", strokeWidth=1 if len(spans) <= 60 else 0)
-    return chart.encode(
-        x=alt.X(
-            "onset:Q",
-            title="minutes" if long else "seconds",
-            axis=alt.Axis(grid=False, values=ticks(seconds), **minutes),
-            scale=scale,
-        ),
-        x2="offset:Q",
-        y=alt.Y("label:N", sort=list(labels), title=None, axis=alt.Axis(**LABELS)),
-        color=alt.Color("probability:Q", scale=colours, legend=None),
-        tooltip=["label:N", "heard:N", alt.Tooltip("probability:Q", format=".1%")],
-    ).properties(height=24 * len(labels) + 60)
+    axis = {"grid": False, "values": ticks(seconds), **({"labelExpr": MINUTES} if long else {})}
+    share = {"field": "probability", "type": "quantitative"}
+    colours = {"domain": [0, 1], "range": SCALES[dark()]}
+    encoding = {
+        "x": {
+            "field": "onset",
+            "type": "quantitative",
+            "title": "minutes" if long else "seconds",
+            "scale": {"nice": False, "domain": [0, seconds]},
+            "axis": axis,
+        },
+        "x2": {"field": "offset"},
+        "y": classes(labels),
+        "color": {**share, "scale": colours, "legend": None},
+        "tooltip": [
+            {"field": "label", "type": "nominal"},
+            {"field": "heard", "type": "nominal"},
+            {**share, "format": ".1%"},
+        ],
+    }
+    line = {"stroke": BACKGROUND[dark()], "strokeWidth": 1 if len(spans) <= 60 else 0}
+    height = 24 * len(labels) + 60
+    return table, {"mark": {"type": "rect", **line}, "encoding": encoding, "height": height}
 
 
 def clock(seconds):
@@ -126,6 +113,17 @@ def clock(seconds):
     if seconds < 120:
         return f"{round(seconds, 1):g} s"
     return f"{minutes}:{rest:02d} min" if rest else f"{minutes} min"
+
+
+def moment(seconds):
+    """A place in a recording, as players write it.
+
+    >>> moment(20.4), moment(3725)
+    ('0:20', '1:02:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def ticks(seconds, at_most=7):

@@ -5,7 +5,7 @@ torch and the rest are imported when a sound is to be scored, so that the page i
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app import charts
@@ -25,12 +25,33 @@ LEGAL_RATES = (
 @dataclass(frozen=True)
 class Scored:
     """A recording as the model heard it: waveform at the model's rate, what was heard of it, a line
-    of facts.
+    of facts; parts of it as the page has shown them, by their first second.
     """
 
     waveform: object
     heard: object
     facts: str
+    parts: dict = field(default_factory=dict)
+
+
+def ready(folder):
+    """The networks of a run, and all that an answer needs imported and tried once.
+
+    It is called in a thread as soon as the page is there, so that the first answer is quick.
+    """
+    import numpy as np
+
+    from app import player
+    from helpers.audio.decoder import Decoded
+    from helpers.compare import inference
+
+    bundle = inference.Bundle(folder)
+    rate = bundle.config.audio.sample_rate
+    noise = np.random.default_rng(0).normal(0, 0.1, (2 * rate, 1)).astype(np.float32)
+    heard = bundle.hear(Decoded(noise, rate, "WAV", 16))
+    player.part(heard.heard.waveform, bundle.config)
+    heard.files()
+    return bundle
 
 
 def recorder_rate(sample_rate):
@@ -42,9 +63,11 @@ def recorder_rate(sample_rate):
     return next((rate for rate in LEGAL_RATES if rate >= sample_rate), LEGAL_RATES[-1])
 
 
-def score(data, bundle):
-    """Decode, clean and score the bytes of a file of any name. Raises AudioIssue for what cannot be
-    used.
+def score(data, bundle, **how):
+    """Decode, clean and score the bytes of a file of any name.
+
+    Args: data; bundle; overlap and threshold as of `Bundle.hear`. Raises AudioIssue for what cannot
+    be used.
     """
     from helpers.audio import clean, decoder
     from helpers.base import errors
@@ -54,7 +77,7 @@ def score(data, bundle):
         try:
             path.write_bytes(data)
             decoded = decoder.decode(path, bundle.config.audio.max_seconds)
-            heard = bundle.hear(decoded)
+            heard = bundle.hear(decoded, **how)
             shown = clean.normalise(heard.heard.waveform, bundle.config.clean.peak)
             return Scored(shown, heard, facts(decoded, bundle.config))
         except (MemoryError, OSError):
@@ -73,14 +96,12 @@ def facts(decoded, config):
     )
 
 
-def counted(probabilities, bundle):
+def counted(heard):
     """The classes that count as heard: the most probable one, or with several labels all that reach
-    their thresholds.
-
-    Args: probabilities Series by class, highest first. Returns an Index of classes.
+    their thresholds; none that does not reach the threshold that was asked for.
     """
-    names = probabilities.index
-    return names[probabilities >= bundle.thresholds[names]] if bundle.multilabel else names[:1]
+    said = heard.answer().index
+    return said if heard.thresholds is not None else said[:1]
 
 
 def doubt(overall, windows):

@@ -1,35 +1,57 @@
-"""The app: choose a trained run, upload or record a sound, see what the model hears in it. Start it
-with `make app`.
+"""The app: choose a trained run, upload, record or click a sound, see and hear what is in it. Start
+it with `make app`.
 
-The page is there at once; torch and the rest are imported when a sound is to be scored.
+The page is there at once; the networks, torch and the rest are loaded in a thread meanwhile.
 """
 
+import base64
 import hashlib
+import io
 import os
 import re
 import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # streamlit puts only the app's folder there
 
-from app import charts, listening
+from app import charts, corrections, examples, listening, player, runs
 from helpers.audio import containers
-from helpers.base import artifacts
+from helpers.base import errors
 
-SHOWN_SECONDS = 60  # of a long recording, so much is shown and played at a time
 SHOWN_CLASSES = 12  # of many classes, the most probable ones
 # What a run that is damaged, or made by another version, may raise.
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OSError, RuntimeError, ImportError)
-UPLOAD, RECORD, EXAMPLE = "Upload a file", "Record", "Try an example"
-NO_RUN = """There is no trained run yet. Train one in a terminal, then look again:
-
-- `make run-all` learns ten synthetic sounds in about four minutes;
-- `make run-all DATA=path/to/folder RUN=mine` learns your own recordings, a folder per class."""
+TITLES = {
+    "windows.csv": "Windows (CSV)",
+    "events.csv": "Events (CSV)",
+    "labels.txt": "Audacity labels",
+    "selections.txt": "Raven table",
+}
+STYLE = """<style>
+.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 3rem}
+.st-key-examples {
+  display: grid; gap: 0.75rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(11rem, 45%), 1fr));
+}
+.st-key-examples > *, .st-key-examples .stButton, .st-key-examples button {width: 100%}
+.st-key-examples button {padding: 0.4rem}
+.st-key-examples button p {display: flex; flex-direction: column; gap: 0.35rem}
+.st-key-examples button img {
+  width: 100%; max-width: none; height: 4.5rem; max-height: none; border-radius: 4px; margin: 0;
+  object-fit: fill;
+}
+</style>"""
+STARTER = """The starter is one small network that comes with Earshot and knows ten synthetic
+sounds. Train one on recordings of your own, a folder per class:
+`make run-all DATA=path/to/folder RUN=mine`."""
 PROBLEMS = {
     "EMPTY_FILE": "The file is empty. Copy or download it once more.",
     "EMPTY_AUDIO": "The file holds no sound, only a header. Record or export it once more.",
@@ -49,87 +71,87 @@ PROBLEMS = {
 }
 
 
-# --- runs --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Run:
-    """A trained run as the page shows it; score is (name of the metric, its value and interval) or
-    None.
-    """
+class Sound:
+    """A sound to be heard: its name, its bytes, whether it is the visitor's own."""
 
-    folder: Path
-    config: object
-    labels: list
-    networks: int
-    marks: list
-    score: tuple | None
+    name: str
+    data: bytes
+    own: bool = True
 
-
-def run_names():
-    """Names of the runs that hold a trained CNN, the one trained last first."""
-    cards = (artifacts.home() / "outputs").glob("*/models/cnn/fold*/card.json")
-    newest = {}
-    for card in cards:
-        name = card.parents[3].name
-        newest[name] = max(newest.get(name, 0), card.stat().st_mtime)
-    return sorted(newest, key=newest.get, reverse=True)
+    @property
+    def digest(self):
+        """What tells it from others."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
-def read_run(folder):
-    """The facts about a run, from its cards and scores. Raises one of DAMAGED."""
-    from helpers.base.settings import Config
-
-    cards = sorted(folder.glob("models/cnn/fold*/card.json"))
-    card = artifacts.read_json(cards[0])
-    settings = read_if_there(folder / "run.json").get("config", {})
-    marks = [
-        mark
-        for key, mark in (("synthetic", "synthetic data"), ("fast", "smoke run"))
-        if settings.get(key)
-    ]
-    metrics = read_if_there(folder / "metrics.json")
-    name = metrics.get("headline", ["accuracy"])[0]
-    score = (name, metrics[name]) if name in metrics else None
-    return Run(folder, Config(**card["config"]), card["labels"], len(cards), marks, score)
-
-
-def read_if_there(path):
-    """What a JSON file holds, or an empty dict where there is no file."""
-    return artifacts.read_json(path) if path.is_file() else {}
-
-
-def fingerprint(folder):
-    """What changes when a run is trained again: names, times and sizes of its cards and weights."""
-    files = sorted([*folder.glob("models/cnn/fold*/*"), *folder.glob("models/cnn/*.json")])
-    return tuple(
-        (file.parent.name, file.name, file.stat().st_mtime_ns, file.stat().st_size)
-        for file in files
-    )
+# --- the networks, and what they hear -----------------------------------------------------------
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def load_bundle(folder, prints):
-    """The networks of a run, loaded once until its fingerprint changes."""
-    from helpers.compare import inference
-
-    return inference.Bundle(folder)
-
-
-# --- a sound, scored ---------------------------------------------------------------------------
+def loading(folder, prints):
+    """The networks of a run, on their way in a thread: a Future, kept until its fingerprint
+    changes.
+    """
+    return ThreadPoolExecutor(1).submit(listening.ready, folder)
 
 
-def scored_once(run, bundle, data):
+def load(run):
+    """The run's networks; None if they are damaged, and the page says so."""
+    try:
+        with st.spinner("The networks are being loaded …", show_time=True):
+            return loading(run.folder, runs.fingerprint(run.folder)).result()
+    except DAMAGED as error:
+        return damaged(run.folder.name, error)
+
+
+def key_of(run, sound):
+    """What an answer follows from."""
+    return run.folder, runs.fingerprint(run.folder), sound.digest, *sorted(how().items())
+
+
+def how():
+    """How it listens, as the visitor set it: overlap and threshold of `Bundle.hear`."""
+    threshold = st.session_state.get("threshold") or None
+    return {"overlap": st.session_state.get("overlap", 0.5), "threshold": threshold}
+
+
+def scored_once(run, bundle, sound):
     """The scored recording, kept for this visitor until the sound or the run changes."""
-    key = (run.folder, fingerprint(run.folder), hashlib.sha256(data).hexdigest())
+    key = key_of(run, sound)
     if st.session_state.get("scored", (None, None))[0] != key:
         st.session_state["scored"] = (
             None,
             None,
         )  # two long recordings need not be in memory at once
         with st.spinner("Listening …", show_time=True):
-            st.session_state["scored"] = (key, listening.score(data, bundle))
+            st.session_state["scored"] = (key, listening.score(sound.data, bundle, **how()))
     return st.session_state["scored"][1]
+
+
+def answers_to(run, bundle, sounds):
+    """What is heard in each of several sounds: a list of (row of the table, files to download)."""
+    kept = st.session_state.setdefault("answers", {})
+    missing = [sound for sound in sounds if key_of(run, sound) not in kept]
+    bar = st.progress(0.0) if missing else None
+    for number, sound in enumerate(missing):
+        bar.progress(number / len(missing), f"Listening to {plain(sound.name)} …")
+        kept[key_of(run, sound)] = answer_to(sound, bundle)
+    if bar:
+        bar.empty()
+    return [kept[key_of(run, sound)] for sound in sounds]
+
+
+def answer_to(sound, bundle):
+    """A row of the table, the name left out, and the files of an answer, none for a bad one."""
+    try:
+        heard = listening.score(sound.data, bundle, **how()).heard
+    except errors.AudioIssue as issue:
+        return {"answer": "", "problem": f"{issue.code}: {problem(issue)}"}, {}
+    said = listening.counted(heard)
+    labels = ", ".join(said) or "none of the classes"
+    share = heard.overall[said].max() if len(said) else heard.overall.max()
+    return {"answer": labels, "probability": share, "problem": ""}, heard.files()
 
 
 def plain(text):
@@ -141,49 +163,53 @@ def plain(text):
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text))
 
 
-# --- the page ----------------------------------------------------------------------------------
+def problem(issue):
+    """What is wrong with a recording, and what to do, in words."""
+    return PROBLEMS.get(issue.code, "This recording cannot be used. Try another one.")
+
+
+# --- the page: what is chosen ------------------------------------------------------------------
 
 
 def main():
     """The whole page: the choices on the left, what was heard on the right, on a phone below each
-    other.
+    other; below both the sound over time.
     """
     st.set_page_config(page_title="Earshot", page_icon="👂", layout="wide")
-    st.html("<style>.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 3rem}</style>")
+    st.html(STYLE)
     st.title("Earshot", anchor=False)
-    if not (names := run_names()):
-        st.info(NO_RUN)
-        st.button("Look again")
-        return
     left, right = st.columns([9, 11], gap="large")
     with left:
-        run = choose_run(names)
-        name, data = choose_sound(run) if run else ("", None)
-    with right:
-        bundle = networks(run) if run else None
-        scored = listen(run, bundle, data) if bundle and data is not None else None
-        if scored:
-            show_answer(scored, bundle, name)
-        elif bundle and data is None:
-            welcome(run)
+        run = choose_run(runs.names())
+    if not run:
+        return
     with left:
-        if scored:
-            show_sound(scored, bundle.config)
+        place = trust(run)
+        sounds = choose_sounds(run)
+    if sounds:
+        show_sounds(run, sounds, right)
+    else:
+        with right:
+            welcome(run)
+    loading(run.folder, runs.fingerprint(run.folder))
+    with place:  # cautions take seconds to import: they come last
+        for caution in read_cautions(run.folder):
+            st.error(plain(caution.says), icon=":material/warning:")
 
 
 def choose_run(names):
-    """The run that the visitor chose, with a word on how far to trust it; None if it is damaged."""
+    """The run that the visitor chose; None if it is damaged, and the page says so."""
     wanted = os.environ.get("EARSHOT_RUN", "")
     if wanted and wanted not in names:
         st.warning(f"There is no trained run {plain(wanted)}; here are those that there are.")
     first = names.index(wanted) if wanted in names else 0
-    name = st.selectbox("Trained run", names, index=first, key="run")
+    name = st.selectbox(
+        "Trained run", names, first, format_func=runs.called, key="run", on_change=leave_example
+    )
     try:
-        run = read_run(artifacts.home() / "outputs" / name)
-        trust(run)
+        return runs.read(name)
     except DAMAGED as error:
         return damaged(name, error)
-    return run
 
 
 def damaged(name, error):
@@ -197,129 +223,176 @@ def damaged(name, error):
 
 def trust(run):
     """What the run knows, how well it did on recordings it was not trained on, and whether that
-    means anything.
+    means anything. Returns where cautions have their place.
     """
+    place = st.container()
     if run.marks:
-        st.badge(
-            " · ".join(run.marks) + ": its scores say little",
-            color="orange",
-            icon=":material/science:",
-        )
-    for caution in read_cautions(run.folder):
-        st.error(plain(caution.says), icon=":material/warning:")
-    st.markdown(
-        measured(*run.score)
-        if run.score
-        else "How often it is right was not measured: notebook 07 does."
-    )
+        words = " · ".join(run.marks) + ": its scores say little"
+        place.badge(words, color="orange", icon=":material/science:")
+    for words in run.scores or ["How often it is right was not measured: notebook 07 does."]:
+        place.markdown(words)
     more = f" and {len(run.labels) - SHOWN_CLASSES} more" if len(run.labels) > SHOWN_CLASSES else ""
     st.caption(
         f"Knows {len(run.labels)} classes: {plain(', '.join(run.labels[:SHOWN_CLASSES]))}{more}."
     )
+    report = run.folder / "report.html"
+    if report.is_file():
+        name = f"{run.folder.name}-report.html"
+        st.download_button(
+            "Report of this run", report.read_bytes, name, "text/html", on_click="ignore"
+        )
+    return place
 
 
 def read_cautions(folder):
     """What speaks against a run's results so strongly that they should not be used as they are."""
     from helpers.run import cautions
 
-    return [caution for caution in cautions.of(folder) if caution.level == "red"]
-
-
-def measured(name, score):
-    """A score in words.
-
-    >>> measured("accuracy", {"value": 0.855, "low": 0.804, "high": 0.899})
-    '**85.5%** of held-out recordings right (95% interval 80.4% to 89.9%)'
-    """
-    of = (
-        "of held-out recordings right"
-        if name == "accuracy"
-        else f"{name.replace('_', ' ')} on held-out recordings"
-    )
-    return f"**{score['value']:.1%}** {of} (95% interval {score['low']:.1%} to {score['high']:.1%})"
-
-
-def choose_sound(run):
-    """Name and bytes of the recording that was uploaded, recorded or chosen; None for bytes if
-    there is none yet.
-    """
-    source, settings = (
-        st.radio("Sound", [UPLOAD, RECORD, EXAMPLE], horizontal=True, key="source"),
-        run.config.audio,
-    )
-    if source == EXAMPLE:
-        return choose_example(run.folder)
-    if source == UPLOAD:
-        limit = (
-            f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
-        )
-        file = st.file_uploader(
-            f"A recording of at most {limit}", containers.SUFFIXES, key="upload"
-        )
-    else:
-        rate = listening.recorder_rate(settings.sample_rate)
-        file = st.audio_input(
-            f"Microphone, recorded at {rate / 1000:g} kHz", sample_rate=rate, key="microphone"
-        )
-    return ("", None) if file is None else (Path(file.name).stem, file.getvalue())
-
-
-def choose_example(folder):
-    """Name and bytes of one of the run's own clips; None for bytes if it kept none."""
-    clips = examples(folder / "clips")
-    if not clips:
-        st.info("This run kept no clips. Upload a recording instead.")
-        return "", None
-    name = st.selectbox("One of the run's own clips", clips, key="example")
-    if clips[name].parts[-3] == "train":
-        st.caption(
-            "Most of the networks were trained on this clip: a right answer here proves little."
-        )
-    return clips[name].stem, clips[name].read_bytes()
-
-
-def examples(folder, unseen=5):
-    """Clips to try, by name: the first of each training class, then some of the test set, which no
-    network has seen.
-    """
-    train = {
-        path.name: min(path.glob("*.flac"), default=None) for path in sorted(folder.glob("train/*"))
-    }
-    test = sorted(folder.glob("test/*/*.flac"))[:unseen]
-    return {name: path for name, path in train.items() if path} | {
-        f"test clip {number}, never seen in training": path for number, path in enumerate(test, 1)
-    }
-
-
-def networks(run):
-    """The run's networks, loaded; None if they are damaged, and the page says so."""
     try:
-        with st.spinner(f"Loading the networks of {plain(run.folder.name)} …"):
-            return load_bundle(run.folder, fingerprint(run.folder))
+        return [caution for caution in cautions.of(folder) if caution.level == "red"]
     except DAMAGED as error:
-        return damaged(run.folder.name, error)
+        return damaged(folder.name, error) or []
+
+
+def choose_sounds(run):
+    """What was uploaded, recorded or clicked last: a list of Sound."""
+    settings = run.config.audio
+    limit = f"{charts.clock(settings.max_seconds)} and {st.get_option('server.maxUploadSize')} MB"
+    files = st.file_uploader(
+        f"Recordings of at most {limit}",
+        containers.SUFFIXES,
+        accept_multiple_files=True,
+        key="upload",
+        on_change=take,
+        args=["upload"],
+    )
+    rate = listening.recorder_rate(settings.sample_rate)
+    recorded = st.audio_input(
+        f"Microphone, recorded at {rate / 1000:g} kHz",
+        sample_rate=rate,
+        key="microphone",
+        on_change=take,
+        args=["microphone"],
+    )
+    with st.expander("How it listens"):
+        st.slider("Overlap of the windows", 0.0, 0.9, 0.5, 0.05, key="overlap")
+        own = "its own" if run.config.data.multilabel else "none"
+        words = f"Say nothing that is less probable (0: {own})"
+        st.slider(words, 0.0, 1.0, 0.0, 0.05, key="threshold")
+    source = st.session_state.get("source")
+    if source == "upload":
+        return [Sound(file.name, file.getvalue()) for file in files]
+    if source == "microphone" and recorded:
+        return [Sound(recorded.name, recorded.getvalue())]
+    if isinstance(source, Path) and source.is_file():
+        return [Sound(source.name, source.read_bytes(), own=False)]
+    return []
+
+
+def take(widget):
+    """What was just uploaded or recorded is heard from now on."""
+    if st.session_state[widget]:
+        st.session_state["source"] = widget
+
+
+def leave_example(path=None):
+    """An example belongs to its run: choose another one, or none."""
+    if path or isinstance(st.session_state.get("source"), Path):
+        st.session_state["source"] = path
+
+
+# --- the page: before a sound ------------------------------------------------------------------
 
 
 def welcome(run):
-    """What will happen, while there is no sound yet."""
-    st.subheader("Ready", anchor=False)
+    """Sounds to try, and what will happen."""
+    st.subheader("Hear one, or upload your own", anchor=False)
+    show_examples(run)
     seconds = run.config.audio.clip_seconds
     who = "One network listens" if run.networks == 1 else f"{run.networks} networks listen"
     st.markdown(
-        f"{who} from the first second to the last, in windows of {seconds:g} s, each half over "
-        "the one before."
+        f"{who} from the first second to the last, in windows of {seconds:g} s that overlap."
     )
-    st.caption("Upload a recording, record one, or try an example.")
+    if run.starter:
+        st.info(STARTER)
 
 
-def listen(run, bundle, data):
+def show_examples(run):
+    """Six sounds with their spectrograms, each a button."""
+    sounds, words = examples.of(run)
+    if not sounds:
+        st.caption("This run kept no clips to try.")
+        return
+    with st.container(key="examples"):
+        for name, path in sounds:
+            picture = base64.b64encode(examples.picture(path, path.stat().st_mtime_ns)).decode()
+            label = f"![spectrogram](data:image/png;base64,{picture}) {plain(name)}"
+            st.button(label, key=f"example {path}", on_click=leave_example, args=[path])
+    st.caption(words)
+
+
+# --- the page: what was heard ------------------------------------------------------------------
+
+
+def show_sounds(run, sounds, right):
+    """The answer on the right; of several sounds a table, and the one that is chosen in full."""
+    with right:
+        bundle = load(run)
+        if not bundle:
+            return
+        sound = choose_of(run, bundle, sounds) if len(sounds) > 1 else sounds[0]
+        scored = listen(run, bundle, sound)
+        if scored:
+            counted = show_answer(scored, bundle)
+            if sound.own:
+                ask(run, bundle, sound, list(counted))
+    if scored:
+        player.show(scored, bundle.config)
+        show_course(scored.heard)
+        offer_files(scored.heard, Path(sound.name).stem)
+    st.subheader("Hear another", anchor=False)
+    show_examples(run)
+
+
+def choose_of(run, bundle, sounds):
+    """A table of several sounds, all files to download, and the one to see in full."""
+    answers = answers_to(run, bundle, sounds)
+    rows = [{"file": sound.name, **row} for sound, (row, _) in zip(sounds, answers, strict=True)]
+    table = pd.DataFrame(rows, columns=["file", "answer", "probability", "problem"])
+    if not table["problem"].any():
+        table = table.drop(columns="problem")
+    share = st.column_config.NumberColumn(format="percent")
+    st.dataframe(table, hide_index=True, column_config={"probability": share})
+    st.download_button(
+        "All answers (ZIP)", zipped(table, answers), "answers.zip", on_click="ignore"
+    )
+    numbers = range(len(sounds))
+    chosen = st.selectbox(
+        "See in full", numbers, format_func=lambda number: sounds[number].name, key="chosen"
+    )
+    return sounds[chosen]
+
+
+def zipped(table, answers):
+    """The table and the files of all answers as the bytes of a ZIP."""
+    from helpers.compare import hearing
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("answers.csv", table.to_csv(index=False))
+        stems = hearing.stems(f"{number}/{name}" for number, name in enumerate(table["file"]))
+        for stem, (_, files) in zip(stems, answers, strict=True):
+            for ending, text in files.items():
+                file.writestr(f"{stem}.{ending}", text)
+    return buffer.getvalue()
+
+
+def listen(run, bundle, sound):
     """The scored recording; None if it cannot be used, and the page says why and what to do."""
-    from helpers.base.errors import AudioIssue
-
     try:
-        return scored_once(run, bundle, data)
-    except AudioIssue as issue:
-        st.warning(PROBLEMS.get(issue.code, "This recording cannot be used. Try another one."))
+        return scored_once(run, bundle, sound)
+    except errors.AudioIssue as issue:
+        st.warning(problem(issue))
         detail = re.sub(
             r"'[^']*recording'", "the file", issue.detail
         )  # decoders quote the temporary path
@@ -327,15 +400,16 @@ def listen(run, bundle, data):
         return None
 
 
-def show_answer(scored, bundle, name):
-    """What was heard: the answer, the probability of each class, and with several windows the
-    course over time.
-    """
+def show_answer(scored, bundle):
+    """The answer, and the probability of each class. Returns the classes that count as heard."""
     overall, windows = scored.heard.overall, scored.heard.by_window().dropna()
-    counted = listening.counted(overall, bundle)
-    unsure = "" if bundle.multilabel else listening.doubt(overall, windows)
+    counted, limits = listening.counted(scored.heard), bundle.thresholds
+    if bundle.multilabel and scored.heard.threshold is not None:
+        limits = limits.clip(scored.heard.threshold, scored.heard.threshold)
+    alone = not bundle.multilabel and len(counted)
+    unsure = listening.doubt(overall, windows) if alone else ""
     st.subheader(headline(overall[counted], unsure), anchor=False)
-    st.altair_chart(charts.bars(overall.head(SHOWN_CLASSES), counted, bundle.thresholds))
+    st.vega_lite_chart(*charts.bars(overall.head(SHOWN_CLASSES), counted, limits))
     note = (
         "Each class has a probability of its own; the mark is its threshold. "
         if bundle.multilabel
@@ -344,14 +418,7 @@ def show_answer(scored, bundle, name):
     st.caption(
         f"{note}The model knows only its own classes and answers with them, whatever it hears."
     )
-    if len(scored.heard.heard.windows) > 1:
-        show_course(scored.heard)
-    else:
-        st.caption(
-            "One window: longer recordings are heard in windows of "
-            f"{bundle.config.audio.clip_seconds:g} s."
-        )
-    offer_files(scored.heard, name)
+    return counted
 
 
 def headline(found, doubt=""):
@@ -365,37 +432,54 @@ def headline(found, doubt=""):
     return doubt + (said or "None of the classes that it knows")
 
 
-def show_sound(scored, config):
-    """Picture and player; of a long recording a minute, which a slider chooses."""
-    rate, start = config.audio.sample_rate, 0
-    last = int((len(scored.waveform) / rate - 1) // SHOWN_SECONDS) * SHOWN_SECONDS
-    if last > 0:
-        starts = range(0, last + 1, SHOWN_SECONDS)
-        start = st.select_slider(
-            "Minute to see and hear", starts, format_func=lambda s: f"{s // 60}:00", key="minute"
+def ask(run, bundle, sound, said):
+    """Was this right? What the visitor says is kept with the sound; nothing learns from it by
+    itself.
+    """
+    key = f"{run.folder.name} {sound.digest}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Was this right?**", width="content")
+        yes = st.button("Yes", key=f"yes {key}")
+        words, options = "No, it was …", [*bundle.labels, corrections.NONE]
+        if bundle.multilabel:
+            chosen = st.multiselect(
+                words, options, placeholder=words, label_visibility="collapsed", key=f"no {key}"
+            )
+        else:
+            one = st.selectbox(
+                words,
+                options,
+                None,
+                placeholder=words,
+                label_visibility="collapsed",
+                key=f"no {key}",
+            )
+            chosen = [one] if one else []
+        no = st.button("Save", key=f"save {key}", disabled=not chosen)
+    if yes or no:
+        right = said if yes else [label for label in chosen if label != corrections.NONE]
+        path = corrections.save(run.kept, sound.name, sound.data, said, right, bundle.multilabel)
+        st.success(
+            f"Kept as `{path}` in `{run.kept}`, with a row of `{corrections.TABLE}`. Nothing "
+            "learns from it by itself: copy the class folders to your recordings and train again."
         )
-    piece = scored.waveform[
-        start * rate : None if start >= last else (start + SHOWN_SECONDS) * rate
-    ]
-    from helpers.audio import recording
-
-    st.image(charts.picture(piece, config, start), width="stretch")
-    st.audio(recording.encode_mp3(piece, rate), format="audio/mpeg")
-    st.caption(scored.facts)
 
 
 def show_course(heard):
     """The course over time, in the time of the file, and the numbers behind it."""
+    if len(heard.heard.windows) == 1:
+        seconds = heard.heard.settings.clip_seconds
+        st.caption(f"One window: longer recordings are heard in windows of {seconds:g} s.")
+        return
     st.subheader("Over time", anchor=False)
-    events, windows = heard.events(), heard.windows()
+    windows = heard.windows()
     silent = int(heard.by_window().isna().all(axis=1).sum())
     quiet = f", {silent} without sound, of which nothing is said" if silent else ""
     st.markdown(f"{len(windows)} windows{quiet}: {tally(heard) or 'none of the classes in any'}")
     top = heard.course()[1].max().nlargest(SHOWN_CLASSES).index
-    st.altair_chart(charts.timeline(heard, [name for name in heard.overall.index if name in top]))
-    st.caption("The darker, the more probable. Where there is no sound it stays white.")
-    with st.expander(f"{len(events)} events: what was heard from when to when (seconds)"):
-        st.dataframe(events.round(2), hide_index=True)
+    shown = [name for name in heard.overall.index if name in top]
+    st.vega_lite_chart(*charts.timeline(heard, shown))
+    st.caption("The stronger, the more probable. Where there is no sound it stays empty.")
     with st.expander(f"All {len(windows)} windows as a table"):
         st.dataframe(windows.round(4), hide_index=True)
 
@@ -406,18 +490,13 @@ def tally(heard, most=5):
     return ", ".join(f"{plain(name)} in {count}" for name, count in counts[counts > 0].items())
 
 
-def offer_files(heard, name):
-    """The three files of `make predict FILE=… OUT=…`, to download."""
-    titles = {
-        "windows.csv": "Windows (CSV)",
-        "events.csv": "Events (CSV)",
-        "labels.txt": "Audacity labels",
-    }
-    files = heard.files()
-    for column, (ending, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
-        column.download_button(
-            title, files[ending], f"{name}.{ending}", on_click="ignore", key=ending
-        )
+def offer_files(heard, stem):
+    """The files of `make predict FILE=… OUT=…`, to download."""
+    with st.container(horizontal=True):
+        for ending, text in heard.files().items():
+            st.download_button(
+                TITLES.get(ending, ending), text, f"{stem}.{ending}", on_click="ignore", key=ending
+            )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import av
@@ -18,13 +19,17 @@ import torch
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config, tone
 
+from app import runs, streamlit_app
 from helpers.base import artifacts
 from helpers.compare import inference
+from helpers.data import relabel, sources
+from helpers.metrics import evaluate
 from helpers.models import checkpoints, networks
+from helpers.run import cli
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
 LABELS = ["bell", "dog", "rain"]
-UPLOAD, RECORD, EXAMPLE = "Upload a file", "Record", "Try an example"
+WELCOME = "Hear one, or upload your own"
 
 
 def save_run(name, labels=LABELS, **sections):
@@ -66,6 +71,23 @@ def upload(app, name, data):
     return app.file_uploader[0].set_value((name, data, "application/octet-stream")).run()
 
 
+def upload_all(app, files):
+    """The page after several files were uploaded: {name: bytes}."""
+    listed = [(name, data, "application/octet-stream") for name, data in files.items()]
+    return app.file_uploader[0].set_value(listed).run()
+
+
+def button(app, label):
+    """The button whose label ends so."""
+    return next(element for element in app.button if element.label.endswith(label))
+
+
+def player(app):
+    """What the page shows and plays of a sound: picture, sound, events and their times."""
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json)
+
+
 def sound(seconds=1.2, rate=22050):
     return tone(440, rate, seconds) + noise(round(seconds * rate))
 
@@ -92,10 +114,7 @@ def encoded_m4a(waveform, rate=44100):
 def charts(app):
     """The charts of the page: a list of (specification, data)."""
     protos = [element.proto for element in app.get("vega_lite_chart")]
-    return [
-        (json.loads(p.spec), pa.ipc.open_stream(p.datasets[0].data.data).read_pandas())
-        for p in protos
-    ]
+    return [(json.loads(p.spec), pa.ipc.open_stream(p.data.data).read_pandas()) for p in protos]
 
 
 def shown_probabilities(app):
@@ -111,7 +130,7 @@ def said(app):
 
 def assert_answered(app):
     assert not app.exception and not app.warning and not app.error
-    assert len(app.get("image")) == 1 and len(app.get("audio")) == 1
+    assert {"picture", "sound", "events"} <= set(player(app))
     assert set(shown_probabilities(app).index) == set(LABELS)
 
 
@@ -128,16 +147,19 @@ def assert_refused(app, code):
 # --- runs --------------------------------------------------------------------------------------
 
 
-def test_without_a_run_the_page_says_what_to_do_and_finds_one_that_comes_later(home):
+def test_before_any_training_the_starter_answers_and_a_run_that_comes_later_is_found(home):
     app = start()
-    assert not app.exception and "make run-all" in app.info[0].value and not app.selectbox
+    assert app.selectbox(key="run").options == ["starter (comes with Earshot)"]
+    assert not app.exception and "make run-all" in app.info[0].value
+    button(app, "rain").click().run()
+    assert not app.exception and len(shown_probabilities(app)) == 10
     save_run("later")
-    assert app.button[0].click().run().selectbox(key="run").value == "later"
+    assert start().selectbox(key="run").value == "later"
 
 
 def test_a_run_shows_its_classes_and_asks_for_a_recording(tiny):
     app = start()
-    assert not app.exception and app.subheader[0].value == "Ready"
+    assert not app.exception and app.subheader[0].value == WELCOME
     assert "bell, dog, rain" in said(app).replace("\\", "") and "not measured" in said(app)
 
 
@@ -224,7 +246,30 @@ def test_a_damaged_run_is_explained_and_another_one_can_be_chosen(tiny, harm):
     app.selectbox(key="run").set_value("tiny").run()
     assert not app.exception and "cannot be used" in app.error[0].value
     app.selectbox(key="run").set_value("whole").run()
-    assert not app.error and app.subheader[0].value == "Ready"
+    assert not app.error and app.subheader[0].value == WELCOME
+
+
+def test_predict_takes_the_starter_until_the_demo_is_trained_and_says_so(home, capsys):
+    example = str(artifacts.STARTER / "examples" / "rain.ogg")
+    assert cli.main(["predict", example]) == 0
+    out, err = capsys.readouterr()
+    assert ": rain" in out and "starter" in err
+    assert cli.main(["predict", example, "--run", "starter"]) == 0
+    assert capsys.readouterr() == (out, "")
+    save_run("demo", ["piano", "violin"])
+    assert cli.main(["predict", example]) == 0
+    out, err = capsys.readouterr()
+    assert "piano" in out and not err
+
+
+def test_the_starter_is_small_and_its_card_says_its_scores():
+    files = [path for path in artifacts.STARTER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+    card = (artifacts.STARTER / "README.md").read_text(encoding="utf-8")
+    metrics = artifacts.read_json(artifacts.STARTER / "metrics.json")
+    for scores in (metrics, metrics["hidden_test"]):
+        row = f"| {scores['n_recordings']} | {evaluate.percent(scores['accuracy'])} |"
+        assert row in card
 
 
 # --- what comes in -----------------------------------------------------------------------------
@@ -261,7 +306,6 @@ def test_the_probabilities_shown_are_those_of_predict_file(tiny, tmp_path):
 def test_the_recorder_takes_the_models_rate_or_the_next_one_that_it_can(home, rate, recorded):
     save_run("tiny", audio={"sample_rate": rate, "clip_seconds": 0.5})
     app = start()
-    app.radio(key="source").set_value(RECORD).run()
     assert (
         app.audio_input[0].sample_rate == recorded
         and f"{recorded / 1000:g} kHz" in app.audio_input[0].label
@@ -270,7 +314,6 @@ def test_the_recorder_takes_the_models_rate_or_the_next_one_that_it_can(home, ra
 
 def test_a_recording_of_the_microphone_is_answered(tiny):
     app = start()
-    app.radio(key="source").set_value(RECORD).run()
     app.audio_input[0].set_value(
         ("recording.wav", encoded(sound(1.0, 8000), 8000), "audio/wav")
     ).run()
@@ -278,29 +321,127 @@ def test_a_recording_of_the_microphone_is_answered(tiny):
     assert "WAV · 1 s · 8 kHz · mono → heard as 8 kHz mono" in said(app)
 
 
-def test_the_runs_own_clips_can_be_tried_and_those_trained_on_say_so(tiny):
-    for place in ("train/bell/a", "train/dog/b", "test/unlabelled/c"):
-        path = tiny / "clips" / f"{place}.flac"
+def save_clips(folder, *places):
+    """Clips of a run, as 02 writes them."""
+    for place in places:
+        path = folder / "clips" / f"{place}.flac"
         path.parent.mkdir(parents=True)
         path.write_bytes(encoded(sound(0.5, 8000), 8000, format="FLAC"))
+
+
+def test_the_runs_own_test_clips_are_heard_with_one_click(tiny):
+    save_clips(tiny, "train/bell/a", "train/dog/b", "test/unlabelled/c", "test/rain/d")
     app = start()
-    app.radio(key="source").set_value(EXAMPLE).run()
-    assert_answered(app)
-    clips = app.selectbox(key="example")
-    assert clips.options == [
-        "bell",
-        "dog",
-        "test clip 1, never seen in training",
-    ] and "proves little" in said(app)
-    clips.set_value(clips.options[-1]).run()
-    assert_answered(app)
-    assert "proves little" not in said(app)
+    names = [element.label.rsplit(maxsplit=1)[-1] for element in app.button]
+    assert names == ["rain", "2"] and "no network has learned" in said(app)
+    assert all("data:image/png;base64," in element.label for element in app.button)
+    assert_answered(button(app, "rain").click().run())
+    assert "Was this right?" not in said(app)
+
+
+def test_a_run_without_a_test_set_offers_held_out_clips_and_says_what_they_prove(tiny):
+    save_clips(tiny, "train/bell/a", "train/dog/b")
+    rows = {"clip_id": ["a", "b"], "recording_id": ["a", "b"], "label": ["bell", "dog"]}
+    table = pd.DataFrame(rows).assign(fold=[1, 2], split="train", group="", start_seconds=0.0)
+    table = table.assign(path=["clips/train/bell/a.flac", "clips/train/dog/b.flac"])
+    artifacts.write_table(tiny / "clips.csv", table.assign(valid_seconds=0.5))
+    app = start()
+    assert [element.label.rsplit(maxsplit=1)[-1] for element in app.button] == ["bell"]
+    assert "proves little" in said(app)
+    assert_answered(button(app, "bell").click().run())
+
+
+def test_an_example_belongs_to_its_run(tiny):
+    save_clips(tiny, "test/rain/d")
+    save_run("other")
+    app = start()
+    app.selectbox(key="run").set_value("tiny").run()
+    button(app, "rain").click().run()
+    app.selectbox(key="run").set_value("other").run()
+    assert not app.exception and app.subheader[0].value == WELCOME
 
 
 def test_a_run_without_clips_says_so(tiny):
-    app = start()
-    app.radio(key="source").set_value(EXAMPLE).run()
-    assert not app.exception and "kept no clips" in app.info[0].value
+    assert "kept no clips" in said(start())
+
+
+def test_the_networks_are_loaded_while_the_page_waits(tiny):
+    start()
+    loaded = streamlit_app.loading(tiny, runs.fingerprint(tiny))
+    assert loaded.result(timeout=60).labels == LABELS
+
+
+def test_the_report_can_be_taken_along(tiny):
+    assert not start().get("download_button")
+    (tiny / "report.html").write_text("<h1>tiny</h1>")
+    assert start().get("download_button")[0].proto.label == "Report of this run"
+
+
+# --- several at once, and corrections ----------------------------------------------------------
+
+
+def test_several_files_have_a_table_a_zip_and_one_of_them_is_shown(tiny):
+    loud = encoded(sound(2.0))
+    app = upload_all(start(), {"a.wav": encoded(sound()), "notes.wav": b"notes", "b.wav": loud})
+    assert_answered(app)
+    table = app.dataframe[0].value
+    assert table["file"].tolist() == ["a.wav", "notes.wav", "b.wav"]
+    assert table["problem"][1].startswith("NOT_AUDIO") and table["answer"][0] in LABELS
+    assert "1.2 s" in said(app)
+    (tiny / "b.wav").write_bytes(loud)
+    expected = inference.Bundle(tiny).predict_file(tiny / "b.wav")
+    assert table["probability"][2] == pytest.approx(expected.max(), rel=1e-5)
+    app.selectbox(key="chosen").set_value(2).run()
+    assert_answered(app)
+    assert "2 s" in said(app)
+    assert app.selectbox(key="chosen").set_value(1).run().warning
+
+
+def test_the_zip_holds_every_answer_once():
+    table = pd.DataFrame({"file": ["a.wav", "bad.wav", "a.wav"], "answer": ["dog", "", "rain"]})
+    answers = [({}, {"events.csv": "1"}), ({}, {}), ({}, {"events.csv": "2"})]
+    with zipfile.ZipFile(io.BytesIO(streamlit_app.zipped(table, answers))) as file:
+        assert len(file.namelist()) == len(set(file.namelist())) == 3
+        assert "answers.csv" in file.namelist()
+
+
+def kept_rows(folder):
+    """The corrections of a run, read as 01 reads relabel.csv, by the path of their sound."""
+    place = folder / "corrections"
+    ids = {sources.recording_id(path.relative_to(place).as_posix()): path.relative_to(place)
+           for path in place.glob("*/*")}  # fmt: skip
+    edits = relabel.read_relabel(place / "relabel.csv", known=list(ids))
+    return {ids[identity].as_posix(): label for identity, label in edits.items()}
+
+
+def test_a_correction_is_kept_with_its_sound_and_can_be_changed(tiny):
+    data = encoded(sound())
+    app = upload(start(), "walk.wav", data)
+    button(app, "Yes").click().run()
+    answer = shown_probabilities(app).index[0]
+    ((path, label),) = kept_rows(tiny).items()
+    assert label == answer and path.startswith(f"{answer}/")
+    assert (tiny / "corrections" / path).read_bytes() == data and "Kept as" in app.success[0].value
+    other = next(name for name in LABELS if name != answer)
+    app.selectbox[1].set_value(other).run()
+    button(app, "Save").click().run()
+    ((path, label),) = kept_rows(tiny).items()
+    assert label == other and (tiny / "corrections" / path).read_bytes() == data
+    assert len(list((tiny / "corrections").rglob("*.wav"))) == 1
+    app.selectbox[1].set_value("none of these").run()
+    button(app, "Save").click().run()
+    assert list(kept_rows(tiny).values()) == ["drop"]
+
+
+def test_with_several_labels_a_correction_names_all_of_them(home):
+    folder = tagging_run([0.0, 1.0, 0.0])
+    app = upload(start(), "sound.wav", encoded(sound()))
+    app.multiselect[0].set_value(["dog", "bell"]).run()
+    button(app, "Save").click().run()
+    assert kept_rows(folder).popitem()[1] == "bell|dog"
+    app.multiselect[0].set_value(["none of these"]).run()
+    button(app, "Save").click().run()
+    assert list(kept_rows(folder).values()) == ["none"]
 
 
 # --- what cannot be used -----------------------------------------------------------------------
@@ -365,7 +506,7 @@ def test_no_place_of_this_machine_is_named(tiny):
 def test_a_long_recording_has_a_row_per_window_and_a_timeline(tiny):
     app = upload(start(), "long.flac", encoded(sound(130.25, 8000), 8000, format="FLAC"))
     assert not app.exception
-    table, (spec, cells) = app.dataframe[1].value, charts(app)[1]
+    table, (spec, cells) = app.dataframe[0].value, charts(app)[1]
     (tiny / "long.flac").write_bytes(encoded(sound(130.25, 8000), 8000, format="FLAC"))
     expected = inference.Bundle(tiny).hear(tiny / "long.flac").windows()
     assert len(table) == len(expected) == 520 and len(cells) % len(LABELS) == 0
@@ -390,10 +531,10 @@ def test_times_are_those_of_the_file_and_where_there_is_no_sound_it_stays_white(
     starts = cells["onset"].drop_duplicates()
     assert starts.between(19.95, 21).sum() >= 1 and starts.between(34.95, 37).sum() >= 2
     assert (starts.between(19.95, 21.05) | starts.between(34.95, 37.05)).all()
-    events, windows = (frame.value for frame in app.dataframe)
-    assert events["onset"].min() == pytest.approx(20, abs=0.05) and events[
-        "offset"
-    ].max() == pytest.approx(37, abs=0.05)
+    windows, events = app.dataframe[0].value, player(app)["events"]
+    assert min(event["onset"] for event in events) == pytest.approx(20, abs=0.05)
+    assert max(event["offset"] for event in events) == pytest.approx(37, abs=0.05)
+    assert events[0]["when"] in ("0:19", "0:20") and events[-1]["share"].endswith("%")
     silent = windows["label"].eq("")
     assert windows["end"].iloc[-1] == pytest.approx(37.1) and windows.loc[
         silent, LABELS
@@ -404,16 +545,22 @@ def test_times_are_those_of_the_file_and_where_there_is_no_sound_it_stays_white(
         "Windows (CSV)",
         "Events (CSV)",
         "Audacity labels",
+        "Raven table",
     ]
 
 
-def test_the_minutes_of_a_long_recording_are_seen_and_heard_one_at_a_time(tiny):
-    app = upload(start(), "long.flac", encoded(sound(130, 8000), 8000, format="FLAC"))
-    slider = app.select_slider(key="minute")
-    assert slider.options == ["0:00", "1:00", "2:00"]
-    first = app.get("image")[0].value
-    slider.set_value(120).run()
-    assert not app.exception and app.get("image")[0].value != first
+def test_three_minutes_are_seen_and_heard_at_once_and_what_is_longer_in_parts(tiny):
+    data = encoded(np.tile(sound(10, 8000), 31), 8000, format="FLAC")
+    app = upload(start(), "long.flac", data)
+    parts = app.select_slider(key="part")
+    assert parts.options == ["0:00", "5:00"]
+    first = player(app)
+    assert first["seconds"] == 300 and all(event["onset"] < 300 for event in first["events"])
+    parts.set_value(300).run()
+    second = player(app)
+    assert not app.exception and second["seconds"] == pytest.approx(10, abs=0.01)
+    assert all(event["offset"] > 300 for event in second["events"])
+    assert not upload(app, "three.flac", encoded(sound(180, 8000), 8000)).select_slider
 
 
 @pytest.mark.parametrize("seconds", [59.9, 60.4, 61.2])
@@ -479,7 +626,7 @@ def test_labels_are_shown_as_they_are_written(home):
         assert label in said(app).replace("\\", "") and f" {label}" not in said(app)
 
 
-@pytest.mark.parametrize("name", ["streamlit_app", "listening", "charts"])
+@pytest.mark.parametrize("name", ["streamlit_app", "listening", "charts", "runs"])
 def test_the_examples_in_the_app_hold(name):
     found = doctest.testmod(importlib.import_module(f"app.{name}"))
     assert found.attempted and not found.failed

@@ -18,6 +18,7 @@ import psutil
 from helpers.base import errors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STARTER = REPOSITORY / "app" / "starter"  # a small trained run that comes with Earshot
 
 
 # What run-all does not make: the command of make that measures it.
@@ -130,6 +131,8 @@ def home() -> Path:
 def existing_run(name: str) -> Path:
     """Folder of a run that is there, by name. Raises StageError listing the runs that are."""
     folder = home() / "outputs" / name
+    if name == STARTER.name and not (folder / "models").is_dir():
+        return STARTER
     if not folder.is_dir():
         runs = sorted(path.parent.name for path in (home() / "outputs").glob("*/run.json"))
         listed = ", ".join(runs) or "none; start with `make run-all`"

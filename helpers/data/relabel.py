@@ -58,7 +58,23 @@ def write_relabel(path: str | Path, ranked: pd.DataFrame, recordings: pd.DataFra
             "new_label": "",
         }
     )
-    rows = pd.concat([kept, fresh]).fillna("").rename(columns=_guard).map(_guard)
+    _write(path, pd.concat([kept, fresh]), delimiter)
+
+
+def add(path: str | Path, row: dict[str, str], instead: list[str]) -> None:
+    """Add a row to the file, which is made where it is missing.
+
+    Args: path of the file; row: COLUMNS, empty where they are left out; instead recording_ids whose
+        rows it replaces.
+    Raises SourceError, and writes nothing, where an existing file cannot be read.
+    """
+    table, delimiter = _read(path)
+    others = table[~table["recording_id"].str.strip().isin(instead)]
+    _write(path, pd.concat([others, pd.DataFrame([row])]), delimiter)
+
+
+def _write(path, rows, delimiter):
+    rows = rows.fillna("").rename(columns=_guard).map(_guard)
     # Lines end in CRLF, so single returns in names are quoted too; without a byte order mark Excel
     # does not read UTF-8.
     text = rows.to_csv(sep=delimiter, index=False, lineterminator="\r\n")

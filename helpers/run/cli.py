@@ -86,7 +86,9 @@ def parser() -> argparse.ArgumentParser:
         predict,
         "Say what a trained run hears in recordings, and when.",
         "predict rain.wav walk.mp3 --run mine --out heard",
-        [_run()],
+    )
+    part.add_argument(
+        "--run", metavar="NAME", help="the run below outputs/ (default: demo, or the starter)"
     )
     part.add_argument(
         "files",
@@ -257,14 +259,14 @@ def account(table: pd.DataFrame, history: list[dict], folder: Path) -> str:
     )
 
 
-def predict(files: list[str], run: str, top: int, out: str | None, **how) -> bool:
+def predict(files: list[str], run: str | None, top: int, out: str | None, **how) -> bool:
     """Say what is heard in files, a line each. Returns whether one of them cannot be used.
 
-    Args: files, folders or patterns; run; top classes shown; out folder; overlap and threshold as
-        of `Bundle.hear`.
+    Args: files, folders or patterns; run, None: the demo or the starter; top classes shown; out
+        folder; overlap and threshold as of `Bundle.hear`.
     """
     paths = hearing.recordings(files)
-    bundle = inference.Bundle(artifacts.existing_run(run))
+    bundle = inference.Bundle(_trained(run))
     if out and Path(out).is_file():
         raise ConfigError(f"--out {out} is a file; it names the folder of the answers.")
 
@@ -278,6 +280,19 @@ def predict(files: list[str], run: str, top: int, out: str | None, **how) -> boo
             work.say(line, sys.stdout if usable else sys.stderr)
             failed |= not usable
     return failed
+
+
+def _trained(run):
+    """Folder of the run that is asked for, or else of the demo; the starter until it is trained."""
+    demo = artifacts.home() / "outputs" / "demo"
+    if run or any(demo.glob("models/cnn/fold*/card.json")):
+        return artifacts.existing_run(run or demo.name)
+    print(
+        "No demo run is trained yet: the starter answers, a small network of ten synthetic sounds "
+        "that comes with Earshot.",
+        file=sys.stderr,
+    )
+    return artifacts.STARTER
 
 
 def _answer(bundle, path, stem, top, out, how):
