@@ -129,3 +129,7 @@ def test_the_outline_shows_every_block_that_a_config_may_ask_for():
 def test_parameters_are_counted_by_hand():
     layer = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     assert networks.count_parameters(layer) == 3 * 4 + 4 + 2 * 4
+
+
+def test_the_models_that_are_named_are_those_that_are_made():
+    assert set(recipe.kinds()) == set(recipe.MAKERS)

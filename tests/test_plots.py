@@ -47,6 +47,7 @@ SAID = {"cnn": "abcabb", "svm": "aacabb"}
 ANSWERS = {name: prediction_rows("abcabc", said) for name, said in SAID.items()}
 BOARD = evaluate.leaderboard(ANSWERS, {name: {} for name in SAID}, small_config())
 SEVERAL = small_config(data={"multilabel": True})
+EVENTS = pd.DataFrame({"onset": [0.1], "offset": [0.4], "label": ["dog"]})
 LEDGER = pd.DataFrame(
     {
         "step": ["trim", "denoise"],
@@ -84,6 +85,7 @@ def drawn(name, files):
         "group_folds": lambda: plots.group_folds(tone_clips()[1]),
         "shortcut_scores": lambda: plots.shortcut_scores(AUDIT),
         "mel_filter": lambda: plots.mel_filter(tone(440), small_config()),
+        "events": lambda: plots.events(tone(440), small_config(), EVENTS, EVENTS.assign(onset=0)),
         "curves": lambda: score_plots.curves(confidence, "What an answer costs", "nats"),
         "label_vectors": lambda: score_plots.label_vectors(vectors),
         "one_redraw": lambda: score_plots.one_redraw(pd.Series([0, 1, 2], list("abc")), most=2),
@@ -138,7 +140,7 @@ def test_every_figure_is_drawn_closed_and_leaves_the_settings_alone(name, files)
 
 
 def test_a_figure_says_what_it_shows_and_in_which_unit(files):
-    on_cards = {"waveform_and_mel", "cleaning_step", "network_input"}  # which have a title
+    on_cards = {"waveform_and_mel", "cleaning_step", "network_input", "events"}
     for name in set(FIGURES) - on_cards - {"image_wall"}:
         assert any(
             axis.get_title(loc="left") or axis.get_title() for axis in drawn(name, files).axes

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 
-from helpers.base import artifacts, targets
+from helpers.base import artifacts, recipe, targets
 from helpers.compare import classic, inference, rivals
 from helpers.metrics import evaluate
 from helpers.models import networks
@@ -272,7 +272,7 @@ def test_every_network_learns_two_tones_and_predicts_them_again_from_its_folder(
     assert again["clip_id"].tolist() == rows["clip_id"].tolist()
 
 
-@pytest.mark.parametrize("name", classic.NAMES)
+@pytest.mark.parametrize("name", recipe.named("table"))
 def test_a_submitted_classic_model_is_the_mean_over_its_folds(tmp_path, name):
     table = feature_rows()
     home = tmp_path / "models" / name

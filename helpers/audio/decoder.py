@@ -148,10 +148,10 @@ def _check_size(rate, channels, frames, max_seconds, max_samples):
 
 
 class Forward(soundfile.SoundFile):
-    """A file that is read from its first sample to its last.
+    """An MP3 that is read from its first sample to its last.
 
-    A SoundFile that can seek does so after each block, and an MP3 decoder then lacks what the
-    frames before it have laid by: every block of it would begin with a distortion.
+    A SoundFile seeks after each block, and an MP3 decoder then lacks what the frames before it have
+    laid by: every block would begin with a distortion.
     """
 
     def seekable(self) -> bool:
@@ -161,7 +161,7 @@ class Forward(soundfile.SoundFile):
 def _read_soundfile(path, container, max_seconds, max_samples):
     """The Header of a file, then its blocks."""
     try:
-        with Forward(path) as file:
+        with (Forward if container == "MP3" else soundfile.SoundFile)(path) as file:
             header = _soundfile_header(file, container)
             if header.frames >= 1 << 40:  # a FLAC written to a pipe does not know its length
                 yield from _read_av(path, container, max_seconds, max_samples)

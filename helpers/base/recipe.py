@@ -2,9 +2,10 @@
 what it is worth.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -44,41 +45,50 @@ PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cn
 TIMM = r"timm:[\w.\-]+"  # besides those that are registered, any image network of timm
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A model that has a name: what it reads, and the function that makes it."""
-
-    reads: str  # of NETWORKS; "table": the feature table
-    make: Callable
-
-
-MODELS = {}  # by name, filled where they are made: `models.networks`, `compare.classic`
+MAKERS = {}  # what makes a model, by its name, filled where it stands: `model`
+MADE_IN = ("models/networks.py", "compare/classic.py")
 
 
 def model(name: str, reads: str):
     """A decorator: the function below it makes the model of this name, which reads this."""
 
     def register(make):
-        MODELS[name] = Registered(reads, make)
+        MAKERS[name] = make
         return make
 
     return register
 
 
+@functools.cache
+def kinds() -> dict[str, str]:
+    """Every model that has a name, and what it reads: of NETWORKS, or "table", the feature table.
+
+    It is looked up in the source: to import what makes them takes seconds, and half a gigabyte.
+
+    >>> kinds()["gru"], kinds()["svm"]
+    ('frames', 'table')
+    """
+    source = [(Path(__file__).parents[1] / name).read_text("utf-8") for name in MADE_IN]
+    named = re.findall(r'^@recipe\.model\("(\w+)", reads="(\w+)"\)', "\n".join(source), re.M)
+    return dict(named)
+
+
 def reads(name: str) -> str | None:
     """What a model reads; None if there is no model of this name.
 
-    >>> reads("timm:resnet18"), reads("wavenet")
-    ('picture', None)
+    >>> reads("gru"), reads("timm:resnet18"), reads("wavenet")
+    ('frames', 'picture', None)
     """
-    if re.fullmatch(TIMM, name):
-        return "picture"
-    return MODELS[name].reads if name in MODELS else None
+    return "picture" if re.fullmatch(TIMM, name) else kinds().get(name)
 
 
-def named(*kinds: str) -> Names:
-    """The names of the models that read one of these."""
-    return tuple(name for name, entry in MODELS.items() if entry.reads in kinds)
+def named(*wanted: str) -> Names:
+    """The names of the models that read one of these.
+
+    >>> named("waveform")
+    ('cnn1d',)
+    """
+    return tuple(name for name, kind in kinds().items() if kind in wanted)
 
 
 def require(key: str, name: str, names: Iterable[str], timm: bool = False) -> None:

@@ -107,10 +107,7 @@ def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) ->
     train.balance says; where a model has no focal loss (all but the dnn), it gets class weights
     instead. Raises ValueError for an unknown name.
     """
-    if name not in NAMES:
-        raise ValueError(
-            f"{name!r} is no model on the feature table; there are: {', '.join(NAMES)}"
-        )
+    recipe.require("model", name, recipe.named("table"))
     columns = columns_of(name, training)
     training = training.drop_duplicates([*columns, "label"])
     wanted = targets.matrix(training["label"], labels)
@@ -122,7 +119,7 @@ def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) ->
     share = wanted.mean(axis=0)
     learned = np.flatnonzero((share > 0) & (share < 1))  # both answers are there to learn
     x = values(training, columns)
-    model = recipe.MODELS[name].make(x, wanted[:, learned], training["group"].to_numpy(), config)
+    model = recipe.MAKERS[name](x, wanted[:, learned], training["group"].to_numpy(), config)
     known = [labels[number] for number in learned]
     return Fitted(name, model, list(labels), known, columns, config.data.multilabel)
 
@@ -219,8 +216,6 @@ def fit_dnn(x, wanted, groups, config: Config) -> BaseEstimator:
     model = DenseClassifier(config.train.balance, config.data.multilabel, config.seed)
     return model.fit(x, wanted)
 
-
-NAMES = recipe.named("table")
 
 # --- predicting ---------------------------------------------------------------------------------
 

@@ -17,16 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from helpers.base import artifacts, recipe, targets
-from helpers.base.recipe import PLAIN
 from helpers.base.settings import ENSEMBLES, Config
 from helpers.compare import classic, inference
 from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
 from helpers.training import train
-
-# Every model that may be compared; "cnn" is the run's own.
-NETWORKS = [PLAIN if name == "cnn" else name for name in recipe.named(*recipe.NETWORKS)]
-NAMES = (*classic.NAMES, *NETWORKS, *ENSEMBLES)
 
 
 def cross_validate(
@@ -48,7 +43,7 @@ def cross_validate(
     """
     if name in ENSEMBLES:
         return _ensemble(name, rows, config, folder, found)
-    if name in classic.NAMES:
+    if recipe.reads(name) == "table":
         return classic.cross_validate(name, table, config, folder)
     config = config.with_network(name)
     out_of_fold, history = train.cross_validate(packed, rows, config, folder)
@@ -240,7 +235,7 @@ def test_probabilities(
             test_probabilities(member, folder, config, packed, rows, table) for member in members
         ]
         return soft_vote(tables) if name == "soft_vote" else _stack_table(_stack_load(home), tables)
-    if name not in classic.NAMES:
+    if recipe.reads(name) != "table":
         return inference.Bundle(folder, name).predict_packed(packed, rows)
     models = [classic.load(path) for path in sorted(home.glob("fold*"))]
     clips = table[table["clip_id"].isin(rows["clip_id"])].reset_index(drop=True)

@@ -250,7 +250,7 @@ def _network(config, n_classes, fresh):
     model = config.model
     networks = recipe.named(*recipe.NETWORKS)
     if model.name in networks:
-        return recipe.MODELS[model.name].make(config, n_classes)
+        return recipe.MAKERS[model.name](config, n_classes)
     recipe.require("model.name", model.name, networks, timm=True)
     weights = None
     if fresh and model.weights:

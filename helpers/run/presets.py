@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from helpers.base import recipe
 from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import ConfigError
-from helpers.base.settings import Audio, Config
-from helpers.compare import rivals
+from helpers.base.settings import ENSEMBLES, Audio, Config
 from helpers.data import layouts
 from helpers.metrics import scoring
 
@@ -194,12 +193,14 @@ def _explain(error, preset):
 def _require_names(config):
     """Models and metrics are registered where they are made, which the settings do not know."""
     networks = recipe.named(*recipe.NETWORKS)
+    others = [recipe.PLAIN if name == "cnn" else name for name in networks]
+    compared = (*recipe.named("table"), *others, *ENSEMBLES)
     model = config.model.name
     try:
         recipe.require("evaluate.metric", config.evaluate.metric, (AUTO, *sorted(scoring.METRICS)))
         recipe.require("model.name", model, networks, timm=True)
         for name in config.compare.models:
-            recipe.require("compare.models", name, rivals.NAMES, timm=True)
+            recipe.require("compare.models", name, compared, timm=True)
         if config.train.inputs == "images":
             pictures = recipe.named("picture")
             recipe.require("train.inputs=images: model.name", model, pictures, timm=True)

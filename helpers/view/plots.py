@@ -319,7 +319,7 @@ def events(waveform: np.ndarray, config, heard: pd.DataFrame, there: pd.DataFram
         lengths = table["offset"] - table["onset"]
         bars = {"left": table["onset"], "height": height, "color": colour, "label": name}
         bottom.barh(lanes, lengths, **bars)
-    bottom.set_yticks(range(len(names)), names)
+    bottom.set_yticks(range(len(names)), map(style.shown, names))
     bottom.set(xlabel="seconds", ylim=(len(names) - 0.4, -0.6))
     bottom.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=11)
     for axis in (top, bottom):
