@@ -158,10 +158,13 @@ class Forward(soundfile.SoundFile):
         return False
 
 
+READERS = {"MP3": Forward}
+
+
 def _read_soundfile(path, container, max_seconds, max_samples):
     """The Header of a file, then its blocks."""
     try:
-        with (Forward if container == "MP3" else soundfile.SoundFile)(path) as file:
+        with READERS.get(container, soundfile.SoundFile)(path) as file:
             header = _soundfile_header(file, container)
             if header.frames >= 1 << 40:  # a FLAC written to a pipe does not know its length
                 yield from _read_av(path, container, max_seconds, max_samples)
