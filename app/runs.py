@@ -51,7 +51,8 @@ def read(name):
     from helpers.base.settings import Config
 
     folder = artifacts.existing_run(name)
-    artifacts.check_seal(folder / "models" / "cnn", "fold*/card.json", "fold*/weights.safetensors")
+    sealed = ("fold*/card.json", "fold*/weights.safetensors", "thresholds.json")
+    artifacts.check_seal(folder / "models" / "cnn", *sealed)
     cards = sorted(folder.glob(f"{NETWORKS}card.json"))
     card = artifacts.read_json(cards[0])
     settings = _read_if_there(folder / "run.json").get("config", {})

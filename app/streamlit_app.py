@@ -193,8 +193,7 @@ def main():
             welcome(run)
     loading(run.folder, runs.fingerprint(run.folder))
     with place:  # cautions take seconds to import: they come last
-        for caution in read_cautions(run.folder):
-            st.error(plain(caution.says), icon=":material/warning:")
+        show_cautions(read_cautions(run.folder))
 
 
 def choose_run(names):
@@ -245,13 +244,31 @@ def trust(run):
 
 
 def read_cautions(folder):
-    """What speaks against a run's results so strongly that they should not be used as they are."""
+    """What to know before a run's answers are trusted: red, amber and green."""
     from helpers.run import cautions
 
     try:
-        return [caution for caution in cautions.of(folder) if caution.level == "red"]
+        return cautions.of(folder)
     except DAMAGED as error:
         return damaged(folder.name, error) or []
+
+
+def show_cautions(cautions):
+    """Red ones stand open, the others in a box to be opened; each with what to do about it."""
+    others = [caution for caution in cautions if caution.level != "red"]
+    for caution in cautions:
+        if caution.level == "red":
+            st.error(in_markdown(caution), icon=":material/warning:")
+    if others:
+        with st.expander("Before you trust this"):
+            for caution in others:
+                box = st.warning if caution.level == "amber" else st.success
+                box(in_markdown(caution))
+
+
+def in_markdown(caution):
+    """A caution, and the command that comes next."""
+    return plain(caution.says) + (f"\n\n`{caution.do}`" if caution.do else "")
 
 
 def choose_sounds(run):

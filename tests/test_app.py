@@ -46,7 +46,8 @@ def save_run(name, labels=LABELS, **sections):
             turn,
         )
     artifacts.seal(folder / "models" / "cnn")
-    artifacts.write_json(folder / "run.json", {"config": config.model_dump(mode="json")})
+    run = {"config": config.model_dump(mode="json"), "stages": {}}
+    artifacts.write_json(folder / "run.json", run)
     return folder
 
 
@@ -179,7 +180,9 @@ def test_a_run_that_should_not_be_used_as_it_is_says_why(tiny):
     }
     behind = {"difference": [0, -0.6], "difference_low": [0, -0.7], "difference_high": [0, -0.5]}
     artifacts.write_table(tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}))
-    assert "clearly below svm" in start().error[0].value
+    app = start()
+    assert "clearly below svm" in app.error[0].value
+    assert 'SET="submit.model=svm"' in app.error[0].value  # what to do about it
     artifacts.write_table(
         tiny / "leaderboard.csv", pd.DataFrame({**board, **behind}).assign(difference_high=0.0)
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tables import noise, small_config
 
@@ -160,6 +160,7 @@ def test_memory_does_not_grow_with_a_file(tmp_path, monkeypatch):
 
 
 @settings(max_examples=20, deadline=None)
+@example(0.5, [(1.6875, 0.375), (1.0, 1.0)])  # a little before an edge, to a little after
 @given(
     st.sampled_from([0, 0.1, 0.25, 0.4, 0.5, 0.75, 0.9]),
     st.lists(st.tuples(st.floats(0.3, 2), st.floats(0.02, 1.5)), min_size=1, max_size=5),

@@ -140,8 +140,11 @@ class Hearing:
         What is very short belongs to the one beside it.
         """
         edges = self.heard.edges
+        edges = edges[(edges > begin) & (edges < end)]
         least = self.heard.shortest if self.heard.overlap >= 0.5 else 0  # else no window holds both
         inner = edges[(edges > begin + least) & (edges < end - least)]
+        if len(inner) == 0 and len(edges) > 1:  # nor does one hold all of it here
+            inner = edges
         return np.append(begin, inner), np.append(inner, end)
 
     def _said(self, probabilities):
