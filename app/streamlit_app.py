@@ -55,7 +55,7 @@ sounds. Train one on recordings of your own, a folder per class:
 PROBLEMS = {
     "EMPTY_FILE": "The file is empty. Copy or download it once more.",
     "EMPTY_AUDIO": "The file holds no sound, only a header. Record or export it once more.",
-    "NOT_AUDIO": "This is no recording that can be read, whatever its name says. Try WAV, FLAC, "
+    "NOT_AUDIO": "This file cannot be read as a recording, whatever its name says. Try WAV, FLAC, "
     "OGG, MP3 or M4A.",
     "TRUNCATED": "The end of the file is missing. Copy, download or export it once more.",
     "NONFINITE": "The file holds values that are no numbers. Export it once more, as 16-bit WAV "
@@ -200,7 +200,7 @@ def choose_run(names):
     """The run that the visitor chose; None if it is damaged, and the page says so."""
     wanted = os.environ.get("EARSHOT_RUN", "")
     if wanted and wanted not in names:
-        st.warning(f"There is no trained run {plain(wanted)}; here are those that there are.")
+        st.warning(f"There is no trained run {plain(wanted)}; choose one of these.")
     first = names.index(wanted) if wanted in names else 0
     name = st.selectbox(
         "Trained run", names, first, format_func=runs.called, key="run", on_change=leave_example
@@ -228,7 +228,9 @@ def trust(run):
     if run.marks:
         words = " · ".join(run.marks) + ": its scores say little"
         place.badge(words, color="orange", icon=":material/science:")
-    for words in run.scores or ["How often it is right was not measured: notebook 07 does."]:
+    for words in run.scores or [
+        "How often it is right was not measured yet: notebook 07 measures it."
+    ]:
         place.markdown(words)
     more = f" and {len(run.labels) - SHOWN_CLASSES} more" if len(run.labels) > SHOWN_CLASSES else ""
     st.caption(
@@ -294,7 +296,7 @@ def choose_sounds(run):
     with st.expander("How it listens"):
         st.slider("Overlap of the windows", 0.0, 0.9, 0.5, 0.05, key="overlap")
         own = "its own" if run.config.data.multilabel else "none"
-        words = f"Say nothing that is less probable (0: {own})"
+        words = f"Least probability of an answer (0: {own})"
         st.slider(words, 0.0, 1.0, 0.0, 0.05, key="threshold")
     source = st.session_state.get("source")
     if source == "upload":

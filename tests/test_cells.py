@@ -197,7 +197,7 @@ def test_a_submission_is_described_and_scored_against_a_key(multilabel, tmp_path
     assert unsure["note"].str.endswith(".wav").all() and unsure["title"].str.endswith("%)").all()
     table_written = submit.build(asked, answers, thresholds)
     check = submit.record(table_written, asked, "test predictions", "cnn", said.head(1))
-    assert check["rows"] == len(tests) and "1 unheard" in check["says"]
+    assert check["rows"] == len(tests) and "1 file could not be heard" in check["says"]
     truth = table.set_index("recording_id")["label"]
     scores = submit.hidden_scores(asked, answers, said, truth, config)
     assert scores["n_recordings"] == len(tests)

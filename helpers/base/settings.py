@@ -313,7 +313,7 @@ class Config(Section):
         if self.split.test_folds == 1 and (self.data.multilabel or "stacking" in compared):
             raise ValueError(
                 "split.test_folds=1 leaves no other fold to learn a stack's weights or "
-                "thresholds on"
+                "thresholds on: test two folds or more"
             )
         if self.submit.model not in ("cnn", *compared):
             raise ValueError(

@@ -21,7 +21,7 @@ class Medley(NamedTuple):
     decoded: Decoded
     parts: pd.DataFrame  # onset, offset (seconds), label, path
     multilabel: bool
-    is_test: bool  # no network has learned from any of them
+    is_test: bool  # no network has learned the label of any of them
 
     def judged(self, events: pd.DataFrame) -> pd.DataFrame:
         """The events of `Hearing.events`, with what was put there, and whether they name it."""
@@ -48,10 +48,10 @@ class Medley(NamedTuple):
         names = f" (missed: {', '.join(missed)})" if missed else ""
         other = f"{counted(wrong, 'event names', 'events name')} a class that is not there"
         learned = (
-            "No network has learned from these recordings."
+            "No network has learned the labels of these recordings."
             if self.is_test
-            else "These are training recordings: most of the networks have learned from them, so "
-            "this says how it works, and not how well."
+            else "These are training recordings, which networks have learned from: this shows how "
+            "it works, not how well."
         )
         return f"{found} found in place{names}; {other}. {learned}"
 

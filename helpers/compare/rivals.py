@@ -117,8 +117,8 @@ def gap_in_words(gap: dict, metric: str) -> str:
     honest = evaluate.percent(gap["honest"][metric])
     score = evaluate.in_words(metric)
     return (
-        "The quick dense network on the feature table, which is not the network of 05: on a random"
-        f" split it seems at {score} {seems}, on these folds {honest}. Only the split differs."
+        "The quick dense network on the feature table, which is not the network of 05, reaches"
+        f" {score} {seems} on a random split and {honest} on these folds. Only the split differs."
     )
 
 

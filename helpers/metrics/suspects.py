@@ -69,8 +69,9 @@ def in_words(ranked: pd.DataFrame) -> str:
     n_sources = doubted["group"].nunique()
     n_all = ranked["recording_id"].nunique()
     return (
-        f"The models doubt the label of {n_recordings} of {n_all} recordings, from {n_sources}"
-        " sources: there another class is more probable than it usually is. The rank says what to"
+        f"The models doubt the label of {n_recordings} of {n_all} recordings, from"
+        f" {targets.counted(n_sources, 'source', 'sources')}: there another answer is more probable"
+        " than it usually is. The rank says what to"
         " listen to first; it is not the chance that a label is wrong, and most of these labels may"
         f" be right. {MEASURED}"
     )

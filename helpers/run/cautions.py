@@ -148,8 +148,8 @@ def no_better_than_chance(facts: Facts) -> Caution | str | None:
     if not score or chance is None:
         return None
     if score["low"] > chance:
-        return "it is better than chance"
-    nothing = "scores drawn by chance have" if several else "always saying the largest class has"
+        return f"{facts.model} is better than chance"
+    nothing = "random scores give" if several else "always predicting the largest class gives"
     says = (
         f"The submitted model, {facts.model}, may be no better than chance: "
         f"{evaluate.in_words(metric)} {evaluate.percent(score)}; {nothing} {100 * chance:.1f} %. "
@@ -175,7 +175,7 @@ def test_set_differs(facts: Facts) -> Caution | str | None:
     both = f"{words} {evaluate.percent(test)}, out of fold {evaluate.percent(own)}"
     prove = f"make verify RUN={facts.folder.name}"
     if test["high"] < own["low"]:
-        why = "the test set is another world, or a fold leaks. See whether anything crosses:"
+        why = "the test set differs from training, or a fold leaks. See whether anything crosses:"
         says = f"The test key gives clearly less than the folds ({both}): {why}"
         return Caution("red", says, prove)
     if test["low"] > own["high"]:
@@ -239,8 +239,8 @@ def never_said(facts: Facts) -> Caution | str | None:
     if names is None:
         return None
     if not names:
-        return "every class is said"
-    says = f"The CNN never says {_some(names)}. "
+        return "the CNN predicts every class"
+    says = f"The CNN never predicts {_some(names)}. "
     share = facts.metrics.get("majority_class_accuracy", 0) * facts.metrics.get("n_classes", 1)
     if share > UNEQUAL and facts.config.train.balance == "none":
         do = facts.again("train.balance=sampling")

@@ -151,16 +151,18 @@ def summary(folder, board, metrics, by_class, taken, sources, found) -> dict:
     )
     several = facts.config.data.multilabel
     chance = metrics["chance_average_precision" if several else "majority_class_accuracy"]
-    nothing = "Scores drawn by chance have" if several else "Always saying the largest class has"
+    nothing = "Random scores give" if several else "Always predicting the largest class gives"
     of = evaluate.in_words(evaluate.HEADLINE[several][0])
     against = f"{nothing} {of} {100 * chance:.1f} %{_others(facts)}."
     bad = [one for one in found if one.level == "red"]
     warned = [one for one in found if one.level == "amber"]
     trust = "Nothing that was checked speaks against these scores."
     if warned:
-        trust = f"{counted(len(warned), 'thing is', 'things are')} to be known before, see below."
+        amber = counted(len(warned), "amber point", "amber points")
+        trust = f"Before you use these results, read the {amber} below."
     if bad:
-        trust = f"Do not use it as it is: {counted(len(bad), 'red point', 'red points')} below."
+        red = counted(len(bad), "red point", "red points")
+        trust = f"Do not use these results as they are: {red} below."
     following = next((one.do for one in found if one.do), "")
     says = [good, against, _hardest(by_class, taken, sources), trust]
     return {"says": says, "do": following}
@@ -172,8 +174,8 @@ def _others(facts):
     if others.empty:
         return ""
     best = others.iloc[0]
-    told = f"; the best other model, {best['model']}, {100 * best[facts.metric]:.1f} % "
-    told += evaluate.in_words(facts.metric)
+    told = f"; the best other model, {best['model']}, reaches "
+    told += f"{evaluate.in_words(facts.metric)} {100 * best[facts.metric]:.1f} %"
     if best.name == 0:
         tie = facts.row["difference_high"] >= 0
         return told + (", too close to tell" if tie else ", which is clearly better")
@@ -192,8 +194,8 @@ def _hardest(by_class, taken, sources):
     if len(wrong):
         most = wrong.loc[wrong["count"].idxmax()]
         times = counted(most["count"], "time", "times")
-        instead = "wrongly says beside it" if metric == "average_precision" else "says instead"
-        says += f"; {most['said']} is what it {instead} most often, {times}"
+        instead = "wrongly adds" if metric == "average_precision" else "predicts instead"
+        says += f"; what it {instead} most often is {most['said']}, {times}"
     if sources:
         first = sources[0]
         says += f"); one source alone makes {first['wrong']} of all {first['all']} mistakes"

@@ -373,12 +373,14 @@ def record(submission, asked, kind: str, model: str, unheard: pd.DataFrame, samp
     Args: submission; asked Contract; kind in words; model its name; unheard rows of `files`.
     """
     what = f"{len(submission)} rows: {kind} of model {model}"
+    missing = counted(len(unheard), "file", "files")
+    fallback = f"{missing} could not be heard and got the shares of the training classes"
     return {
         "passed": True,
         "kind": kind,
         "model": model,
         "rows": len(submission),
-        "says": f"{what}; {len(unheard)} unheard, with the prior.",
+        "says": f"{what}; {fallback if len(unheard) else 'all were heard'}.",
         "shape": asked.shape,
         "notes": oddities(submission, asked, sample),
         "unheard": unheard["path"].tolist(),

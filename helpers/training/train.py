@@ -442,10 +442,12 @@ def ended_in_words(folder) -> str:
     began = ", ".join(f"{name} ({count})" for name, count in origins.items())
     short = ", ".join(name for name, card in cards.items() if card["ended"] == "time")
     late = f"Ended by train.max_minutes, and can be trained on: {short}."
+    early = sum(card["ended"] == "patience" for card in cards.values())
+    whole = f"{early} stopped early (train.patience)." if early else "All trained to the end."
     formats = sorted({card["config"]["train"]["precision"] for card in cards.values()})
     return (
         f"{targets.counted(len(cards), 'network', 'networks')}, before training: {began}."
-        f" {late if short else 'All trained to the end.'} Calculated in {' '.join(formats)}."
+        f" {late if short else whole} Calculated in {' '.join(formats)}."
     )
 
 

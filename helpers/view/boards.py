@@ -500,7 +500,7 @@ def masked(shown: list, config) -> HTML:
             before = plots.network_input(steps["standardised"].numpy(), seconds)
             after = plots.network_input(steps["masked"].numpy(), seconds)
             return board([card("standardised", before), card("masked", after)], 165)
-    return absent("train.masks is 0: nothing is blanked.")
+    return absent("nothing is masked in this run.")
 
 
 def _tensor_cards(clip, config):

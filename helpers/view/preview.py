@@ -357,7 +357,8 @@ def longest(worked: pd.DataFrame, count: int = 10) -> pd.DataFrame:
 
 def before_and_after(before, after) -> str:
     """What a step did to the loss of its own batch, in words. Args: losses, tensors."""
-    moved = "fell" if after < before else "rose: its learning rate is too high for a first step"
+    rose = "did not fall: the learning rate is too high for a first step, or dropout drew otherwise"
+    moved = "fell" if after < before else rose
     return f"Loss of this batch before the step {before:.4f}, after it {after:.4f}: it {moved}."
 
 

@@ -47,7 +47,8 @@ def over_seeds(folder, rows: pd.DataFrame, config) -> dict:
 def in_words(metrics: dict, predictions: pd.DataFrame, config) -> str:
     """What stands beside the headline: of how many recordings, by which protocol, and chance."""
     synthetic = ", synthetic" if config.synthetic else ""
-    counts = f"{metrics['n_recordings']} recordings, {metrics['n_groups']} sources{synthetic}"
+    sources = targets.counted(metrics["n_groups"], "source", "sources")
+    counts = f"{metrics['n_recordings']} recordings, {sources}{synthetic}"
     chance = evaluate.chance(predictions, config.data.multilabel)
     words = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in chance.items()]
     lines = [counts, metrics["protocol"], "; ".join(words)]
@@ -80,8 +81,8 @@ def one_redraw(predictions: pd.DataFrame, metrics: dict, config) -> Figure:
     shares = [f"{times.eq(number).mean():.0%} {words}" for number, words in HOW_OFTEN.items()]
     value = metrics[first]["value"]
     boards.say(
-        f"Of {len(times)} sources {', '.join(shares)}. {evaluate.in_words(first).capitalize()} is"
-        f" {score:.1%} in this redraw, and {value:.1%} in the recordings as they are."
+        f"Of {len(times)} sources {', '.join(shares)}. In this redraw {evaluate.in_words(first)} is"
+        f" {score:.1%}, in the recordings as they are {value:.1%}."
     )
     return score_plots.one_redraw(times)
 
