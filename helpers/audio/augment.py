@@ -164,7 +164,8 @@ def telling(clips: pd.DataFrame, run_folder, config) -> tuple[str, np.ndarray]:
     Args: clips table of clips.csv; run_folder that their paths start from; config.
     """
     rate = config.audio.sample_rate
-    train = clips.query("split == 'train'").drop_duplicates("label").head(LOOKED_AT)
+    fullest = clips.sort_values("valid_seconds", ascending=False, kind="stable")  # little is padded
+    train = fullest.query("split == 'train'").drop_duplicates("label").head(LOOKED_AT)
     paths = dict(zip(train["label"], train["path"], strict=True))
     waveforms = {
         label: recording.load(Path(run_folder) / path, rate) for label, path in paths.items()
