@@ -8,6 +8,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 import nbformat
+from IPython.display import display
 from papermill.engines import Engine, papermill_engines
 
 
@@ -28,7 +29,7 @@ class Here(Engine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-        names = {"__name__": "__main__"}
+        names = {"__name__": "__main__", "display": display}  # as a kernel gives it
         code = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, 1):
             printed = io.StringIO()

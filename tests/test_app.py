@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import av
@@ -56,6 +57,22 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
     monkeypatch.delenv("EARSHOT_RUN", raising=False)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def loaded_at_once(monkeypatch):
+    """The networks are loaded before the page goes on: a test compiles the page at each run, which
+    CPython 3.11 does not survive while a thread compiles what it imports.
+    """
+    submit = ThreadPoolExecutor.submit
+
+    def at_once(pool, function, *arguments):
+        future = submit(pool, function, *arguments)
+        if function.__module__ == "app.listening":
+            wait([future])
+        return future
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", at_once)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_the_plan_that_is_heard_is_the_runs_own_and_it_says_who_learns_from_copi
     assert (
         "pitch shift -2 semitones" in text
         and "pitch shift 2 semitones" in text
-        and "reverb" not in text
+        and not re.search(r"reverb [\d-]", text)  # as a strength; the code that is shown names it
     )
     assert "train.augmented_copies is false" in text and "compare.augmented_copies is true" in text
 
