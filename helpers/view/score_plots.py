@@ -59,6 +59,7 @@ def learning_curves(history: pd.DataFrame, stacked: bool = False) -> Figure:
     together = history[trained == names.nunique()]
     several = any(name.endswith("average_precision") for name in history)
     score = "average_precision" if several else "accuracy"
+    marker = "o" if history["epoch"].nunique() == 1 else None  # there is no line to be seen
     rows, columns, size = (2, 1, (3.7, 5.6)) if stacked else (1, 2, (9.5, 3.4))
     figure, (left, right) = plt.subplots(rows, columns, figsize=size)
     for axis, column, colour, name in (
@@ -72,7 +73,7 @@ def learning_curves(history: pd.DataFrame, stacked: bool = False) -> Figure:
         (right, f"validation_{score}", PURPLE, "validation, per clip"),
     ):
         if column in history:
-            line = {"x": "epoch", "y": column, "color": colour, "ax": axis}
+            line = {"x": "epoch", "y": column, "color": colour, "ax": axis, "marker": marker}
             thin = {"units": "network", "estimator": None, "linewidth": 1, "alpha": 0.25}
             sns.lineplot(history, **line, **thin)
             sns.lineplot(
@@ -87,7 +88,7 @@ def learning_curves(history: pd.DataFrame, stacked: bool = False) -> Figure:
     percent_axis(right.yaxis)
     for axis in (left, right):
         grid(axis, "y")
-        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
