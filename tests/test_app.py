@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import soundfile
-import torch
+from networks import save_folds
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config, tone
 
@@ -25,7 +25,6 @@ from helpers.base import artifacts
 from helpers.compare import inference
 from helpers.data import relabel, sources
 from helpers.metrics import evaluate
-from helpers.models import checkpoints, networks
 from helpers.run import cli
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
@@ -35,18 +34,9 @@ WELCOME = "Hear one, or upload your own"
 
 def save_run(name, labels=LABELS, **sections):
     """A run of two networks of random weights below the home of the test. Returns its folder."""
-    config, folder = small_config(**sections), artifacts.home() / "outputs" / name
-    for fold in (1, 2):
-        torch.manual_seed(fold)
-        turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        checkpoints.save(
-            networks.build(config, len(labels)),
-            folder / "models" / "cnn" / f"fold{fold}",
-            labels,
-            config,
-            turn,
-        )
-    artifacts.seal(folder / "models" / "cnn")
+    config = small_config(**sections)
+    folder = artifacts.home() / "outputs" / name
+    save_folds(folder, labels, config)
     run = {"config": config.model_dump(mode="json"), "stages": {}}
     artifacts.write_json(folder / "run.json", run)
     return folder

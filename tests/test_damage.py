@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from networks import save_folds
 from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config
 
 from helpers.base import artifacts
 from helpers.compare import inference
-from helpers.models import checkpoints, networks
 from helpers.run import cli, journal, pipeline, presets, stages
 
 APP = Path(__file__).parent.parent / "app" / "streamlit_app.py"
@@ -31,16 +31,9 @@ CARD, WEIGHTS = "fold1/card.json", "fold2/weights.safetensors"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run's two networks of random weights, with thresholds: the folder models/cnn."""
-    cnn, config = (
-        tmp_path_factory.mktemp("trained") / "cnn",
-        small_config(data={"multilabel": True}),
-    )
-    for fold in (1, 2):
-        torch.manual_seed(fold)
-        turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        checkpoints.save(
-            networks.build(config, len(LABELS)), cnn / f"fold{fold}", LABELS, config, turn
-        )
+    folder = tmp_path_factory.mktemp("trained")
+    save_folds(folder, LABELS, small_config(data={"multilabel": True}))
+    cnn = folder / "models" / "cnn"
     artifacts.write_json(cnn / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2})
     artifacts.seal(cnn)
     return cnn

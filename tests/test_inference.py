@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from networks import save_folds
 from tables import noise, small_config, tone, tone_clips
 
 from helpers.audio import decoder, features, recording, windowing
@@ -18,26 +19,11 @@ from helpers.run import cli
 LABELS = ["bell", "dog", "rain"]
 
 
-def save_run(folder, config):
-    """Two networks of random weights, saved as a run's folds."""
-    for fold in (1, 2):
-        torch.manual_seed(fold)
-        turn = {"test": fold, "validation": None, "train": (3 - fold,)}
-        checkpoints.save(
-            networks.build(config, len(LABELS)),
-            folder / "models" / "cnn" / f"fold{fold}",
-            LABELS,
-            config,
-            turn,
-        )
-    artifacts.seal(folder / "models" / "cnn")
-
-
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """The folder of a run named "tiny", below a home of its own."""
     monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
-    save_run(tmp_path / "outputs" / "tiny", small_config(train={"views": 2}))
+    save_folds(tmp_path / "outputs" / "tiny", LABELS, small_config(train={"views": 2}))
     return tmp_path / "outputs" / "tiny"
 
 
@@ -156,7 +142,7 @@ def test_a_bundle_of_several_labels_gives_each_class_its_own_probability_and_kno
     run, stereo
 ):
     config = small_config(train={"views": 2}, data={"multilabel": True})
-    save_run(run, config)
+    save_folds(run, LABELS, config)
     artifacts.write_json(
         run / "models" / "cnn" / "thresholds.json", {"rain": 0.3, "bell": 0.1, "dog": 0.2}
     )
@@ -186,7 +172,7 @@ def test_a_bundle_of_one_label_has_no_thresholds(run):
 
 
 def test_a_bundle_that_learned_from_images_hears_recordings(run, stereo):
-    save_run(run, small_config(train={"inputs": "images"}, features={"image_size": 16}))
+    save_folds(run, LABELS, small_config(train={"inputs": "images"}, features={"image_size": 16}))
     bundle = inference.Bundle(run)
     assert bundle.models[0].mean.shape == (16, 1)
     assert bundle.predict_file(stereo).sum() == pytest.approx(1, abs=1e-5)

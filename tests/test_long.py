@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from networks import save_folds
 from tables import noise, small_config
 
 from helpers.audio import clean, decoder, recording, windowing
 from helpers.audio.decoder import Decoded
-from helpers.base import artifacts, errors
+from helpers.base import errors
 from helpers.compare import hearing, inference, medley
-from helpers.models import checkpoints, networks
 from helpers.run import cli
 
 LABELS = ["bell", "dog", "rain"]
@@ -29,12 +28,7 @@ CONFIG = small_config(audio={"max_seconds": 2.0})
 def home(tmp_path_factory):
     """A home with a run named "tiny": a network of random weights."""
     folder = tmp_path_factory.mktemp("home")
-    torch.manual_seed(1)
-    network = networks.build(CONFIG, len(LABELS))
-    place = folder / "outputs" / "tiny" / "models" / "cnn"
-    turn = {"test": 1, "validation": None, "train": (2,)}
-    checkpoints.save(network, place / "fold1", LABELS, CONFIG, turn)
-    artifacts.seal(place)
+    save_folds(folder / "outputs" / "tiny", LABELS, CONFIG, folds=[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EARSHOT_HOME", str(folder))
         yield folder

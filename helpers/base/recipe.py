@@ -69,7 +69,8 @@ def kinds() -> dict[str, str]:
     ('frames', 'table')
     """
     source = [(Path(__file__).parents[1] / name).read_text("utf-8") for name in MADE_IN]
-    named = re.findall(r'^@recipe\.model\("(\w+)", reads="(\w+)"\)', "\n".join(source), re.M)
+    written = r"""^@recipe\.model\(\s*["'](\w+)["'],\s*reads=["'](\w+)["'],?\s*\)"""
+    named = re.findall(written, "\n".join(source), re.M)
     return dict(named)
 
 
