@@ -53,7 +53,7 @@ data: $(READY)  ## a public data set, verified, in data/: make data SET=esc50|es
 	@$(BIN)/python -m helpers data $(SET)
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-layouts: $(READY)  ## the whole chain on every layout of data that is recognised (ten minutes or so)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m layouts tests/test_given.py
