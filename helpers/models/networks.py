@@ -14,6 +14,8 @@ from helpers.base.settings import Config
 from helpers.models import backbones
 from helpers.models.resnet import ResNet
 
+RAREST = 1e-3  # share of the clips that a class has at least, where training begins
+
 
 class Cnn(nn.Module):
     """Four convolution blocks, averaged over time and frequency, then one linear layer.
@@ -230,6 +232,19 @@ class AudioClassifier(nn.Module):
         mean = total / count
         self.mean.copy_(mean[:, None])
         self.deviation.copy_((squares / count - mean.square()).clamp(min=1e-4).sqrt()[:, None])
+
+    @torch.no_grad()
+    def begin_at(self, shares: torch.Tensor):
+        """Let an untrained network with several labels answer with the shares of the classes [C].
+
+        The last layer's biases become their log odds (Lin et al. 2017, arXiv:1708.02002). With
+        hundreds of rare classes a training would else spend its first epochs on learning how rare
+        they are.
+        """
+        layers = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear)]
+        last = [layer for layer in layers if layer.out_features == self.n_classes][-1:]
+        if self.multilabel and last and last[0].bias is not None:
+            last[0].bias.copy_(shares.clamp(RAREST, 1 - RAREST).logit())
 
 
 def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier:

@@ -302,6 +302,7 @@ def rehearsal(packed: np.ndarray, rows: pd.DataFrame, config) -> fit.Trainer:
         torch.manual_seed(config.seed)
         model = networks.build(config, len(labels), fresh=False)
         model.fit_standardisation(learner.batches(training.index, wanted))
+        model.begin_at(torch.from_numpy(wanted).mean(dim=0))
         shuffled = torch.Generator().manual_seed(config.seed)
         clips = learner.batches(training.index, wanted, shuffled)
         noise = batches.noise(packed, rows, settings)
