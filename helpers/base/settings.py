@@ -321,12 +321,6 @@ class Config(Section):
                 "features.n_fft or more_n_fft is longer than a clip "
                 "(audio.clip_seconds x audio.sample_rate x train.crop)"
             )
-        plain = self.features.kind == "log_mel" and not self.features.more_n_fft
-        if not plain and (self.train.inputs == "images" or self.train.filter_db):
-            raise ValueError(
-                "train.inputs=images and train.filter_db work on one log-mel spectrogram: "
-                "features.kind=log_mel, features.more_n_fft=[]"
-            )
         if (self.clean.high_pass_hz or 0) >= nyquist:
             raise ValueError(
                 f"clean.high_pass_hz is not below audio.sample_rate / 2 = {nyquist:g} Hz"
@@ -334,6 +328,17 @@ class Config(Section):
         if self.data.start_column and self.clean.trim_db is not None:
             raise ValueError(
                 "data.start_column counts from the beginning of the file: set clean.trim_db=null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spectrograms_fit_together(self):
+        is_plain = self.features.kind == "log_mel" and not self.features.more_n_fft
+        needs_plain = self.train.inputs == "images" or self.train.filter_db
+        if needs_plain and not is_plain:
+            raise ValueError(
+                "train.inputs=images and train.filter_db work on one log-mel spectrogram: "
+                "features.kind=log_mel, features.more_n_fft=[]"
             )
         return self
 
