@@ -103,9 +103,9 @@ class Pcen(nn.Module):
 
     def weights(self, log_mel: torch.Tensor) -> torch.Tensor:
         """What each frame (column) counts for in the mean at each frame (row)."""
-        frame = torch.arange(log_mel.shape[2], device=log_mel.device)
+        frame = torch.arange(log_mel.shape[2], device=log_mel.device, dtype=log_mel.dtype)
         age = frame[:, None] - frame
-        share = torch.where(frame > 0, self.newest, 1.0)
+        share = 1 - (1 - self.newest) * (frame > 0)
         weights = share * (1 - self.newest) ** age.clamp(min=0)
         return weights * (age >= 0)
 
