@@ -24,7 +24,10 @@ def embeddings(model: networks.AudioClassifier, packed: np.ndarray) -> np.ndarra
     for batch in torch.from_numpy(packed).split(BATCH):
         model(features.unpack(batch))
     handle.remove()
-    return torch.cat(given).flatten(1).float().cpu().numpy()
+    vectors = torch.cat(given)
+    # of a network whose frames answer, the mean of what they answer by
+    vectors = vectors.mean(dim=1) if vectors.ndim == 3 else vectors.flatten(1)
+    return vectors.float().cpu().numpy()
 
 
 def heard_where(model: networks.AudioClassifier, waveform: np.ndarray, number: int) -> np.ndarray:
