@@ -73,9 +73,7 @@ def contents(folder: Path) -> dict:
     artifacts.require(
         evaluate.DIFFERENCE in board, "leaderboard.csv is of an older version: `make run-all` again"
     )
-    groups = rows.drop_duplicates("recording_id").set_index("recording_id")["group"]
     predictions = read("predictions.csv")
-    predictions.insert(3, "group", predictions["recording_id"].map(groups))
     metrics = read("metrics.json")
     submission = read("submission.csv")
     found = cautions.of(folder)

@@ -314,6 +314,25 @@ def leaderboard(table: pd.DataFrame, metrics, title="The models, on the same fol
 
 
 @styled
+def weights(table: pd.DataFrame) -> Figure:
+    """The weights of a blend's members: learned on all folds, with the least and the most of those
+    learned without one.
+
+    Args: table of `blend.weights`.
+    """
+    table = table.iloc[::-1]
+    folds = table.drop(columns="all")
+    figure, axis = plt.subplots(figsize=(8, 0.4 * len(table) + 1.3))
+    whiskers(axis, np.stack([table["all"], folds.min(axis=1), folds.max(axis=1)], axis=1))
+    axis.set_yticks(range(len(table)), map(style.wrapped, table.index))
+    axis.set(title="What each member counts", ylim=(-0.6, len(table) - 0.4), xlim=(-0.02, 1.02))
+    axis.set(xlabel="weight, with its range where each fold in turn is left out")
+    percent_axis(axis.xaxis)
+    grid(axis)
+    return figure
+
+
+@styled
 def leak_gap(gap: dict, metric: str) -> Figure:
     """What a quick model seems to score under a leaking split, and what it scores honestly.
 
