@@ -293,6 +293,7 @@ RESULTS = (
         "metrics.json",
         "leaderboard.csv",
         "leak_gap.json",
+        "learning_curve.json",
         "balance.csv",
         "shortcuts.json",
         "suspects.csv",

@@ -333,6 +333,27 @@ def weights(table: pd.DataFrame) -> Figure:
 
 
 @styled
+def more_recordings(curve: dict) -> Figure:
+    """The score by the number of recordings that are learned from, each twice the one before.
+
+    Args: curve of `learning_curve.measure`.
+    """
+    points = pd.DataFrame(curve["sizes"])
+    reach = np.abs(points[["low", "high"]].sub(points["value"], axis=0)).T
+    figure, axis = plt.subplots(figsize=(6.4, 3.2))
+    line = {"color": BLUE, "marker": "o", "capsize": 3, "linewidth": 1.6}
+    axis.errorbar(points["recordings"], points["value"], yerr=reach, **line)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(points["recordings"], points["recordings"].map("{:.0f}".format))
+    axis.minorticks_off()
+    axis.set(title="Would more recordings help?", xlabel="recordings to learn from, in each round")
+    axis.set(ylabel=f"{evaluate.in_words(curve['metric'])}, with its 95 % interval")
+    percent_axis(axis.yaxis)
+    grid(axis, "y")
+    return figure
+
+
+@styled
 def leak_gap(gap: dict, metric: str) -> Figure:
     """What a quick model seems to score under a leaking split, and what it scores honestly.
 
