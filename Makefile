@@ -29,6 +29,8 @@ FORCE ?=
 UNTIL ?=
 FILE ?=
 OUT ?=
+RUNS ?=
+BY ?=
 OVERLAP ?=
 THRESHOLD ?=
 
@@ -102,6 +104,10 @@ export: $(READY)  ## a run's networks as one folder and zip, with ONNX and a loa
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
 	@$(BIN)/python -m helpers verify --run "$(or $(RUN),demo)"
+
+blend: $(READY)  ## several runs' answers as one, weighed by the folds: make blend RUNS="a a/svm other.csv" OUT=both BY=rank
+	@test -n "$(RUNS)" || { echo 'Which runs? make blend RUNS="a a/svm other.csv"'; exit 2; }
+	@$(BIN)/python -m helpers blend $(RUNS) $(if $(OUT),--out "$(OUT)") $(if $(BY),--by $(BY))
 
 kaggle: $(READY)  ## what is uploaded to Kaggle: make kaggle RUN=mine KAGGLE=your-name ATTACH=competition OUT=folder
 	@$(BIN)/python -m helpers kaggle $(if $(RUN),--run "$(RUN)") $(if $(KAGGLE),--user "$(KAGGLE)") \

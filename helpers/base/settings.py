@@ -221,6 +221,9 @@ class Compare(Section):
 
     models: tuple[str, ...] = ("mfcc_linear", "svm", "xgboost")
     augmented_copies: bool = True  # fit on 03's offline copies too
+    # the score by the number of recordings: of a quick model, or of the network of 05, which takes
+    # some three more trainings
+    learning_curve: Literal["none", "quick", "network"] = "quick"
 
 
 class Evaluate(Section):

@@ -108,7 +108,13 @@ STAGES = (
         "06_compare_models",
         "Compare models",
         ("waveforms.npy", "waveforms.csv", "features.csv", "models/cnn", "history.json"),
-        ("models/{compare}", "leaderboard.csv", "balance.csv", "leak_gap.json"),
+        (
+            "models/{compare}",
+            "leaderboard.csv",
+            "balance.csv",
+            "leak_gap.json",
+            "learning_curve.json",
+        ),
         ("data", "audio", "split", "features", "model", "train", "compare", "evaluate"),
     ),
     StageSpec(
