@@ -14,6 +14,7 @@ from torchaudio import transforms
 
 from helpers.audio import recording
 from helpers.base import artifacts, errors, work
+from helpers.base.settings import LISTENER
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
 IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
@@ -74,7 +75,7 @@ class LogMel(nn.Module):
 
 def log_mel(config) -> LogMel:
     """The LogMel that a config describes."""
-    options = config.features.model_dump(exclude={"image_size"})
+    options = config.features.model_dump(exclude={"image_size", *LISTENER})
     return LogMel(config.audio.sample_rate, **options)
 
 

@@ -2,7 +2,7 @@
 
 Notebooks: 06 and 08, the app.
 
-classic (models on the feature table), table_network (a dense one), rivals (every model by name,
-ensembles), hearing (a whole file: windows, events), inference (the bundle: waveform in,
-probabilities out), medley (a long recording whose events are known).
+classic (models on tables of features and embeddings), table_network (a dense one), rivals (every
+model by name, ensembles), hearing (a whole file: windows, events), inference (the bundle: waveform
+in, probabilities out), medley (a long recording whose events are known).
 """

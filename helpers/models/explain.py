@@ -16,15 +16,20 @@ SMOOTHED = 9  # bands and frames over which a gradient times its input is averag
 @torch.no_grad()
 def embeddings(model: networks.AudioClassifier, packed: np.ndarray) -> np.ndarray:
     """What the last layer of a network decides by: int16 [clips, N] -> float32 [clips, size]."""
+    batches = torch.from_numpy(packed).split(BATCH)
+    return torch.cat([decided_by(model, features.unpack(batch)) for batch in batches]).numpy()
+
+
+@torch.no_grad()
+def decided_by(model: networks.AudioClassifier, waveforms: torch.Tensor) -> torch.Tensor:
+    """The same of clips on the network's device: float32 [B, N] -> float32 [B, size] on the CPU."""
     kinds = (nn.Linear, nn.Conv2d)
     last = [part for part in model.network.modules() if isinstance(part, kinds)][-1]
     given = []
     handle = last.register_forward_pre_hook(lambda part, inputs: given.append(inputs[0]))
-    model.eval()
-    for batch in torch.from_numpy(packed).split(BATCH):
-        model(features.unpack(batch))
+    model.eval()(waveforms)
     handle.remove()
-    return torch.cat(given).flatten(1).float().cpu().numpy()
+    return given[0].flatten(1).float().cpu()
 
 
 def heard_where(model: networks.AudioClassifier, waveform: np.ndarray, number: int) -> np.ndarray:
