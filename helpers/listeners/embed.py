@@ -37,10 +37,10 @@ def listener(config, folder: Path) -> Listener:
     return KINDS[kind](config, what, folder)
 
 
-def write(folder: Path, packed: np.ndarray, rows: pd.DataFrame, config, path: Path) -> str:
+def write(folder: Path, packed: np.ndarray, rows: pd.DataFrame, path: Path, config) -> str:
     """Write the embeddings of a run's clips, float32 [clips, size], as a .npy file.
 
-    Args: folder of the run; packed int16 [clips, samples]; rows of waveforms.csv; config; path.
+    Args: folder of the run; packed int16 [clips, samples]; rows of waveforms.csv; path; config.
     Returns what was done, in words.
     """
     heard = listener(config, folder)
