@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 from torch import nn
 
+from benchmarks import listener as benchmark
 from helpers.audio import features, recording
 from helpers.base import artifacts, errors, recipe
 from helpers.compare import classic, inference, rivals
@@ -506,3 +507,23 @@ def test_a_map_of_few_clips_or_of_several_labels_can_be_drawn():
     names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert sorted(names) == ["none", "p", "q"]
     assert plots.listener_map(vectors, table[:4], multilabel=True)
+
+
+# --- measured
+
+
+def test_the_benchmark_compares_on_the_same_draws(run, other, monkeypatch, capsys):
+    config = small_config(train={"epochs": 1, "select": "last"}, evaluate={"bootstrap_samples": 50})
+    artifacts.write_json(run / "run.json", {"config": config.model_dump(mode="json")})
+    asked = ["--run", "own", "--listener", "run:other", "--sweeps", "1", "--folds", "2"]
+    benchmark.main([*asked, "--counts", "1", "all"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| 1", "| all"]
+    assert all(line.count("%") == 2 for line in lines[2:])
+    rows = artifacts.read_table(run / "waveforms.csv")
+    drawn = benchmark.draw(rows, 3, False, np.random.default_rng(0))
+    labels = rows.set_index("recording_id").loc[drawn, "label"]
+    assert labels.value_counts().to_dict() == {"high": 3, "low": 3}
+    rows["label"] = ["high|low", "low", "", "high"] * 6
+    few = benchmark.draw(rows, 1, True, np.random.default_rng(0))
+    assert 2 <= len(few) <= 3
