@@ -1,6 +1,6 @@
 """Earshot: from a folder of recordings to an honest audio classifier.
 
-Thirteen rooms, in reading order; a room imports only rooms above it:
+Fourteen rooms, in reading order; a room imports only rooms above it:
 
 base        what every room stands on: errors, files of a run, tables, labels, settings, threads
 demo        the embedded data sets, made from physics
@@ -9,6 +9,7 @@ audio       from bytes to clips, copies, spectrograms
 data        which recordings there are, what they are called, where they lie
 splits      which are used, what stays together, folds, and the proof
 models      the networks, by name, and how they are kept
+listeners   pretrained networks that turn sound into embeddings
 training    how a network learns: batches, augmentation, losses, a step, an epoch, cross-validation
 submission  the contract with a competition
 compare     the other models, the ensembles, a trained run in use

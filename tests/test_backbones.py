@@ -32,7 +32,7 @@ def three_channels(n_classes, name=SMALL):
 def empty_cache(monkeypatch, tmp_path):
     """No network, and a Hugging Face cache with nothing in it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(backbones, "_hub_answers", lambda: False)
+    monkeypatch.setattr(backbones, "hub_answers", lambda: False)
     return tmp_path / "hub"
 
 
@@ -169,7 +169,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch):
         )
         monkeypatch.setattr(backbones, "PATIENCE", 0.3)
         started = time.perf_counter()
-        assert not backbones._hub_answers() and time.perf_counter() - started < 5
+        assert not backbones.hub_answers() and time.perf_counter() - started < 5
 
 
 def test_the_hub_is_offline_only_while_weights_are_looked_for(empty_cache, monkeypatch):

@@ -15,6 +15,7 @@ from torchaudio import transforms
 
 from helpers.audio import recording
 from helpers.base import artifacts, errors, work
+from helpers.base.settings import LISTENER
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
 IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
@@ -75,7 +76,8 @@ class LogMel(nn.Module):
 
 def log_mel(config) -> LogMel:
     """The LogMel that a config describes, the first of several."""
-    options = config.features.model_dump(exclude={"image_size", "kind", "more_n_fft"})
+    others = {"image_size", "kind", "more_n_fft", *LISTENER}
+    options = config.features.model_dump(exclude=others)
     return LogMel(config.audio.sample_rate, **options)
 
 

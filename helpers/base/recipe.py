@@ -39,6 +39,8 @@ class Section(BaseModel):
 
 
 NETWORKS = ("picture", "frames", "waveform")  # what networks read
+# what models on tables read: features, the embeddings of a listener, or both
+TABLES = ("table", "embedding", "both")
 # A network's own width, where another one is compared with it.
 WIDTHS = {"cnn": (32, 64, 128, 256), "resnet": (24, 24, 48, 96)}
 PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cnn" is the run's own
@@ -61,7 +63,7 @@ def model(name: str, reads: str):
 
 @functools.cache
 def kinds() -> dict[str, str]:
-    """Every model that has a name, and what it reads: of NETWORKS, or "table", the feature table.
+    """Every model that has a name, and what it reads: of NETWORKS or TABLES.
 
     It is looked up in the source: to import what makes them takes seconds, and half a gigabyte.
 

@@ -45,6 +45,21 @@ def _is_a_pattern(text):
 
 
 Pattern = Annotated[str, AfterValidator(_is_a_pattern)]
+LISTENERS = {  # kinds of pretrained networks, and what stands behind the colon
+    "run": "name of a run of Earshot",
+    "onnx": "file",
+    "torchaudio": "BUNDLE, such as WAV2VEC2_BASE",
+    "hf": "name on the Hugging Face hub, or a folder",
+    "timm": "name",
+}
+
+
+def _is_a_listener(text):
+    kind, _, what = text.partition(":")
+    if kind not in LISTENERS or not what:
+        forms = (f"{kind}:<{what}>" for kind, what in LISTENERS.items())
+        raise ValueError(f"it may be {', '.join(forms)}")
+    return text
 
 
 class Data(Section):
@@ -207,6 +222,17 @@ class Features(Section):
     f_min: NotNegative = 20.0  # Hz
     f_max: Positive | None = None  # Hz; None: half the sample rate
     image_size: whole(16, 1024) = 128  # pixels
+    # a pretrained network that turns each clip into an embedding; a kind of LISTENERS, its name
+    listener: Annotated[str, AfterValidator(_is_a_listener)] | None = None
+    listener_weights: Text = None  # torchaudio, timm: a local file of its weights
+    # onnx, where the file does not tell: the rate (Hz), the window (seconds; None: a whole clip),
+    # and the name of the output that is the embedding
+    listener_rate: whole(1000, 192000) | None = None
+    listener_seconds: Positive | None = None
+    listener_output: Text = None
+
+
+LISTENER = tuple(name for name in Features.model_fields if name.startswith("listener"))
 
     @property
     def windows(self):
@@ -358,6 +384,12 @@ class Config(Section):
                 "split.test_folds=1 leaves no other fold to learn a stack's weights or "
                 "thresholds on: test two folds or more"
             )
+        heads = [name for name in compared if name.startswith("listener_")]
+        if heads and not self.features.listener:
+            raise ValueError(
+                f"compare.models names {', '.join(heads)}, which needs a pretrained network: set "
+                "features.listener"
+            )
         if self.submit.model not in ("cnn", *compared):
             raise ValueError(
                 f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models"
@@ -405,10 +437,12 @@ class Config(Section):
     def digest(self, sections: Names) -> str:
         """SHA-256 of the named sections, or keys of them ("train.epochs"), with seed and `fast`.
 
-        Equal digests mean equal settings.
+        Equal digests mean equal settings. The keys of the listener are a section of their own,
+        "listener": no network of 05 depends on them.
         """
         whole = self.model_dump(mode="json")
         whole["data"].pop("root")  # the recordings count, not where they lie
+        whole["listener"] = {key: whole["features"].pop(key) for key in LISTENER}
         part = {}
         for name in (*sections, "seed", "fast"):
             section, _, key = name.partition(".")

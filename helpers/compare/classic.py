@@ -1,8 +1,8 @@
-"""Models on the feature table, on the same folds as the networks, all of scikit-learn's interface.
+"""Models on the feature table and on embeddings, on the same folds as the networks.
 
-Nothing is chosen here, so each model is fitted on every fold but the one it is tested on. Scalers,
-the medians that missing features are filled with, and calibration see the training side only;
-calibration splits by group.
+All have scikit-learn's interface. Nothing is chosen here, so each model is fitted on every fold but
+the one it is tested on. Scalers, the medians that missing features are filled with, and calibration
+see the training side only; calibration splits by group.
 """
 
 import time
@@ -23,6 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -32,6 +33,7 @@ from helpers.audio import features
 from helpers.base import artifacts, recipe, targets
 from helpers.base.settings import Config
 from helpers.compare.table_network import DenseClassifier
+from helpers.listeners import embed
 from helpers.splits import partition
 from helpers.training import losses
 
@@ -41,6 +43,11 @@ TRUSTED_TYPES = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
 ]
+
+
+NEIGHBOURS = 5
+DENSE = ("dnn", "listener_mlp")
+TREES = ("xgboost", "listener_xgboost", "listener_table_xgboost")
 
 
 @dataclass
@@ -56,8 +63,13 @@ class Fitted:
 
 
 def columns_of(name: str, table: pd.DataFrame) -> list[str]:
-    """The feature columns that a model sees: MFCC means for the plain linear baseline, else all."""
+    """The columns that a model sees: features, MFCC means for the plain linear baseline, embeddings
+    or both.
+    """
     columns = features.feature_columns(table)
+    reads = recipe.reads(name)
+    if reads in ("embedding", "both"):
+        return embed.columns(table) + columns * (reads == "both")
     if name != "mfcc_linear":
         return columns
     return [column for column in columns if column.startswith("mfcc_") and column.endswith("_mean")]
@@ -109,11 +121,11 @@ def fit(name: str, training: pd.DataFrame, labels: list[str], config: Config) ->
     train.balance says; where a model has no focal loss (all but the dnn), it gets class weights
     instead. Raises ValueError for an unknown name.
     """
-    recipe.require("model", name, recipe.named("table"))
+    recipe.require("model", name, recipe.named(*recipe.TABLES))
     columns = columns_of(name, training)
     training = training.drop_duplicates([*columns, "label"])
     wanted = targets.matrix(training["label"], labels)
-    if config.train.balance == "sampling" and name != "dnn":  # which draws anew in each epoch
+    if config.train.balance == "sampling" and name not in DENSE:  # which draw anew in each epoch
         rng = np.random.default_rng(config.seed)
         rows = np.sort(rng.choice(len(wanted), len(wanted), p=chances(wanted)))
         training = training.iloc[rows]
@@ -160,9 +172,19 @@ def answers(wanted: np.ndarray, config: Config) -> np.ndarray:
 
 
 @recipe.model("mfcc_linear", reads="table")
+@recipe.model("listener_linear", reads="embedding")
 def fit_linear(x, wanted, groups, config: Config) -> BaseEstimator:
     """A logistic regression; with several labels one for each class."""
     machine = pipeline(LogisticRegression(max_iter=2000, class_weight=weighting(config)))
+    return by_class(machine, config).fit(x, answers(wanted, config))
+
+
+@recipe.model("listener_knn", reads="embedding")
+def fit_neighbours(x, wanted, groups, config: Config) -> BaseEstimator:
+    """The nearest neighbours by cosine: NEIGHBOURS, or as many as the rarest class has clips."""
+    rarest = int(wanted.sum(axis=0).min())
+    count = max(1, min(NEIGHBOURS, rarest))
+    machine = pipeline(KNeighborsClassifier(count, metric="cosine"))
     return by_class(machine, config).fit(x, answers(wanted, config))
 
 
@@ -197,6 +219,8 @@ def calibration_folds(answers: np.ndarray, groups: np.ndarray, seed: int) -> lis
 
 
 @recipe.model("xgboost", reads="table")
+@recipe.model("listener_xgboost", reads="embedding")
+@recipe.model("listener_table_xgboost", reads="both")
 def fit_xgboost(x, wanted, groups, config: Config) -> BaseEstimator:
     """Gradient-boosted trees, 200 of depth 4 per class (Chen & Guestrin 2016, arXiv:1603.02754)."""
     model = xgboost.XGBClassifier(
@@ -213,6 +237,7 @@ def fit_xgboost(x, wanted, groups, config: Config) -> BaseEstimator:
 
 
 @recipe.model("dnn", reads="table")
+@recipe.model("listener_mlp", reads="embedding")
 def fit_dnn(x, wanted, groups, config: Config) -> BaseEstimator:
     """The dense network of `table_network`."""
     model = DenseClassifier(config.train.balance, config.data.multilabel, config.seed)
@@ -259,7 +284,7 @@ class Skops:
         return skops.io.load(path, trusted=TRUSTED_TYPES)
 
     def size(self, model):
-        """Weights and intercepts, or support vectors times features, summed over the classes."""
+        """Weights and intercepts, or vectors kept times features, summed over the classes."""
         if isinstance(model, OneVsRestClassifier):
             return sum(self.size(part) for part in model.estimators_)
         if isinstance(model, CalibratedClassifierCV):
@@ -267,6 +292,8 @@ class Skops:
         last = model[-1]
         if isinstance(last, SVC):
             return last.support_vectors_.size
+        if isinstance(last, KNeighborsClassifier):
+            return last.n_samples_fit_ * last.n_features_in_
         numbers = [getattr(last, name, ()) for name in ("coef_", "intercept_")]
         return sum(np.size(values) for values in numbers)
 
@@ -307,7 +334,8 @@ class Weights:
         return sum(parameter.numel() for parameter in model.network_.parameters())
 
 
-FORMATS = defaultdict(Skops, xgboost=Trees(), dnn=Weights())  # by name of the model
+FORMATS = defaultdict(Skops)  # by name of the model
+FORMATS |= dict.fromkeys(TREES, Trees()) | dict.fromkeys(DENSE, Weights())
 
 
 def save(fitted: Fitted, folder: Path, turn: dict) -> None:

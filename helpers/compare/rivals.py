@@ -1,9 +1,9 @@
 """Every model by name: trained on the same folds, predicted alike.
 
-A name is a network (``models.networks``), a model on the feature table (``classic``), or an
-ensemble of the others: ``soft_vote`` averages their probabilities, ``stacking`` learns from their
-out-of-fold probabilities how far to trust each of them (Wolpert 1992,
-doi:10.1016/S0893-6080(05)80023-1).
+A name is a network (``models.networks``), a model on the feature table or on embeddings
+(``classic``), or an ensemble of the others: ``soft_vote`` averages their probabilities,
+``stacking`` learns from their out-of-fold probabilities how far to trust each of them (Wolpert
+1992, doi:10.1016/S0893-6080(05)80023-1).
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from helpers.base import artifacts, recipe, targets
 from helpers.base.settings import ENSEMBLES, Config
 from helpers.compare import classic, inference
+from helpers.listeners import embed
 from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
 from helpers.training import train
@@ -43,7 +44,7 @@ def cross_validate(
     """
     if name in ENSEMBLES:
         return _ensemble(name, rows, config, folder, found)
-    if recipe.reads(name) == "table":
+    if recipe.reads(name) in recipe.TABLES:
         return classic.cross_validate(name, table, config, folder)
     config = config.with_network(name)
     out_of_fold, history = train.cross_validate(packed, rows, config, folder)
@@ -245,7 +246,7 @@ def test_probabilities(
             test_probabilities(member, folder, config, packed, rows, table) for member in members
         ]
         return soft_vote(tables) if name == "soft_vote" else _stack_table(_stack_load(home), tables)
-    if recipe.reads(name) != "table":
+    if recipe.reads(name) not in recipe.TABLES:
         return inference.Bundle(folder, name).predict_packed(packed, rows)
     models = [classic.load(path) for path in sorted(home.glob("fold*"))]
     clips = table[table["clip_id"].isin(rows["clip_id"])].reset_index(drop=True)
@@ -258,6 +259,15 @@ def _stack_load(home):
 
 
 # --- files of a run
+
+
+def table_of(folder: Path, config: Config) -> pd.DataFrame:
+    """The feature table of a run, with what its listener heard in each clip, if it has one."""
+    table = artifacts.read_table(Path(folder) / "features.csv")
+    if not config.features.listener:
+        return table
+    heard = embed.table(artifacts.read(Path(folder) / "embeddings.npy"))
+    return pd.concat([table, heard], axis=1)
 
 
 def fit(name, packed, rows, table, config, found, folder):

@@ -15,7 +15,8 @@ from helpers.base import artifacts
 ROOTS = ("/kaggle/input", "/content/drive/MyDrive")
 DEPTH = 5  # folders above a run's own, as in notebooks/<user>/<notebook>/outputs/<run>
 # What no later stage changes. Where it is large it is linked: a Kaggle session may write 20 GB.
-READ_ONLY = ("clips", "augmented", "waveforms.npy", "spectrograms", "spectrograms.zip")
+READ_ONLY = ("clips", "augmented", "waveforms.npy", "embeddings.npy")
+READ_ONLY += ("spectrograms", "spectrograms.zip")
 LINKED = 1 << 28  # bytes
 # What belongs to no stage's outputs. Checkpoints have checksums of their own.
 CHECKPOINTS = "checkpoints"

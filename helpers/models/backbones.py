@@ -147,7 +147,7 @@ def _pretrained(timm, architecture, options):
     try:
         # What the hub reads from the variable HF_HUB_OFFLINE, but once and for all, on import.
         # Where a name cannot be looked up it tries for 48 seconds, whatever its timeouts.
-        offline = {} if _hub_answers() else {"HF_HUB_OFFLINE": True}
+        offline = {} if hub_answers() else {"HF_HUB_OFFLINE": True}
         with mock.patch.multiple("huggingface_hub.constants", **offline):
             return timm.create_model(architecture, pretrained=True, **options)
     # those of the hub, of its HTTP library and of torch share no other base
@@ -161,7 +161,7 @@ def _pretrained(timm, architecture, options):
         return None
 
 
-def _hub_answers():
+def hub_answers() -> bool:
     """Whether the Hugging Face hub can be reached: its own client would retry for long."""
     from huggingface_hub import constants, utils
 

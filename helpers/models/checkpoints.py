@@ -97,7 +97,7 @@ class Checkpoint:
         with artifacts.replacing(self.path) as temporary:
             text = json.dumps(tree)
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-            notes = {"digest": self.digest, "tree": text, "sha256": _checksum(text, tensors)}
+            notes = {"digest": self.digest, "tree": text, "sha256": checksum(text, tensors)}
             save_file(tensors, temporary, notes)
 
     def read(self):
@@ -115,13 +115,15 @@ class Checkpoint:
         except (SafetensorError, OSError):
             return None
         tree = notes.get("tree", "")
-        if notes.get("sha256") != _checksum(tree, tensors):
+        if notes.get("sha256") != checksum(tree, tensors):
             return None
         return _with_tensors(json.loads(tree), tensors)
 
 
-def _checksum(tree, tensors):
-    """SHA-256 of all that a checkpoint holds: safetensors itself would not notice a flipped bit."""
+def checksum(tree, tensors):
+    """SHA-256 of a text and of contiguous tensors on the CPU, which is all that a checkpoint holds:
+    safetensors itself would not notice a flipped bit.
+    """
     found = hashlib.sha256(tree.encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())

@@ -16,18 +16,23 @@ SMOOTHED = 9  # bands and frames over which a gradient times its input is averag
 @torch.no_grad()
 def embeddings(model: networks.AudioClassifier, packed: np.ndarray) -> np.ndarray:
     """What the last layer of a network decides by: int16 [clips, N] -> float32 [clips, size]."""
+    batches = torch.from_numpy(packed).split(BATCH)
+    return torch.cat([decided_by(model, features.unpack(batch)) for batch in batches]).numpy()
+
+
+@torch.no_grad()
+def decided_by(model: networks.AudioClassifier, waveforms: torch.Tensor) -> torch.Tensor:
+    """The same of clips on the network's device: float32 [B, N] -> float32 [B, size] on the CPU."""
     kinds = (nn.Linear, nn.Conv2d)
     last = [part for part in model.network.modules() if isinstance(part, kinds)][-1]
     given = []
     handle = last.register_forward_pre_hook(lambda part, inputs: given.append(inputs[0]))
-    model.eval()
-    for batch in torch.from_numpy(packed).split(BATCH):
-        model(features.unpack(batch))
+    model.eval()(waveforms)
     handle.remove()
-    vectors = torch.cat(given)
+    vectors = given[0]
     # of a network whose frames answer, the mean of what they answer by
     vectors = vectors.mean(dim=1) if vectors.ndim == 3 else vectors.flatten(1)
-    return vectors.float().cpu().numpy()
+    return vectors.float().cpu()
 
 
 def heard_where(model: networks.AudioClassifier, waveform: np.ndarray, number: int) -> np.ndarray:

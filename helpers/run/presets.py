@@ -17,13 +17,14 @@ from pydantic import ValidationError
 from helpers.base import recipe
 from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import ConfigError
-from helpers.base.settings import ENSEMBLES, Audio, Config
+from helpers.base.settings import ENSEMBLES, Audio, Compare, Config
 from helpers.data import folders, layouts
 from helpers.metrics import scoring
 
 PRESETS = REPOSITORY / "presets"
 # Marks that YAML would take apart.
 AS_TEXT = {"data.label_separator", "submit.separator", "submit.id", "submit.column"}
+HEAD = "listener_linear"  # compared where a listener is set and no model that reads it
 # What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
 FAST = {
     "data.max_per_class": 8,
@@ -72,7 +73,7 @@ def load(
         values["data.root"] = str(data)
     if seed is not None:
         values["seed"] = seed
-    values = _settled(_read_by_place(_read_by_table(values)))
+    values = _with_head(_settled(_read_by_place(_read_by_table(values))))
     try:
         config = Config.model_validate(_nested(values))
     except ValidationError as error:
@@ -195,7 +196,7 @@ def _require_names(config):
     """Models and metrics are registered where they are made, which the settings do not know."""
     networks = recipe.named(*recipe.NETWORKS)
     others = [recipe.PLAIN if name == "cnn" else name for name in networks]
-    compared = (*recipe.named("table"), *others, *ENSEMBLES)
+    compared = (*recipe.named(*recipe.TABLES), *others, *ENSEMBLES)
     model = config.model.name
     try:
         recipe.require("evaluate.metric", config.evaluate.metric, (AUTO, *sorted(scoring.METRICS)))
@@ -207,6 +208,17 @@ def _require_names(config):
             recipe.require("train.inputs=images: model.name", model, pictures, timm=True)
     except ValueError as error:
         raise ConfigError(f"Preset {config.preset!r} cannot be used:\n  {error}") from None
+
+
+def _with_head(values):
+    """Values with a model that reads what the listener hears, where there is a listener alone."""
+    models = values.get("compare.models", Compare().models)
+    named = isinstance(models, (list, tuple)) and not any("listener" in str(m) for m in models)
+    if not values.get("features.listener") or not named:
+        return values
+    ensembles = [name for name in models if name in ENSEMBLES]
+    alone = [name for name in models if name not in ENSEMBLES]
+    return {**values, "compare.models": [*alone, HEAD, *ensembles]}
 
 
 def _legal_keys(location):

@@ -19,6 +19,7 @@ from helpers.base.errors import StageError
 from helpers.base.settings import Config
 from helpers.data import relabel
 from helpers.delivery import sessions
+from helpers.listeners import naming
 from helpers.run import journal
 
 
@@ -26,7 +27,8 @@ from helpers.run import journal
 class StageSpec:
     """A notebook's contract: files below the run folder ("data": the recordings), config sections.
 
-    Of relabel.csv, which 07 writes and a person edits, only the edits count. "models/{compare}"
+    Of relabel.csv, which 07 writes and a person edits, only the edits count. "{listener}" stands
+    for the listener's own files; only with a listener there are embeddings. "models/{compare}"
     stands for a folder per model compared, "models/{submit}" for those that the submission needs.
     """
 
@@ -44,12 +46,17 @@ class StageSpec:
         return _expand(self.writes, config)
 
 
+EMBEDDINGS = "embeddings.npy"
+LISTENER = "{listener}"
+
+
 def _expand(names, config):
+    lacking = [] if config.features.listener else [EMBEDDINGS, LISTENER]
     models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
     paths = []
     for name in names:
         paths += [f"models/{model}" for model in models[name]] if name in models else [name]
-    return paths
+    return [path for path in paths if path not in lacking]
 
 
 STAGES = (
@@ -86,16 +93,17 @@ STAGES = (
     StageSpec(
         "04_features",
         "Waveforms, features, images",
-        ("clips", "clips.csv", "augmented", "augmented.csv"),
+        ("clips", "clips.csv", "augmented", "augmented.csv", LISTENER),
         (
             "waveforms.npy",
             "waveforms.csv",
             "features.csv",
+            EMBEDDINGS,
             "spectrograms",
             "spectrograms.zip",
             "validation.json",
         ),
-        ("data", "audio", "features"),
+        ("data", "audio", "features", "listener"),
     ),
     StageSpec(
         "05_train_cnn",
@@ -107,15 +115,18 @@ STAGES = (
     StageSpec(
         "06_compare_models",
         "Compare models",
-        ("waveforms.npy", "waveforms.csv", "features.csv", "models/cnn", "history.json"),
         (
-            "models/{compare}",
-            "leaderboard.csv",
-            "balance.csv",
-            "leak_gap.json",
-            "learning_curve.json",
+            *("waveforms.npy", "waveforms.csv", "features.csv", EMBEDDINGS),
+            *("models/cnn", "history.json"),
         ),
-        ("data", "audio", "split", "features", "model", "train", "compare", "evaluate"),
+        (
+            *("models/{compare}", "leaderboard.csv", "balance.csv"),
+            *("leak_gap.json", "learning_curve.json"),
+        ),
+        (
+            *("data", "audio", "split", "features", "listener"),
+            *("model", "train", "compare", "evaluate"),
+        ),
     ),
     StageSpec(
         "07_evaluate",
@@ -132,7 +143,7 @@ STAGES = (
         "Predict and submit",
         (
             *("data", "recordings.csv", "waveforms.npy", "waveforms.csv", "features.csv"),
-            *("models/cnn", "models/{submit}", "history.json", "shortcuts.json"),
+            *(EMBEDDINGS, "models/cnn", "models/{submit}", "history.json", "shortcuts.json"),
             *("leaderboard.csv", "metrics.json"),
         ),
         ("submission.csv", "submission_check.json"),
@@ -333,6 +344,8 @@ CAUSES = {"config": "its settings", "code": "its code", "libraries": "library ve
 def stage_key(stage: StageSpec, config: Config, folder: Path, data) -> dict:
     """Everything that decides a stage's outputs: config sections, code, libraries, inputs."""
     inputs = {name: _input_digest(name, folder, data) for name in stage.inputs(config)}
+    if LISTENER in inputs:
+        inputs[LISTENER] = naming.digest(config)
     return {
         "config": config.digest((*stage.sections, *stage.keys)),
         "code": code.code_digest(stage.name),

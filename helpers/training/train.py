@@ -21,7 +21,7 @@ import torch
 
 from helpers.audio import features, images
 from helpers.base import artifacts, code, targets, work
-from helpers.base.settings import Config
+from helpers.base.settings import LISTENER, Config
 from helpers.models import checkpoints, networks
 from helpers.splits import partition
 from helpers.training import batches, fit, losses, optimise, processes
@@ -364,6 +364,8 @@ def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
     settings = config.model_dump(mode="json", include=include)
     for key in CARRIED_OUT:
         del settings["train"][key]
+    for key in LISTENER:
+        del settings["features"][key]
     facts = ["clip_id", "label", "split", "group", "fold", *artifacts.sureness(rows)]
     clips = rows[facts].to_csv(index=False)
     text = json.dumps(settings, sort_keys=True) + clips + code.module_digest("training.fit")

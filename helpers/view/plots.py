@@ -13,6 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import StandardScaler
 
 from helpers.audio import features
 from helpers.base import targets
@@ -39,6 +42,7 @@ LEAKAGE = [  # titles, and the source of each clip that is learned from, and tes
 CENTRED = {"ha": "center", "va": "center", "fontsize": 13}
 LISTED = 30  # classes at most that stand in a picture with their names
 COLOURED = 19  # classes at most that have a colour each
+MAPPED = 800  # clips of a map at most
 KILOHERTZ = np.array([0.25, 1, 4, 16])  # on the axis of a spectrogram
 
 
@@ -526,6 +530,41 @@ def correlations(table: pd.DataFrame, columns: list[str]) -> Figure:
     axis.tick_params(labelsize=8, length=0)
     axis.set_title("Which features say the same? (rank correlation)")
     return figure
+
+
+@styled
+def listener_map(vectors: np.ndarray, rows: pd.DataFrame, multilabel: bool = False) -> Figure:
+    """Training clips in the plane, those that a listener hears as alike near each other.
+
+    Of many clips MAPPED; of many classes the largest have a colour each. Args: vectors float32
+    [clips, size]; rows of waveforms.csv.
+    """
+    clips = _originals(rows)
+    chosen = np.linspace(0, len(clips) - 1, min(MAPPED, len(clips))).astype(int)
+    clips = clips.iloc[chosen]
+    place = _plane(vectors[clips.index])
+    first = clips["label"].map(lambda label: (targets.split(label, multilabel) or ["none"])[0])
+    largest = first.value_counts().index[: len(style.COLOURS)]
+    shown = first.where(first.isin(largest), "other classes")
+    colours = dict(zip(largest, style.COLOURS, strict=False))
+    figure, axis = plt.subplots(figsize=(8, 5.5))
+    for label in dict.fromkeys([*largest, *shown]):
+        dots = place[shown.eq(label)]
+        colour = colours.get(label, PALE)
+        axis.scatter(dots[:, 0], dots[:, 1], s=18, color=colour, label=style.wrapped(label))
+    axis.set(xticks=[], yticks=[], title="What the listener hears as alike")
+    style.legend_beside(axis)
+    return figure
+
+
+def _plane(vectors):
+    """Places [clips, 2] in which alike vectors lie near each other: t-SNE (van der Maaten and
+    Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html).
+    """
+    standard = StandardScaler().fit_transform(vectors)
+    directions = PCA(min(50, *standard.shape), random_state=0).fit_transform(standard)
+    perplexity = min(30, (len(standard) - 1) / 3)
+    return TSNE(perplexity=perplexity, random_state=0).fit_transform(directions)
 
 
 def _spaced(name):

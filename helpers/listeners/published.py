@@ -1,0 +1,198 @@
+"""Networks that others have published, as listeners: torchaudio's, transformers', timm's.
+
+Their weights come from a file, from the cache, or from the network where there is one; what cannot
+be had is said at once. No code comes with them, and nothing is unpickled but plain tensors.
+"""
+
+import copy
+import socket
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torchaudio
+from safetensors.torch import load_file
+from torch import nn
+
+from helpers.audio import images
+from helpers.base import errors
+from helpers.base.settings import LISTENER
+from helpers.listeners import naming
+from helpers.listeners.listener import Listener, device, identity_of, of_torch
+from helpers.models import backbones
+
+# Grey pictures as timm's networks know them: mean and deviation of ImageNet over the colours
+MEAN = 0.449
+DEVIATION = 0.226
+
+
+# --- torchaudio
+
+
+class LastLayer(nn.Module):
+    """A network of torchaudio: waveforms [B, N] -> the mean of its last layer over time [B, D]."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, waveforms):
+        return self.network.extract_features(waveforms)[0][-1].mean(dim=1)
+
+
+def torchaudio_bundle(config, what: str, folder: Path) -> Listener:
+    """A bundle of torchaudio.pipelines: wav2vec 2.0, HuBERT, WavLM.
+
+    Args: config; what its name, such as WAV2VEC2_BASE; folder of the run.
+    Raises ConfigError for an unknown bundle, or weights that cannot be had.
+    """
+    known = vars(torchaudio.pipelines).items()
+    kind = torchaudio.pipelines.Wav2Vec2Bundle
+    bundles = {name: bundle for name, bundle in known if isinstance(bundle, kind)}
+    if what not in bundles:
+        raise errors.ConfigError(
+            f"features.listener: torchaudio has no bundle {what!r}. There are: {', '.join(bundles)}"
+        )
+    bundle = copy.copy(bundles[what])
+    weights = config.features.listener_weights
+    if weights:
+        bundle._get_state_dict = lambda _: read_weights(naming.path(weights))
+    with _had(f"torchaudio:{what}"), _impatient():
+        model = bundle.get_model(dl_kwargs={"weights_only": True, "progress": False})
+    rate = int(bundle.sample_rate)
+    return of_torch(f"torchaudio:{what}", LastLayer(model), rate, None, what)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, .safetensors or of torch, of which nothing else is read."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _impatient():
+    """A block in which a network that does not answer is given up."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(backbones.PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _had(name):
+    """A block in which a network is fetched or read; what prevents it becomes one clear message."""
+    try:
+        yield
+    except errors.MissingLibrary:
+        raise
+    # those of hubs, of their HTTP libraries and of torch share no other base
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise errors.ConfigError(
+            f"features.listener: {name} could not be had ({reason}). Its weights come from the "
+            "cache, from the network, or from a file of yours: features.listener_weights, for "
+            "transformers hf:<folder>."
+        ) from None
+
+
+# --- transformers
+
+
+def transformers_network(config, what: str, folder: Path) -> Listener:
+    """A network of transformers with its feature extractor: AST, WavLM, HuBERT, Whisper's encoder.
+
+    Its embedding is what it pools itself, else the mean of its last layer over time.
+    Args: config; what a folder, or a name on the Hugging Face hub; folder of the run.
+    Raises ConfigError where it cannot be had, MissingLibrary without transformers.
+    """
+    with _had(f"hf:{what}"):
+        extractor, model = _from_pretrained(what)
+    network = model.get_encoder() if model.config.is_encoder_decoder else model
+    network = network.to(device()).eval()
+    rate = extractor.sampling_rate
+
+    @torch.inference_mode()
+    def hear(waveforms):
+        inputs = extractor(list(waveforms), sampling_rate=rate, return_tensors="pt")
+        output = network(inputs[extractor.model_input_names[0]].to(device()))
+        pooled = output.get("pooler_output")
+        pooled = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
+        return pooled.float().cpu().numpy()
+
+    identity = identity_of(network, extractor.to_json_string())
+    return Listener(f"hf:{Path(what).name}", rate, _window(extractor), identity, hear)
+
+
+def _from_pretrained(what):
+    """The feature extractor and the network of a folder, the cache, or the hub if it answers."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise errors.MissingLibrary(
+            f"features.listener hf:<name> needs transformers ({error}): "
+            "pip install -r requirements-extras.txt"
+        ) from error
+    local = naming.path(what)
+    source = str(local) if local.is_dir() else what
+    safe = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(source, **safe)
+    except OSError:
+        if local.is_dir() or not backbones.hub_answers():
+            raise
+        safe["local_files_only"] = False
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(source, **safe)
+    model, told = transformers.AutoModel.from_pretrained(
+        source, use_safetensors=True, output_loading_info=True, **safe
+    )
+    missing = {name for name in told["missing_keys"] if "masked_spec_embed" not in name}
+    if missing:
+        raise ValueError(f"it lacks {len(missing)} weights, such as {min(missing)}")
+    return extractor, model
+
+
+def _window(extractor):
+    """How many samples a feature extractor makes a picture of one size of; None for any number."""
+    if hasattr(extractor, "n_samples"):  # Whisper's
+        return extractor.n_samples
+    frames = getattr(extractor, "max_length", None)  # AST's, of 10 ms
+    return frames and frames * extractor.sampling_rate // 100
+
+
+# --- timm
+
+
+class PictureNetwork(nn.Module):
+    """An image network without its classifier on log-mel images: waveforms [B, N] -> [B, D]."""
+
+    def __init__(self, front_end: nn.Module, backbone: backbones.Backbone):
+        super().__init__()
+        backbone.network.reset_classifier(0)
+        self.front_end = front_end
+        self.backbone = backbone
+
+    def forward(self, waveforms):
+        pictures = (self.front_end(waveforms)[:, None] - MEAN) / DEVIATION
+        return self.backbone(pictures).flatten(1)
+
+
+def timm_network(config, what: str, folder: Path) -> Listener:
+    """An image network of timm on the log-mel images that the config describes.
+
+    Args: config; what its name; folder of the run.
+    Raises ConfigError for an unknown network, or weights that cannot be had.
+    """
+    weights = config.features.listener_weights
+    weights = weights and naming.path(weights)
+    with _had(f"timm:{what}"), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        backbone = backbones.build(f"timm:{what}", 1, weights=weights)
+        if backbone.origin == "random":
+            raise ValueError(str(told[-1].message).partition(":")[0])
+    network = PictureNetwork(images.mel_image(config), backbone)
+    facts = (what, str(config.features.model_dump(exclude=set(LISTENER))))
+    return of_torch(f"timm:{what}", network, config.audio.sample_rate, None, *facts)
