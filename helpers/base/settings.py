@@ -231,13 +231,13 @@ class Features(Section):
     listener_seconds: Positive | None = None
     listener_output: Text = None
 
-
-LISTENER = tuple(name for name in Features.model_fields if name.startswith("listener"))
-
     @property
     def windows(self):
         """The windows of all spectrograms that networks see, in samples."""
         return (self.n_fft, *self.more_n_fft)
+
+
+LISTENER = tuple(name for name in Features.model_fields if name.startswith("listener"))
 
 
 class Compare(Section):
