@@ -293,6 +293,10 @@ class Submit(Section):
     boolean: bool = False  # shape long: True or False instead of a probability
     # from where on a class is said; None: chosen on the other folds
     threshold: Probability | None = None
+    # What is done to the windows of a test recording; 08 says what each is worth out of fold.
+    smooth: Probability = 0.0  # share of a window's answer that its two neighbours give
+    file_mean: Probability = 0.0  # how far a window's answer is drawn to all of its recording
+    file_by: Literal["mean", "max"] = "mean"  # to their mean, or the highest of each class
     # files: the sample is out of date, the files on disk count
     rows_from: Literal["sample", "files"] = "sample"
 
