@@ -138,11 +138,11 @@ def busiest(known: pd.DataFrame, heard: pd.DataFrame, bundle, root: Path | str) 
     Which it is does not depend on what was heard. Args as of `heard_in`.
     """
     name = known["filename"].mode()[0]
-    said = heard[heard["filename"].eq(name) & heard["label"].ne("")]
-    path = heard.loc[heard["filename"].eq(name), "path"].iloc[0]
+    own = heard[heard["filename"].eq(name)]
+    path = own["path"].iloc[0]
     there = known[known["filename"].eq(name)].assign(path=path)
     whole = bundle.hear(Path(root) / path).heard
     waveform = whole.waveform[:, None]
     decoded = Decoded(waveform, whole.settings.sample_rate, path, None)
     medley = Medley(decoded, there, bundle.multilabel, is_test=True)
-    return medley, said
+    return medley, own[own["label"].ne("")]
