@@ -4,5 +4,5 @@ Notebooks: 06 and 08, the app.
 
 classic (models on the feature table), table_network (a dense one), rivals (every model by name,
 ensembles), hearing (a whole file: windows, events), inference (the bundle: waveform in,
-probabilities out), medley (a long recording whose events are known).
+probabilities out), medley (recordings whose events are known).
 """
