@@ -24,7 +24,7 @@ KEY = "recording_id"  # cannot be a class
 STEPS = 4  # in a frame of a network whose frames answer: an event begins and ends with one
 SMOOTHED = 0.5  # seconds over which frames' probabilities are filtered by their median
 HOLD = 0.5  # an event lasts while its class is so probable, relative to its threshold
-FINE_SECONDS = 120  # the course of a longer file is told in half windows
+FINE_SECONDS = 60  # the course of a longer file is told in half windows
 
 
 class Frames(NamedTuple):
@@ -154,8 +154,8 @@ class Hearing:
 
     def _mean_of_frames(self, pieces, times):
         """What pieces say at some times (seconds) on average: [times, C], NaN where none does."""
-        heard = np.zeros((len(times), self.probabilities.shape[1]))
-        count = np.zeros((len(times), 1))
+        heard = np.zeros((len(times), self.probabilities.shape[1]), np.float32)
+        count = np.zeros((len(times), 1), np.float32)
         rate = self.heard.settings.sample_rate
         for piece in pieces.itertuples():
             ends = [piece.start / rate, piece.stop / rate]

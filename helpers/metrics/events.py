@@ -15,7 +15,7 @@ from numpy import ndarray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from helpers.metrics import intervals
+from helpers.metrics import evaluate, intervals
 
 SEGMENT = 1.0  # seconds
 COLLAR = 0.2  # seconds by which an onset or an offset may be off
@@ -124,3 +124,13 @@ def scores(
         for mean, values in samples.items():
             found[f"{kind}_{mean}_f1"] = intervals.interval(values, sizes)
     return found
+
+
+def in_words(scores: dict) -> str:
+    """What `scores` say, in a sentence or two."""
+    segment, event = (evaluate.percent(scores[f"{kind}_macro_f1"]) for kind in KINDS)
+    return (
+        f"Macro F1 in time: {segment} by seconds, {event} by events that begin within"
+        f" {1000 * COLLAR:.0f} ms and end in time, over {scores['n_events']} known events of"
+        f" {scores['n_files']} test recordings."
+    )
