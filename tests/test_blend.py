@@ -103,8 +103,8 @@ def test_the_command_writes_a_blend_whose_score_is_nested(runs, capsys):
         np.testing.assert_allclose(written.loc[mine, classes], expected, atol=2e-3)
     board = artifacts.read_table(runs / "both" / "leaderboard.csv").set_index("model")
     right = (written["label"] == written["predicted"]).mean()
-    assert board.loc["blend", "accuracy"] == pytest.approx(right, abs=1e-5)
-    assert set(board.index) == {"one/svm", "one/mfcc_linear", "two/svm", "equal mean", "blend"}
+    assert board.loc["the blend", "accuracy"] == pytest.approx(right, abs=1e-5)
+    assert set(board.index) == {"one/svm", "one/mfcc_linear", "two/svm", "equal mean", "the blend"}
     gap = board.loc["one/svm", "accuracy"] - right
     assert board.loc["one/svm", "difference"] == pytest.approx(gap, abs=2e-5)
     assert f"{right:.1%}".replace("%", " %") in said and (runs / "both" / "weights.png").is_file()

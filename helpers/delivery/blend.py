@@ -35,7 +35,7 @@ CSV = r"(.+?\.csv)(?::(.+))?"  # answers out of fold and, where there are any, o
 LEAST = 1e-6  # what a member says of the right class counts for no less: one mistake is no ban
 FOLDS = 5  # dealt out by group where the first run was tested on one fold only
 SUM_SLACK = 0.01
-BLEND = "blend"
+BLEND = "the blend"  # rows beside the members; a run's name is one word
 MEAN = "equal mean"
 
 
@@ -63,7 +63,8 @@ class Run:
         self.rows = artifacts.read_table(self.folder / "waveforms.csv")
         self.recordings = artifacts.read_table(self.folder / "recordings.csv")
         answers = rivals.answers(self.model, self.folder, self.rows, self.config)
-        self.answers = decisions.with_paths(answers, self.recordings).set_index("path")
+        named = decisions.with_paths(answers, self.recordings)
+        self.answers = named.set_index(named["path"].map(tables.spelling)).drop(columns="path")
 
     def contract(self) -> contract.Contract:
         """What a submission must look like. Raises StageError where there is no test set."""
@@ -216,8 +217,8 @@ def _groups(aligned, names):
     parts = []
     for number, table in enumerate(aligned.values()):
         if "group" in table:
-            codes = pd.Series(pd.factorize(table["group"])[0].astype(str))
-            parts.append(f"{number}-" + codes)
+            own = table["group"].where(table["group"].ne(""), names)
+            parts.append(f"{number}-" + pd.Series(pd.factorize(own)[0].astype(str)))
     together = pd.concat(parts, axis=1).agg(targets.SEPARATOR.join, axis=1)
     told = {"recording_id": names, "source": "", "pcm_sha256": "", "together": together}
     return partition.groups(pd.DataFrame(told))
@@ -345,7 +346,7 @@ def test_rows(members: list, weights: pd.Series, by: str):
 # --- files
 
 
-def write(names: list[str], out: str = BLEND, by: str = "probability") -> list[str]:
+def write(names: list[str], out: str, by: str = "probability") -> list[str]:
     """Blend members and write outputs/<out>: predictions.csv, leaderboard.csv, weights.csv and
     .png and, where all of them answer the test set, submission.csv.
 

@@ -178,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
         help="a run (its network), run/model, or a CSV with a row per file; :test.csv adds its "
         "answers to the rows of the test set",
     )
-    part.add_argument("--out", default=blend.BLEND, metavar="NAME", help="below outputs/ (blend)")
+    part.add_argument("--out", default="blend", metavar="NAME", help="below outputs/ (blend)")
     part.add_argument(
         "--by",
         choices=("probability", "rank"),
