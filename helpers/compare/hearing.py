@@ -22,8 +22,7 @@ RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
 RAVEN += ("Low Freq (Hz)", "High Freq (Hz)", "Label", "Probability")
 KEY = "recording_id"  # cannot be a class
 STEPS = 4  # in a frame of a network whose frames answer: an event begins and ends with one
-SMOOTHED = 0.5  # seconds over which frames' probabilities are filtered by their median
-HOLD = 0.5  # an event lasts while its class is so probable, relative to its threshold
+SMOOTHED = 1.0  # seconds over which frames' probabilities are filtered by their median
 FINE_SECONDS = 60  # the course of a longer file is told in half windows
 
 
@@ -95,18 +94,15 @@ class Hearing:
 
         Where windows overlap they are averaged. Neighbours of one label are joined, up to a pause
         that divides the file into takes, and an event begins and ends with its sound. Where a
-        recording may have several labels, each class has events of its own. An event that is heard
-        in frames goes on while its class is HOLD times as probable as it had to become.
+        recording may have several labels, each class has events of its own.
         """
         rows = []
         for take in self.heard.pieces["take"].unique():
             spans, probabilities = self.spans(take)
             said = self._said(probabilities)
-            held = said if self.frames is None else said | self._said(probabilities / HOLD)
             for name in probabilities:
-                for run in _runs(held[name].to_numpy()):
-                    if said[name].iloc[run].any():
-                        rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
+                for run in _runs(said[name].to_numpy()):
+                    rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
         table = pd.DataFrame(rows, columns=EVENT)
         table = table.sort_values(["onset", "offset", "label"], ignore_index=True)
         return table.round({"onset": 4, "offset": 4, "probability": 6})
