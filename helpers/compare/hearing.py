@@ -22,7 +22,7 @@ RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
 RAVEN += ("Low Freq (Hz)", "High Freq (Hz)", "Label", "Probability")
 KEY = "recording_id"  # cannot be a class
 STEPS = 4  # in a frame of a network whose frames answer: an event begins and ends with one
-SMOOTHED = 1.0  # seconds over which frames' probabilities are filtered by their median
+SMOOTHED = 0.25  # of a window, over which frames' probabilities are filtered by their median
 FINE_SECONDS = 60  # the course of a longer file is told in half windows
 
 
@@ -142,7 +142,8 @@ class Hearing:
         spans = pd.DataFrame({"onset": edges[:-1], "offset": edges[1:]})
         mean = self._mean_of_frames(pieces, spans.mean(axis=1).to_numpy())
         covered = np.isfinite(mean).all(axis=1)
-        width = 1 + 2 * round(SMOOTHED / step / 2)
+        smoothed = SMOOTHED * self.heard.settings.clip_seconds
+        width = 1 + 2 * round(smoothed / step / 2)
         smooth = median_filter(mean[covered], (width, 1), mode="nearest")
         table = pd.DataFrame(smooth, columns=self.probabilities.columns)
         heard = spans[covered].reset_index(drop=True)
