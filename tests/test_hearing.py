@@ -443,10 +443,10 @@ def test_events_begin_and_end_with_the_frames_of_all_windows(thresholds):
     assert dataclasses.replace(heard, frames=None).course()[0].shape == (4, 2)
 
 
-def test_an_event_goes_on_while_it_is_half_as_probable_as_it_had_to_become():
-    falls = made_of_frames(lambda time: 0.7 * np.exp(-time), thresholds=SEVERAL).events()
+def test_an_event_ends_where_its_class_is_less_probable_than_its_threshold():
+    falls = made_of_frames(lambda time: 0.8 * np.exp(-time / 2), thresholds=SEVERAL).events()
     a = falls[falls["label"].eq("a")]
-    assert a["onset"].item() == 0 and a["offset"].item() == pytest.approx(np.log(2.8), abs=0.1)
+    assert a["onset"].item() == 0 and a["offset"].item() == pytest.approx(2 * np.log(1.6), abs=0.1)
     never = made_of_frames(lambda time: np.full_like(time, 0.4), thresholds=SEVERAL).events()
     assert "a" not in set(never["label"])
 

@@ -22,8 +22,7 @@ RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
 RAVEN += ("Low Freq (Hz)", "High Freq (Hz)", "Label", "Probability")
 KEY = "recording_id"  # cannot be a class
 STEPS = 4  # in a frame of a network whose frames answer: an event begins and ends with one
-SMOOTHED = 0.5  # seconds over which frames' probabilities are filtered by their median
-HOLD = 0.5  # an event lasts while its class is so probable, relative to its threshold
+SMOOTHED = 0.25  # of a window, over which frames' probabilities are filtered by their median
 FINE_SECONDS = 60  # the course of a longer file is told in half windows
 
 
@@ -95,18 +94,15 @@ class Hearing:
 
         Where windows overlap they are averaged. Neighbours of one label are joined, up to a pause
         that divides the file into takes, and an event begins and ends with its sound. Where a
-        recording may have several labels, each class has events of its own. An event that is heard
-        in frames goes on while its class is HOLD times as probable as it had to become.
+        recording may have several labels, each class has events of its own.
         """
         rows = []
         for take in self.heard.pieces["take"].unique():
             spans, probabilities = self.spans(take)
             said = self._said(probabilities)
-            held = said if self.frames is None else said | self._said(probabilities / HOLD)
             for name in probabilities:
-                for run in _runs(held[name].to_numpy()):
-                    if said[name].iloc[run].any():
-                        rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
+                for run in _runs(said[name].to_numpy()):
+                    rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
         table = pd.DataFrame(rows, columns=EVENT)
         table = table.sort_values(["onset", "offset", "label"], ignore_index=True)
         return table.round({"onset": 4, "offset": 4, "probability": 6})
@@ -146,7 +142,8 @@ class Hearing:
         spans = pd.DataFrame({"onset": edges[:-1], "offset": edges[1:]})
         mean = self._mean_of_frames(pieces, spans.mean(axis=1).to_numpy())
         covered = np.isfinite(mean).all(axis=1)
-        width = 1 + 2 * round(SMOOTHED / step / 2)
+        smoothed = SMOOTHED * self.heard.settings.clip_seconds
+        width = 1 + 2 * round(smoothed / step / 2)
         smooth = median_filter(mean[covered], (width, 1), mode="nearest")
         table = pd.DataFrame(smooth, columns=self.probabilities.columns)
         heard = spans[covered].reset_index(drop=True)

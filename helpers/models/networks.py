@@ -196,7 +196,10 @@ class AudioClassifier(nn.Module):
         """Output of the front end as the network takes it: [B, K x bands, frames] -> [B, K, bands,
         frames], each of the K spectrograms a channel.
         """
-        return ((bands - self.mean) / self.deviation).unflatten(1, (self.spectrograms, -1))
+        standard = (bands - self.mean) / self.deviation
+        rows = self.mean.shape[0] // self.spectrograms
+        # an exported graph leaves the sizes of reshape free, not those of unflatten
+        return standard.reshape(bands.shape[0], self.spectrograms, rows, -1)
 
     def features(self, inputs: torch.Tensor, alter=None) -> torch.Tensor:
         """What the network sees of waveforms [B, N] or images: [B, K, bands, frames].
