@@ -285,7 +285,7 @@ def test_nothing_of_an_earlier_set_stays(small):
     small(n_train=4)
     small(n_train=1)
     assert len(names(small.root / "train")) == 2
-    assert names(small.root.parent) == {"set", "key.csv", "key.json"}
+    assert names(small.root.parent) == {"set", "key.csv", "key.events.csv", "key.json"}
 
 
 def test_a_key_inside_the_data_folder_is_refused(tmp_path):

@@ -56,6 +56,9 @@ LEDGER = pd.DataFrame(
         "metric": "accuracy",
     }
 ).assign(change=[0.01, -0.03], change_low=[-0.01, -0.05], change_high=[0.03, -0.01])
+WEIGHTS = pd.DataFrame({"all": [0.7, 0.3], "fold 1": [0.6, 0.4]}, ["one", "other"])
+SIZES = {"recordings": [5, 10], "value": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]}
+CURVE = {"metric": "accuracy", "sizes": SIZES}
 SHORTCUT = {"column": "sample_rate", "auc": 0.9, "low": 0.8, "high": 0.95, "flagged": True}
 AUDIT = {"asks": "the class", "chance": 0.5, "columns": [SHORTCUT], "kinds": []}
 
@@ -117,6 +120,11 @@ def drawn(name, files):
             {"honest": evaluate.summary(scored, 50), "leaking": evaluate.summary(scored, 50)},
             "accuracy",
         ),
+        "listener_map": lambda: plots.listener_map(
+            np.random.default_rng(0).normal(size=(len(tone_clips()[1]), 4)), tone_clips()[1]
+        ),
+        "weights": lambda: score_plots.weights(WEIGHTS),
+        "more_recordings": lambda: score_plots.more_recordings(CURVE),
         "changes": lambda: score_plots.changes(LEDGER, "What each cleaning step does"),
         "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),
     }[name]()

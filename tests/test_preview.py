@@ -125,7 +125,9 @@ def test_only_what_is_done_is_told_and_the_part_that_is_learned_from_has_its_len
 
 def test_several_spectrograms_are_shown_one_above_the_other():
     packed, rows = rows_of_many()
-    config = small_config(features={"kind": "pcen", "more_n_fft": (512,)}, train={"masks": 1})
+    config = small_config(
+        features={"kind": "pcen", "more_n_fft": (512,)}, train={"masks": 1, "select": "last"}
+    )
     [clip, *_] = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
     pictures = {name: x.shape for name, _, x in clip.steps if x.ndim == 2}
     assert pictures == dict.fromkeys(["front end", "standardised", "masked"], (2 * 16, 32))
