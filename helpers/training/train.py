@@ -419,7 +419,7 @@ def run(folder: Path, config: Config, keep: bool = False, watch=unwatched):
 
 
 def require_strangers(folder: Path, config: Config) -> None:
-    """Raise ConfigError where networks begin from a run that learned from recordings of this one."""
+    """Raise ConfigError where networks begin from a run that has heard recordings of this one."""
     if config.model.begins_from:
         other = artifacts.existing_run(config.model.begins_from)
         runs.require_strangers(other, folder, config, "model.weights")
