@@ -285,8 +285,8 @@ def _begun(network, path):
     """One of our networks with the weights of another, all but those of its last layer."""
     weights = {name.removeprefix(BODY): tensor for name, tensor in load_file(path).items()}
     own = network.state_dict()
-    last = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)][-1]
-    body = [name for name in own if not name.startswith(f"{last}.")]
+    *_, (head, _) = network.named_children()
+    body = [name for name in own if not name.startswith(f"{head}.")]
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     if unfit := [name for name in body if shapes.get(name) != own[name].shape]:
         raise errors.ConfigError(
