@@ -27,7 +27,7 @@ CHUNK = 64  # clips whose embeddings are one file of the cache
 PREFIX = "embedding_"  # of the columns of a table
 BEFORE = {  # by whether it is a run of Earshot
     True: "Its run and this one share no recording.",
-    False: "Whether it has learned from these very recordings, only its makers can tell: if it has, "
+    False: "Whether it has learned from these very recordings only its makers can tell: if so, "
     "all scores with it are too good.",
 }
 
