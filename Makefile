@@ -29,6 +29,8 @@ FORCE ?=
 UNTIL ?=
 FILE ?=
 OUT ?=
+RUNS ?=
+BY ?=
 OVERLAP ?=
 THRESHOLD ?=
 
@@ -53,7 +55,7 @@ data: $(READY)  ## a public data set, verified, in data/: make data SET=esc50|es
 	@$(BIN)/python -m helpers data $(SET)
 
 test: $(READY)  ## all tests, the notebooks on a tiny configuration included
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-layouts: $(READY)  ## the whole chain on every layout of data that is recognised (ten minutes or so)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m layouts tests/test_given.py
@@ -102,6 +104,10 @@ export: $(READY)  ## a run's networks as one folder and zip, with ONNX and a loa
 
 verify: $(READY)  ## prove from a run's files alone that nothing crosses its folds: make verify RUN=demo
 	@$(BIN)/python -m helpers verify --run "$(or $(RUN),demo)"
+
+blend: $(READY)  ## several runs' answers as one, weighed by the folds: make blend RUNS="a a/svm other.csv" OUT=both BY=rank
+	@test -n "$(RUNS)" || { echo 'Which runs? make blend RUNS="a a/svm other.csv"'; exit 2; }
+	@$(BIN)/python -m helpers blend $(RUNS) $(if $(OUT),--out "$(OUT)") $(if $(BY),--by $(BY))
 
 kaggle: $(READY)  ## what is uploaded to Kaggle: make kaggle RUN=mine KAGGLE=your-name ATTACH=competition OUT=folder
 	@$(BIN)/python -m helpers kaggle $(if $(RUN),--run "$(RUN)") $(if $(KAGGLE),--user "$(KAGGLE)") \

@@ -82,7 +82,8 @@ def soundscape_scores(config, recordings, rows, heard):
     test = recordings[recordings["split"].eq("test")]
     asked = submit.contract_of(root, test, rows, config, contract.find_sample(root))
     clips = rows[rows["split"].eq("test")]
-    answers = submit.row_probabilities(asked, heard, clips, submit.shares(rows, asked), config)
+    shares = submit.shares(rows, asked.classes)
+    answers = submit.row_probabilities(asked, heard, clips, shares, config)
     said = submit.said(asked, answers, None, submit.files(asked, recordings))
     truth = folders.hidden_labels(root, recordings, config)
     several = config.but("data.multilabel", True)  # several are heard at once

@@ -21,4 +21,10 @@ Beside them stands ``environment``, which runs before anything is installed. A n
 ``run.begin``.
 """
 
+import os
+
+# Threads that wait for each other sleep. By default they spin, which on a busy machine slows
+# training to a fifth (benchmarks/busy.py). OpenMP reads it when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"

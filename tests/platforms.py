@@ -1,11 +1,12 @@
 """A session as on Kaggle or Colab: their folders at their paths, inputs read-only, no network.
 
 `python tests/platforms.py TREE WORK COMMAND…` runs a command in namespaces of its own, made by
-`unshare`, which needs no rights where it is allowed. The root that it sees is this machine's, with
-TREE's folders at /: what is called `input` cannot be written to.
+`unshare`, which needs no rights where it is allowed, or those of root. The root that it sees is
+this machine's, with TREE's folders at /: what is called `input` cannot be written to.
 """
 
 import fcntl
+import functools
 import os
 import shutil
 import socket
@@ -15,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-UNSHARE = ["unshare", "--user", "--map-root-user", "--mount", "--net"]
+UNSHARE = ["unshare", "--mount", "--net"]
+AS_ANYBODY = ["--user", "--map-root-user"]
 PLACES = {"kaggle", "content"}  # of this machine, which the tree's take the place of
 LOOPBACK_UP = (0x8914, struct.pack("16sh", b"lo", 0x49))  # SIOCSIFFLAGS; kernels talk by loopback
 
@@ -28,12 +30,15 @@ papermill.execute_notebook(
 """
 
 
-def allowed() -> bool:
-    """Whether this machine lets anybody make namespaces."""
-    if not shutil.which("unshare"):
-        return False
-    done = subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True)
-    return done.returncode == 0
+@functools.cache
+def unshare() -> list[str]:
+    """The command that makes namespaces here: as anybody, else as root; [] where neither may."""
+    for rights in (AS_ANYBODY, []) if shutil.which("unshare") else ():
+        command = [*UNSHARE, *rights]
+        tried = subprocess.run([*command, "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True)
+        if tried.returncode == 0:
+            return command
+    return []
 
 
 def run(tree: Path, work: str, *command: str) -> subprocess.CompletedProcess:
@@ -47,7 +52,7 @@ def run(tree: Path, work: str, *command: str) -> subprocess.CompletedProcess:
         "EARSHOT_HEADLESS": "1",
         "OMP_NUM_THREADS": "1",
     }
-    inside = [*UNSHARE, sys.executable, __file__, str(tree), work, *command]
+    inside = [*unshare(), sys.executable, __file__, str(tree), work, *command]
     return subprocess.run(inside, capture_output=True, text=True, env=environment)
 
 

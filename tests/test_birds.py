@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import small_config
 
+from benchmarks import birds as bench
 from helpers.audio import features, windowing
 from helpers.base import artifacts, errors, targets
 from helpers.base.settings import Audio, Data, Train
@@ -334,6 +335,19 @@ SHORT = (
     "data.demo_train=48 data.demo_test=2 data.max_per_class=4 split.folds=2 train.epochs=1 "
     "train.batch_size=16 train.precision=fp32 compare.models=[mfcc_linear]"
 )
+
+
+@pytest.mark.layouts
+def test_the_benchmark_scores_each_way_out_of_fold_and_on_soundscapes(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["birds", "--ways", "1", "--set", f"fast=true {SHORT}"])
+    bench.main()
+    header, row = (line.split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert len(header) == len(row) and row[0] == "one label per recording"
+    aucs = [float(cell.split()[0]) for cell in row[1:4]]
+    assert all(0 <= value <= 1 for value in aucs) and float(row[5]) > 0
 
 
 @pytest.mark.layouts

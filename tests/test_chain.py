@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from helpers.audio import recording
 from helpers.base import artifacts, errors
 from helpers.delivery import hidden
-from helpers.metrics import evaluate
+from helpers.metrics import decisions, evaluate
 from helpers.run import cli, pipeline, presets, stages
 from helpers.splits import certificate
 from helpers.submission import submit
@@ -66,9 +66,7 @@ def test_the_scores_are_those_of_the_predictions(demo):
     expected = f1_score(table["label"], table["predicted"], average="macro", zero_division=0)
     assert metrics["macro_f1"]["value"] == pytest.approx(expected, abs=1e-5)
     assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
-    classes = [
-        column for column in table if column not in ("recording_id", "fold", "label", "predicted")
-    ]
+    classes = decisions.class_columns(table)
     assert np.allclose(table[classes].sum(axis=1), 1, atol=1e-4)
 
 
@@ -295,6 +293,7 @@ RESULTS = (
         "metrics.json",
         "leaderboard.csv",
         "leak_gap.json",
+        "learning_curve.json",
         "balance.csv",
         "shortcuts.json",
         "suspects.csv",

@@ -204,6 +204,11 @@ KINDS = {
     "lstm": {"model": {"name": "lstm"}},
     "gru": {"model": {"name": "gru"}},
     "images": {"train": {"inputs": "images", "views": 1}, "features": {"image_size": 32}},
+    "attention": {
+        "model": {"name": "resnet", "channels": (4, 8), "pooling": "attention"},
+        "data": {"multilabel": True},
+    },
+    "pcen": {"features": {"kind": "pcen", "more_n_fft": (512, 1000)}},
 }
 
 

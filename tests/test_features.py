@@ -117,6 +117,37 @@ def test_log_mel_follows_the_config():
     assert torch.equal(features.log_mel(config)(waveform), expected(waveform))
 
 
+def test_pcen_agrees_with_librosa_and_batches_with_singles():
+    sounds = noise(3 * 8000).reshape(3, -1) * np.linspace(0.001, 1, 8000, dtype=np.float32)
+    levels = features.LogMel(8000, 256, 128, 16)(torch.from_numpy(sounds))
+    pcen = features.Pcen(128 / 8000)
+    energy = 2.0**31 * 10 ** (levels.double().numpy() / 10)
+    begun = (1 - pcen.newest) * energy[..., :1]
+    theirs = librosa.pcen(energy, sr=8000, hop_length=128, zi=begun)
+    np.testing.assert_allclose(pcen(levels).numpy(), theirs, atol=1e-4)
+    singles = torch.cat([pcen(one[None]) for one in levels])
+    torch.testing.assert_close(singles, pcen(levels), rtol=1e-5, atol=1e-5)
+
+
+def test_pcen_of_silence_is_finite_and_what_stays_the_same_fades_whatever_its_level():
+    pcen = features.Pcen(0.02)
+    assert pcen(torch.full((1, 4, 50), features.FLOOR_DB)).isfinite().all()
+    loud, soft = (pcen(torch.full((1, 4, 50), level)) for level in (-10.0, -40.0))
+    assert loud.std() < 1e-3 and abs(float(loud.mean() - soft.mean())) < 0.15
+
+
+def test_networks_see_what_the_config_asks_for_each_spectrogram_as_it_is_alone():
+    waveforms = torch.from_numpy(noise(8000)).reshape(2, 4000)
+    config = small_config(features={"kind": "pcen", "more_n_fft": (512, 1024)})
+    both = features.front_end(config)(waveforms)
+    assert both.shape == (2, 3 * 16, 32)
+    for number, n_fft in enumerate((256, 512, 1024)):
+        alone = features.front_end(small_config(features={"kind": "pcen", "n_fft": n_fft}))
+        assert torch.equal(both[:, 16 * number : 16 * (number + 1)], alone(waveforms))
+    plain = small_config()
+    assert torch.equal(features.front_end(plain)(waveforms), features.log_mel(plain)(waveforms))
+
+
 # --- packed waveforms --------------------------------------------------------------------------
 
 

@@ -95,6 +95,22 @@ def test_the_demos_labels_are_those_of_its_key(home):
     assert known.to_dict() == {"r3": "cat"}
 
 
+def test_when_sounds_are_heard_is_known_of_the_multi_label_demo_only(home, tmp_path):
+    chosen = presets.load("demo_multilabel")
+    root, key = folders.demo_paths(chosen)
+    plant(root, "x")
+    assert folders.hidden_events(root, chosen).empty
+    mixtures.events_path(key).write_text("filename,onset,offset,label\nb.wav,0.5,2,rain\n")
+    known = folders.hidden_events(root, chosen)
+    assert known.to_dict("list") == {
+        "filename": ["b.wav"],
+        "onset": [0.5],
+        "offset": [2.0],
+        "label": ["rain"],
+    }
+    assert folders.hidden_events(tmp_path, presets.load("folder", data=tmp_path)).empty
+
+
 def test_a_users_labels_are_those_of_the_test_folders(tmp_path):
     chosen = presets.load("folder", data=tmp_path)
     assert folders.hidden_labels(tmp_path, RECORDINGS, chosen).to_dict() == {"r3": "cat"}

@@ -2,6 +2,7 @@
 comes.
 """
 
+import dataclasses
 import doctest
 import itertools
 
@@ -12,6 +13,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import save_folds
 from scipy.signal import chirp
 from streamlit.testing.v1 import AppTest
 from tables import noise, small_config
@@ -411,6 +413,70 @@ def test_with_several_labels_each_class_has_its_own_events():
         and nothing.windows()["label"].eq("").all()
         and nothing.files()["labels.txt"] == ""
     )
+
+
+# --- networks whose frames answer
+
+
+def made_of_frames(levels, seconds=0.1, thresholds=None):
+    """A Hearing of two seconds of noise, whose frames said a class "a" is so probable at a time."""
+    heard = made(np.full((3, 2), 0.5), ["a", "b"], thresholds)
+    pieces = heard.heard.pieces
+    begins = pieces["start"].to_numpy()[:, None] / RATE
+    a = levels(begins + seconds * np.arange(round(WINDOW / seconds) + 1))
+    frames = hearing.Frames(np.stack([a, 1 - a], axis=1), seconds)
+    return dataclasses.replace(heard, frames=frames)
+
+
+SEVERAL = pd.Series({"a": 0.5, "b": 0.5})
+
+
+@pytest.mark.parametrize("thresholds", [None, SEVERAL])
+def test_events_begin_and_end_with_the_frames_of_all_windows(thresholds):
+    heard = made_of_frames(lambda time: np.where((time > 0.64) & (time < 1.46), 0.9, 0.1))
+    events = dataclasses.replace(heard, thresholds=thresholds).events()
+    a = events[events["label"].eq("a")]
+    assert len(a) == 1 and a["probability"].item() > 0.7
+    assert abs(a["onset"].item() - 0.65) < 0.1 and abs(a["offset"].item() - 1.45) < 0.1
+    spans, probabilities = heard.course()
+    assert len(spans) == len(probabilities) == 80  # a span each 25 ms
+    assert dataclasses.replace(heard, frames=None).course()[0].shape == (4, 2)
+
+
+def test_an_event_goes_on_while_it_is_half_as_probable_as_it_had_to_become():
+    falls = made_of_frames(lambda time: 0.7 * np.exp(-time), thresholds=SEVERAL).events()
+    a = falls[falls["label"].eq("a")]
+    assert a["onset"].item() == 0 and a["offset"].item() == pytest.approx(np.log(2.8), abs=0.1)
+    never = made_of_frames(lambda time: np.full_like(time, 0.4), thresholds=SEVERAL).events()
+    assert "a" not in set(never["label"])
+
+
+def test_a_single_frame_that_stands_out_is_no_event():
+    click = made_of_frames(lambda time: np.where(np.abs(time - 1) < 0.04, 0.9, 0.1))
+    assert set(click.events()["label"]) == {"b"}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_with_attention_hears_in_frames_by_itself(tmp_path, monkeypatch, capsys, several):
+    resnet = {"name": "resnet", "channels": (4, 8, 8), "pooling": "attention"}
+    config = small_config(model=resnet, data={"multilabel": several})
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
+    save_folds(tmp_path / "outputs" / "mine", ["a", "b", "c"], config)
+    soundfile.write(tmp_path / "x.wav", lively(2.3), RATE)
+    bundle = inference.Bundle(tmp_path / "outputs" / "mine")
+    assert bundle.frame_seconds == pytest.approx(4 * 128 / RATE)  # the stem and a block halve
+    clips = np.stack([lively(0.5), lively(0.5)])
+    frames = bundle.predict_frames(clips)
+    assert frames.shape == (2, 3, 8) and ((frames > 0) & (frames < 1)).all()
+    total = frames.sum(axis=1)
+    assert several or np.allclose(total, 1, atol=1e-5)
+    heard = bundle.hear(tmp_path / "x.wav", threshold=0.2)
+    assert len(heard.course()[0]) > 4 * len(dataclasses.replace(heard, frames=None).course()[0])
+    command = ["predict", str(tmp_path / "x.wav"), "--run", "mine", "--out", str(tmp_path)]
+    assert cli.main([*command, "--threshold", "0.2"]) == 0
+    written = pd.read_csv(tmp_path / "x.events.csv")
+    pd.testing.assert_frame_equal(written, heard.events(), check_dtype=False)
+    capsys.readouterr()
 
 
 def test_classes_called_as_other_columns_are_told_apart():

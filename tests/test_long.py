@@ -265,6 +265,44 @@ def test_an_option_out_of_range_is_refused(home, site, capsys, option):
 # --- a recording whose events are known
 
 
+class Ear:
+    """Stands for a Bundle: hears "a" for a second in every file but z.wav."""
+
+    def events(self, path):
+        rows = [] if path.name == "z.wav" else [(0.5, 1.5, "a", 0.9)]
+        return pd.DataFrame(rows, columns=hearing.EVENT)
+
+
+def test_known_events_are_scored_over_all_test_recordings_that_were_heard(tmp_path):
+    names = ["x.wav", "y.wav", "z.wav", "broken.wav"]
+    recordings = pd.DataFrame(
+        {
+            "recording_id": ["r1", "r2", "r3", "r4", "r5"],
+            "path": ["train/t.wav", *(f"test/{name}" for name in names)],
+            "split": ["train", *["test"] * 4],
+        }
+    )
+    rows = recordings[["recording_id"]].head(4)
+    known = pd.DataFrame(
+        [("x.wav", 0.4, 1.4, "a"), ("z.wav", 1.0, 2.0, "b")],
+        columns=["filename", "onset", "offset", "label"],
+    )
+    heard = medley.heard_in(known, recordings, rows, Ear(), tmp_path)
+    assert heard["filename"].tolist() == ["x.wav", "y.wav", "z.wav"]
+    assert heard["label"].tolist() == ["a", "a", ""]
+    scores = medley.found_in_time(known, heard, ["a", "b"], small_config())
+    assert scores["n_files"] == 3 and scores["n_events"] == 2
+    assert scores["event_micro_f1"]["value"] == pytest.approx(2 / 4)  # x right, y wrong, z missed
+    assert scores["event_macro_f1"]["value"] == pytest.approx((2 / 3 + 0) / 2, abs=1e-5)
+    assert "33.3 % (" in scores["says"] and "2 known events of 3 test" in scores["says"]
+
+
+def test_where_nothing_is_known_nothing_is_heard(tmp_path):
+    known = pd.DataFrame(columns=["filename", "onset", "offset", "label"])
+    recordings = pd.DataFrame({"recording_id": ["r"], "path": ["x.wav"], "split": ["test"]})
+    assert medley.heard_in(known, recordings, recordings, None, tmp_path).empty
+
+
 def test_a_medley_counts_what_was_found_in_its_place():
     parts = pd.DataFrame(
         [(1, 2, "a|b", "x.wav"), (3, 4, "c", "y.wav")], columns=["onset", "offset", "label", "path"]

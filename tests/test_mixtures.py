@@ -198,11 +198,32 @@ def test_a_take_is_performed_the_same_every_time_and_its_takes_differ(labels, sa
     scene, other = (
         mixtures.Scene("", labels, (5, 7), take, 2.0, sample_rate, "wav_16") for take in (1, 2)
     )
-    sound = mixtures.perform(scene)
+    sound, events = mixtures.perform(scene)
     assert sound.shape == (2 * sample_rate, 1) and np.isfinite(sound).all()
     assert np.abs(sound).max() == pytest.approx(10 ** (-3 / 20))
-    np.testing.assert_array_equal(sound, mixtures.perform(scene))
-    assert not np.allclose(sound, mixtures.perform(other), atol=1e-3)
+    np.testing.assert_array_equal(sound, mixtures.perform(scene)[0])
+    assert not np.allclose(sound, mixtures.perform(other)[0], atol=1e-3)
+    assert [label for *_, label in events] == list(labels)
+    assert all(0 <= onset < offset <= 2 for _, onset, offset, _ in events)
+
+
+def test_an_event_begins_and_ends_where_its_sound_is_20_db_below_its_loudest_moment():
+    size = mixtures.STUDIO_RATE // 100  # samples in 10 ms
+    loudness = np.r_[np.zeros(5), 0.05, 0.2, 1.0, 0.0, 0.5, 0.09, np.zeros(3)]
+    assert mixtures.heard_within(np.repeat(loudness, size)).tolist() == [6 * size, 10 * size]
+
+
+def test_beside_the_key_stands_when_each_test_sound_is_heard_and_nowhere_in_the_data(made):
+    root, key = made
+    events, answers = table(mixtures.events_path(key)), table(key)
+    assert list(events) == list(mixtures.EVENT)
+    assert not any("events" in path for path in contents(root))
+    heard = events.groupby("filename")["label"].agg(lambda names: "|".join(sorted(names)))
+    labelled = answers[answers["label"].ne("")].set_index("filename")["label"]
+    assert heard.to_dict() == labelled.to_dict()
+    for row in events.itertuples():
+        info = soundfile.info(root / "test" / row.filename)
+        assert 0 <= float(row.onset) < float(row.offset) <= info.duration + 0.01
 
 
 # --- writing only where something changed ------------------------------------------------------

@@ -5,6 +5,7 @@ import torch
 from tables import noise, small_config, tone_clips
 
 from helpers.base import recipe
+from helpers.compare import classic
 from helpers.models import networks
 from helpers.training.batches import Batches
 
@@ -51,6 +52,21 @@ def test_probabilities_sum_to_1_or_each_class_has_its_own():
     with torch.no_grad():
         torch.testing.assert_close(one.probabilities(waveforms), one(waveforms).softmax(dim=1))
         torch.testing.assert_close(several.probabilities(waveforms), one(waveforms).sigmoid())
+
+
+@pytest.mark.parametrize("name", ["resnet", "cnn", "gru", "cnn1d"])
+def test_with_several_labels_a_training_begins_at_the_shares_of_the_classes(name):
+    waveforms = torch.from_numpy(noise(12000)).reshape(3, 4000)
+    shares = torch.tensor([0.5, 0.02, 0.0])
+    several, one = (built(name=name, multilabel=many).eval() for many in (True, False))
+    for model in (several, one):
+        before = model(waveforms)
+        model.begin_at(shares)
+        moved = model(waveforms) - before
+        assert bool(moved.abs().max() == 0) == (model is one)
+    last = [layer for layer in several.network.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    expected = torch.tensor([0.0, -3.892, -6.907])  # log odds; of nothing, of RAREST
+    torch.testing.assert_close(last.bias.data, expected, atol=1e-3, rtol=0)
 
 
 def test_a_classifier_of_images_takes_waveforms_and_finished_images_alike():
@@ -132,4 +148,5 @@ def test_parameters_are_counted_by_hand():
 
 
 def test_the_models_that_are_named_are_those_that_are_made():
+    assert classic.__name__.split(".")[1:] in [name[:-3].split("/") for name in recipe.MADE_IN]
     assert set(recipe.kinds()) == set(recipe.MAKERS)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from competitions import birdclef_2024
 from networks import save_folds
-from platforms import NOTEBOOK, allowed, run
+from platforms import NOTEBOOK, run, unshare
 
 from helpers.base import artifacts
 from helpers.delivery import hidden, kit
@@ -22,7 +22,7 @@ from helpers.run import presets
 
 pytestmark = [
     pytest.mark.platforms,
-    pytest.mark.skipif(not allowed(), reason="unshare is not allowed on this machine"),
+    pytest.mark.skipif(not unshare(), reason="unshare is not allowed on this machine"),
 ]
 SETTINGS = (
     "train.epochs=2 train.views=2 model.channels=[4,4,8,8] evaluate.worst=2"

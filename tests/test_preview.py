@@ -123,6 +123,14 @@ def test_only_what_is_done_is_told_and_the_part_that_is_learned_from_has_its_len
         assert clip.wanted == {clip.label: 1.0}
 
 
+def test_several_spectrograms_are_shown_one_above_the_other():
+    packed, rows = rows_of_many()
+    config = small_config(features={"kind": "pcen", "more_n_fft": (512,)}, train={"masks": 1})
+    [clip, *_] = preview.clips(packed, rows, config, torch.Generator().manual_seed(0))
+    pictures = {name: x.shape for name, _, x in clip.steps if x.ndim == 2}
+    assert pictures == dict.fromkeys(["front end", "standardised", "masked"], (2 * 16, 32))
+
+
 def test_the_words_give_what_was_drawn():
     settings = small_config(train=EVERYTHING).train
     drawn = perturb.draw(3, settings, torch.Generator().manual_seed(1))

@@ -11,7 +11,7 @@ from tables import noise, small_config
 from helpers.models import networks, resnet
 from helpers.training import optimise
 
-POOLINGS = ("mean", "mean_max", "gem")
+POOLINGS = ("mean", "mean_max", "gem", "attention")
 
 
 def built(channels=(4, 4, 8), seed=0, **options):
@@ -99,6 +99,43 @@ def test_pooling_takes_the_mean_over_frequency_then_what_it_says_over_time():
         resnet.Pool("mean_max")(x), torch.cat([rows.mean(2), rows.amax(2)], dim=1)
     )
     torch.testing.assert_close(resnet.Pool("gem")(x), rows.pow(3).mean(2).pow(1 / 3))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_clip_answers_with_the_mean_of_its_frames_weighted_with_attention(multilabel):
+    head = resnet.Attention(6, 3, 0.0, multilabel)
+    x = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(0))
+    weights = head.attention(x).softmax(dim=1)
+    if multilabel:
+        expected = (weights * head.answer(x).sigmoid()).sum(dim=1)
+        torch.testing.assert_close(head(x).sigmoid(), expected)
+    else:
+        torch.testing.assert_close(head(x), (weights * head.answer(x)).sum(dim=1))
+    assert torch.equal(head.frames(x), head.answer(x).transpose(1, 2))
+
+
+def test_attention_is_finite_and_learns_however_sure_its_frames_are():
+    head = resnet.Attention(1, 2, 0.0, multilabel=True)
+    x = torch.tensor([[[1e4], [1e4]], [[-1e4], [-1e4]]], requires_grad=True)
+    logits = head(x)
+    wanted = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted).backward()
+    assert logits.isfinite().all() and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_what_is_heard_later_is_answered_in_later_frames(stem_stride):
+    model = built((4, 4, 8, 8), pooling="attention", stem_stride=stem_stride).eval()
+    length = model.frame_length
+    assert length == 2 * stem_stride
+    early, late = torch.zeros(1, 1, 16, 128), torch.zeros(1, 1, 16, 128)
+    early[..., 40:48], late[..., 56:64] = 1, 1
+    before, after = model.frames(early), model.frames(late)
+    assert before.shape == (1, 3, 128 // length)
+    shift = 16 // length
+    middle = slice(20 // length, 80 // length)
+    moved = slice(middle.start + shift, middle.stop + shift)
+    torch.testing.assert_close(after[..., moved], before[..., middle], rtol=1e-4, atol=1e-5)
 
 
 def test_the_generalised_mean_lies_between_the_mean_and_the_maximum():

@@ -4,6 +4,7 @@ nothing.
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_no_module_imports_itself_through_others():
 
 WATCH = """
 import contextlib, importlib, io, json, random, sys
-import matplotlib, matplotlib.pyplot, numpy, torch
+import matplotlib, matplotlib.pyplot, numpy, skops.io, torch
 def state():
     return {
         "matplotlib settings": repr(dict(matplotlib.rcParams)),
@@ -103,6 +104,15 @@ def test_importing_prints_nothing_seeds_nothing_and_sets_nothing(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {module: [] for module in MODULES}
+
+
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise():
+    asked = "import helpers, os; print(os.environ['OMP_WAIT_POLICY'])"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        command = [sys.executable, "-c", asked]
+        run = subprocess.run(command, env={**others, **given}, capture_output=True, text=True)
+        assert run.stdout.strip() == expected
 
 
 UNIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}

@@ -98,7 +98,7 @@ def test_the_page_that_says_who_learns_from_copies_is_made_again_when_that_chang
 
 def test_model_folders_expand_to_the_models_of_the_config():
     chosen = settled('compare.models=["svm","xgboost"] submit.model=svm')
-    tables = ["leaderboard.csv", "balance.csv", "leak_gap.json"]
+    tables = ["leaderboard.csv", "balance.csv", "leak_gap.json", "learning_curve.json"]
     assert stages.spec("06_compare_models").outputs(chosen) == [
         "models/svm",
         "models/xgboost",

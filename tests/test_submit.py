@@ -109,9 +109,12 @@ def rows_of(*rows):
     )
 
 
-def found_for(*rows, how="mean", multilabel=False, said=SAID, clips=CLIPS):
+def found_for(*rows, how="mean", multilabel=False, said=SAID, clips=CLIPS, **options):
     config = Config(
-        audio={"clip_seconds": 5.0}, model={"aggregate": how}, data={"multilabel": multilabel}
+        audio={"clip_seconds": 5.0},
+        model={"aggregate": how},
+        data={"multilabel": multilabel},
+        submit=options,
     )
     return submit.row_probabilities(rows_of(*rows), said, clips, SHARES, config)
 
@@ -167,6 +170,67 @@ def test_a_window_counts_by_the_sound_that_it_holds():
     )
     found = found_for(("r0", None), clips=sliver, how="max", multilabel=True)
     np.testing.assert_allclose(found[["cat", "dog"]], [[0.8, 0.2]])
+
+
+ASKED = [("r0", 10), ("r0", None), ("r0", 5), ("r0", 15), ("r2", 5), ("", 5), ("r0", 10)]
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"smooth": 0.5}, [0.6, 0.6, 0.6, 0.7, 0.1, 0.7, 0.6]),
+        ({"smooth": 1.0}, [0.8, 0.6, 0.4, 0.7, 0.1, 0.7, 0.8]),
+        ({"file_mean": 0.5}, [0.5, 0.6, 0.7, 0.7, 0.1, 0.7, 0.5]),
+        ({"file_mean": 1.0}, [0.6, 0.6, 0.6, 0.7, 0.1, 0.7, 0.6]),
+    ],
+)
+def test_windows_are_drawn_to_their_neighbours_and_their_recording(options, expected, multilabel):
+    found = found_for(*ASKED, multilabel=multilabel, **options)
+    np.testing.assert_allclose(found["cat"], expected)
+    np.testing.assert_allclose(found["cat"] + found["dog"], 1)
+    assert found["heard"].tolist() == [True, True, True, False, True, False, True]
+
+
+def test_drawn_to_the_highest_of_a_recording_one_answer_is_still_shared_out():
+    options = {"file_mean": 1.0, "file_by": "max"}
+    several = found_for(*ASKED, multilabel=True, **options)
+    np.testing.assert_allclose(several.loc[[0, 2], ["cat", "dog"]], [[0.8, 0.6]] * 2)
+    one = found_for(*ASKED, **options)
+    np.testing.assert_allclose(one.loc[0, ["cat", "dog"]].astype(float), [8 / 14, 6 / 14])
+
+
+def clips_of(labels):
+    """Rows of waveforms.csv and their out-of-fold answers: four clips of each recording, of which
+    one in four is mistaken.
+    """
+    rows, said = [], []
+    for number, label in enumerate(labels):
+        for take in range(4):
+            name = f"r{number}-{take}"
+            place = {"recording_id": f"r{number}", "group": f"r{number}", "label": label}
+            rows.append({"clip_id": name, "parent_id": "", "start_seconds": 5.0 * take, **place})
+            right = 0.4 if take == number % 4 else 0.9
+            share = {label: right, LABELS[1 - LABELS.index(label)]: 1 - right}
+            said.append({"clip_id": name, "fold": 1 + number % 2, **share})
+    return pd.DataFrame(rows), pd.DataFrame(said)
+
+
+def test_what_drawing_windows_together_is_worth_is_measured_on_clips_out_of_fold():
+    rows, said = clips_of(LABELS * 10)
+    config = Config(audio={"test_windows": True}, submit={"file_mean": 1.0})
+    table = submit.windows_worth(said.sample(frac=1, random_state=0), rows, config)
+    assert table["setting"].tolist() == ["submit.smooth=0.5", "submit.file_mean=1"]
+    assert table["clips alone"].tolist() == [0.75, 0.75] and table["drawn together"].iloc[1] == 1
+    assert table["change, points"].iloc[1].startswith("+25.0 (")
+
+
+def test_without_windows_or_several_clips_there_is_nothing_to_measure():
+    rows, said = clips_of(LABELS * 3)
+    assert submit.windows_worth(said, rows, Config()).empty
+    windows = Config(audio={"test_windows": True})
+    alone = rows.drop_duplicates("recording_id")
+    assert submit.windows_worth(said, alone, windows).empty
 
 
 def test_windows_half_over_each_other_are_no_rows_of_windows_end_to_end():

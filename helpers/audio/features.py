@@ -1,6 +1,7 @@
 """LogMel, the one front end of every consumer; packed waveforms; the feature table."""
 
 import functools
+import math
 import re
 import warnings
 from pathlib import Path
@@ -74,9 +75,67 @@ class LogMel(nn.Module):
 
 
 def log_mel(config) -> LogMel:
-    """The LogMel that a config describes."""
-    options = config.features.model_dump(exclude={"image_size", *LISTENER})
+    """The LogMel that a config describes, the first of several."""
+    others = {"image_size", "kind", "more_n_fft", *LISTENER}
+    options = config.features.model_dump(exclude=others)
     return LogMel(config.audio.sample_rate, **options)
+
+
+class Pcen(nn.Module):
+    """Per-channel energy normalisation: each band divided by its own recent past (Wang et al. 2017,
+    arXiv:1607.05666), so that what stays fades and what begins stands out.
+
+    With the mean M of a band's energy E, in 32-bit steps, over about `seconds` before each frame it
+    is (E / (1e-6 + M) ** 0.98 + 2) ** 0.5 - 2 ** 0.5. Agrees with ``librosa.pcen`` begun at the
+    first frame's energy.
+
+    Args: frame_seconds from one frame to the next; seconds.
+    Shape: log-mel in dB [B, bands, frames] -> the same.
+    """
+
+    def __init__(self, frame_seconds: float, seconds: float = 0.4):
+        super().__init__()
+        squared = (seconds / frame_seconds) ** 2
+        self.newest = (math.sqrt(1 + 4 * squared) - 1) / (2 * squared)  # its share of the mean
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        energy = 2**31 * 10 ** (log_mel / 10)
+        past = energy @ self.weights(log_mel).T
+        return (energy / (1e-6 + past) ** 0.98 + 2).sqrt() - math.sqrt(2)
+
+    def weights(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """What each frame (column) counts for in the mean at each frame (row)."""
+        frame = torch.arange(log_mel.shape[2], device=log_mel.device, dtype=log_mel.dtype)
+        age = frame[:, None] - frame
+        share = 1 - (1 - self.newest) * (frame > 0)
+        weights = share * (1 - self.newest) ** age.clamp(min=0)
+        return weights * (age >= 0)
+
+
+class Spectrograms(nn.Module):
+    """Several front ends, the bands of one after those of the other: [B, N] -> [B, K x bands,
+    frames].
+    """
+
+    def __init__(self, parts: list):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.spectrograms = len(parts)
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(waveforms) for part in self.parts], dim=1)
+
+
+def front_end(config) -> nn.Module:
+    """What networks see of waveforms [B, N]: [B, K x bands, frames], of K spectrograms."""
+    settings = config.features
+    parts = []
+    for n_fft in settings.windows:
+        part = log_mel(config.but("features.n_fft", n_fft))
+        if settings.kind == "pcen":
+            part = nn.Sequential(part, Pcen(settings.hop_length / config.audio.sample_rate))
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else Spectrograms(parts)
 
 
 @functools.lru_cache(maxsize=8)

@@ -108,8 +108,8 @@ SCHEMAS = {
     ),
     "out_of_fold.csv": columns(text="clip_id", whole="fold", number="*"),
     "seeds.csv": columns(text="clip_id", whole="fold seed", number="*"),
-    "predictions.csv": columns(text="recording_id", whole="fold")
-    | columns(text="label predicted", number="*"),
+    "predictions.csv": columns(text="recording_id path", whole="fold")
+    | columns(text="label group predicted", number="*"),
     "leaderboard.csv": columns(text="model", number="*"),
     "cleaning_ledger.csv": columns(
         text="step setting tried metric verdict clips_sha256", number="*"

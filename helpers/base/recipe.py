@@ -117,8 +117,9 @@ class Model(Section):
     # resnet: what the first convolution divides the spectrogram's size by
     stem_stride: Literal[1, 2] = 2
     coordinate: bool = True  # resnet: a second input channel that says which frequency a pixel has
-    # resnet: over time, after the mean over frequency
-    pooling: Literal["mean", "mean_max", "gem"] = "mean_max"
+    # resnet: over time, after the mean over frequency; attention: each frame answers, which finds
+    # events more finely
+    pooling: Literal["mean", "mean_max", "gem", "attention"] = "mean_max"
     dropout: Probability = 0.2
     # a timm network starts from its published weights, where they can be had
     pretrained: bool = True

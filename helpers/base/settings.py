@@ -212,7 +212,11 @@ class Augment(Section):
 class Features(Section):
     """The log-mel front end."""
 
+    # what networks see of it: itself, or each band divided by its recent past (PCEN)
+    kind: Literal["log_mel", "pcen"] = "log_mel"
     n_fft: whole(64) = 1024  # samples
+    # networks see further spectrograms of these windows (samples), each in a channel of its own
+    more_n_fft: tuple[whole(64), ...] = ()
     hop_length: Count = 320  # samples
     n_mels: whole(8, 512) = 128
     f_min: NotNegative = 20.0  # Hz
@@ -227,6 +231,11 @@ class Features(Section):
     listener_seconds: Positive | None = None
     listener_output: Text = None
 
+    @property
+    def windows(self):
+        """The windows of all spectrograms that networks see, in samples."""
+        return (self.n_fft, *self.more_n_fft)
+
 
 LISTENER = tuple(name for name in Features.model_fields if name.startswith("listener"))
 
@@ -238,6 +247,9 @@ class Compare(Section):
 
     models: tuple[str, ...] = ("mfcc_linear", "svm", "xgboost")
     augmented_copies: bool = True  # fit on 03's offline copies too
+    # the score by the number of recordings: of a quick model, or of the network of 05, which takes
+    # some three more trainings
+    learning_curve: Literal["none", "quick", "network"] = "quick"
 
 
 class Evaluate(Section):
@@ -281,6 +293,10 @@ class Submit(Section):
     boolean: bool = False  # shape long: True or False instead of a probability
     # from where on a class is said; None: chosen on the other folds
     threshold: Probability | None = None
+    # What is done to the windows of a test recording; 08 says what each is worth out of fold.
+    smooth: Probability = 0.0  # share of a window's answer that its two neighbours give
+    file_mean: Probability = 0.0  # how far a window's answer is drawn to all of its recording
+    file_by: Literal["mean", "max"] = "mean"  # to their mean, or the highest of each class
     # files: the sample is out of date, the files on disk count
     rows_from: Literal["sample", "files"] = "sample"
 
@@ -333,9 +349,9 @@ class Config(Section):
                 f"features.f_min < features.f_max <= audio.sample_rate / 2 = {nyquist:g} Hz "
                 f"does not hold: f_min is {f_min:g}, f_max is {f_max}"
             )
-        if self.features.n_fft > clip_samples:
+        if max(self.features.windows) > clip_samples:
             raise ValueError(
-                "features.n_fft is longer than a clip "
+                "features.n_fft or more_n_fft is longer than a clip "
                 "(audio.clip_seconds x audio.sample_rate x train.crop)"
             )
         if (self.clean.high_pass_hz or 0) >= nyquist:
@@ -345,6 +361,17 @@ class Config(Section):
         if self.data.start_column and self.clean.trim_db is not None:
             raise ValueError(
                 "data.start_column counts from the beginning of the file: set clean.trim_db=null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spectrograms_fit_together(self):
+        is_plain = self.features.kind == "log_mel" and not self.features.more_n_fft
+        needs_plain = self.train.inputs == "images" or self.train.filter_db
+        if needs_plain and not is_plain:
+            raise ValueError(
+                "train.inputs=images and train.filter_db work on one log-mel spectrogram: "
+                "features.kind=log_mel, features.more_n_fft=[]"
             )
         return self
 

@@ -80,11 +80,12 @@ def cross_validate(
     table: pd.DataFrame,
     config: Config,
     folder: Path | None = None,
+    plan: list[dict] | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Fit one model per round, predict the clips of its test fold, save it below `folder`/fold<k>.
 
     Args: name of the model; table the feature table; config; folder that the models go to (None:
-        they are not kept).
+        they are not kept); plan rounds as of `partition.rounds`, None: all.
     Returns (out-of-fold clip probabilities: clip_id, fold and a column per class; costs: a dict of
     train_seconds, ms_per_clip and parameters, the means over the rounds).
     """
@@ -92,7 +93,8 @@ def cross_validate(
     copies = config.compare.augmented_copies
     tables = []
     costs = []
-    for turn in partition.rounds(table["fold"].dropna(), "last", config.split.test_folds):
+    plan = plan or partition.rounds(table["fold"].dropna(), "last", config.split.test_folds)
+    for turn in plan:
         training = partition.fold_rows(table, turn["train"], with_copies=copies)
         test = partition.fold_rows(table, [turn["test"]]).reset_index(drop=True)
         started = time.perf_counter()

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import median_filter
 
 from helpers.audio import containers, windowing
 from helpers.base import artifacts, errors, targets
@@ -19,6 +21,17 @@ EVENT = ("onset", "offset", "label", "probability")
 RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
 RAVEN += ("Low Freq (Hz)", "High Freq (Hz)", "Label", "Probability")
 KEY = "recording_id"  # cannot be a class
+STEPS = 4  # in a frame of a network whose frames answer: an event begins and ends with one
+SMOOTHED = 0.5  # seconds over which frames' probabilities are filtered by their median
+HOLD = 0.5  # an event lasts while its class is so probable, relative to its threshold
+FINE_SECONDS = 60  # the course of a longer file is told in half windows
+
+
+class Frames(NamedTuple):
+    """What a network whose frames answer says of each frame of each piece."""
+
+    probabilities: np.ndarray  # [pieces, classes, frames]
+    seconds: float  # from one frame to the next; the first lies where its piece begins
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Hearing:
     how: model.aggregate.
     threshold: from which probability on anything is said: of several labels instead of
         `thresholds`, of one label only then. None: no such limit.
+    frames: of a network whose frames answer: events come from them, else from half windows.
     """
 
     heard: windowing.Whole
@@ -38,6 +52,7 @@ class Hearing:
     thresholds: pd.Series | None
     how: str = "mean"
     threshold: float | None = None
+    frames: Frames | None = None
 
     def __post_init__(self):
         if self.threshold is not None and not 0 <= self.threshold <= 1:
@@ -80,15 +95,18 @@ class Hearing:
 
         Where windows overlap they are averaged. Neighbours of one label are joined, up to a pause
         that divides the file into takes, and an event begins and ends with its sound. Where a
-        recording may have several labels, each class has events of its own.
+        recording may have several labels, each class has events of its own. An event that is heard
+        in frames goes on while its class is HOLD times as probable as it had to become.
         """
         rows = []
         for take in self.heard.pieces["take"].unique():
             spans, probabilities = self.spans(take)
             said = self._said(probabilities)
+            held = said if self.frames is None else said | self._said(probabilities / HOLD)
             for name in probabilities:
-                for run in _runs(said[name].to_numpy()):
-                    rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
+                for run in _runs(held[name].to_numpy()):
+                    if said[name].iloc[run].any():
+                        rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
         table = pd.DataFrame(rows, columns=EVENT)
         table = table.sort_values(["onset", "offset", "label"], ignore_index=True)
         return table.round({"onset": 4, "offset": 4, "probability": 6})
@@ -98,7 +116,10 @@ class Hearing:
 
         Returns (its onset and offset in seconds; its class probabilities).
         """
-        takes = [self.spans(take) for take in self.heard.pieces["take"].unique()]
+        is_long = self.heard.edges[-1] > FINE_SECONDS
+        parts = self.half_windows if is_long else self.spans
+        numbers = self.heard.pieces["take"].unique()
+        takes = [parts(take) for take in numbers]
         spans, probabilities = zip(*takes, strict=True)
         return pd.concat(spans, ignore_index=True), pd.concat(probabilities, ignore_index=True)
 
@@ -108,10 +129,46 @@ class Hearing:
         return self._said(probabilities)
 
     def spans(self, take: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A take in spans of half a window, and what the windows that cover each say together.
+        """A take in spans as fine as the networks answer: parts of frames, or half windows.
 
         Returns (onset, offset of the sound in each span; class probabilities), two tables of a row
         per span with sound.
+        """
+        return self.half_windows(take) if self.frames is None else self.fine(take)
+
+    def fine(self, take: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A take in parts of frames, those of overlapping windows averaged. Returns as `spans`."""
+        pieces = self.heard.pieces.query("take == @take")
+        begin = pieces["sound_start"].min()
+        end = pieces["sound_end"].max()
+        step = self.frames.seconds / STEPS
+        edges = np.linspace(begin, end, 1 + max(1, round((end - begin) / step)))
+        spans = pd.DataFrame({"onset": edges[:-1], "offset": edges[1:]})
+        mean = self._mean_of_frames(pieces, spans.mean(axis=1).to_numpy())
+        covered = np.isfinite(mean).all(axis=1)
+        width = 1 + 2 * round(SMOOTHED / step / 2)
+        smooth = median_filter(mean[covered], (width, 1), mode="nearest")
+        table = pd.DataFrame(smooth, columns=self.probabilities.columns)
+        heard = spans[covered].reset_index(drop=True)
+        return heard, table
+
+    def _mean_of_frames(self, pieces, times):
+        """What pieces say at some times (seconds) on average: [times, C], NaN where none does."""
+        heard = np.zeros((len(times), self.probabilities.shape[1]), np.float32)
+        count = np.zeros((len(times), 1), np.float32)
+        rate = self.heard.settings.sample_rate
+        for piece in pieces.itertuples():
+            ends = [piece.start / rate, piece.stop / rate]
+            within = slice(*np.searchsorted(times, ends))
+            places = (times[within] - ends[0]) / self.frames.seconds
+            heard[within] += _between(self.frames.probabilities[piece.Index], places)
+            count[within] += 1
+        return np.divide(heard, count, out=np.full_like(heard, np.nan), where=count > 0)
+
+    def half_windows(self, take: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A take in spans of half a window, and what the windows that cover each say together.
+
+        Returns as `spans`.
         """
         pieces = self.heard.pieces.query("take == @take")
         begin = pieces["sound_start"].min()
@@ -258,6 +315,15 @@ def _lines(form, events):
         form.format(number=number, **row._asdict()) + "\n"
         for number, row in enumerate(events.itertuples(index=False), 1)
     )
+
+
+def _between(probabilities, places):
+    """Probabilities [classes, frames] at places counted in frames, linear between: [places, …]."""
+    last = probabilities.shape[1] - 1
+    first = np.clip(places.astype(int), 0, last)
+    share = np.clip(places - first, 0, 1)
+    after = probabilities[:, np.minimum(first + 1, last)]
+    return (probabilities[:, first] * (1 - share) + after * share).T
 
 
 def _event(spans, probabilities):

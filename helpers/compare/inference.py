@@ -17,7 +17,7 @@ import torch
 from helpers.audio import features, recording, windowing
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts, errors, work
-from helpers.compare.hearing import Hearing
+from helpers.compare.hearing import Frames, Hearing
 from helpers.models import checkpoints, networks
 from helpers.splits import rules
 
@@ -42,6 +42,11 @@ class Ensemble(torch.nn.Module):
             bands = self.models[0].bands(self.shifted(waveforms, view))
             total = total + sum(model.probabilities(bands) for model in self.models)
         return total / self.views / len(self.models)
+
+    def frames(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Class probabilities of each frame [B, C, T], of networks whose frames answer."""
+        bands = self.models[0].bands(waveforms)
+        return sum(model.frame_probabilities(bands) for model in self.models) / len(self.models)
 
     def shifted(self, waveforms: torch.Tensor, view: int) -> torch.Tensor:
         """Clips [B, N] of one of the views: their last `view` of `views` parts come first."""
@@ -94,6 +99,22 @@ class Bundle:
         """
         return self.ensemble(torch.as_tensor(waveforms, device=self.device)).cpu().numpy()
 
+    @torch.no_grad()
+    def predict_frames(self, waveforms: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Class probabilities of each frame of clips [B, C, T], the mean over folds.
+
+        No frames, [B, C, 0], of networks that answer for whole clips.
+        """
+        if self.frame_seconds is None:
+            return np.zeros((len(waveforms), len(self.labels), 0), np.float32)
+        return self.ensemble.frames(torch.as_tensor(waveforms, device=self.device)).cpu().numpy()
+
+    @property
+    def frame_seconds(self) -> float | None:
+        """Seconds from one frame that answers to the next; None: only whole clips do."""
+        length = self.models[0].frame_length
+        return length and length * self.config.features.hop_length / self.config.audio.sample_rate
+
     def passes(self) -> list[tuple]:
         """All answers of which `predict_clips` takes the mean: (network, number of the view).
 
@@ -137,12 +158,20 @@ class Bundle:
         batches = iter(lambda: list(itertools.islice(clips, BATCH)), [])
         ends = np.cumsum([len(whole.pieces) for whole in files])
         steps = progress(batches, "hear", -(-ends[-1] // BATCH))
-        probabilities = np.concatenate([self.predict_clips(np.stack(batch)) for batch in steps])
+        answers = []
+        for batch in steps:
+            waveforms = np.stack(batch)
+            answers.append((self.predict_clips(waveforms), self.predict_frames(waveforms)))
+        parts = zip(*answers, strict=True)
+        of_clips, of_frames = (np.split(np.concatenate(part), ends[:-1]) for part in parts)
         how = (self.thresholds, self.config.model.aggregate, threshold)
         return [
-            Hearing(whole, pd.DataFrame(part, columns=self.labels), *how)
-            for whole, part in zip(files, np.split(probabilities, ends[:-1]), strict=True)
+            Hearing(whole, pd.DataFrame(clips, columns=self.labels), *how, self._frames(frames))
+            for whole, clips, frames in zip(files, of_clips, of_frames, strict=True)
         ]
+
+    def _frames(self, probabilities):
+        return self.frame_seconds and Frames(probabilities, self.frame_seconds)
 
     def predict_file(self, path: Path | str) -> pd.Series:
         """Class probabilities of a recording, highest first. Raises AudioIssue as `hear`."""

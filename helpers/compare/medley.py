@@ -1,4 +1,6 @@
-"""A long recording whose events are known: recordings one after the other, silence between them."""
+"""Recordings whose events are known: some one after the other with silence between them, and the
+test recordings of a data set that knows when each of its sounds is heard.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +10,9 @@ import pandas as pd
 
 from helpers.audio import clean
 from helpers.audio.decoder import Decoded
-from helpers.base import targets
+from helpers.base import targets, work
 from helpers.base.targets import counted
+from helpers.metrics import events
 
 COUNT = 6  # recordings, of different classes as far as there are
 WINDOWS = 2  # of each recording, at most
@@ -93,3 +96,53 @@ def _drawn(recordings, rows, truth, config):
     shuffled = known.sample(frac=1, random_state=config.seed)
     each = shuffled.loc[targets.one_each(shuffled, config.data.multilabel)]
     return each.sample(min(COUNT, len(each)), random_state=config.seed)
+
+
+# --- test recordings whose events are known
+
+
+def heard_in(known: pd.DataFrame, recordings, rows, bundle, root: Path | str) -> pd.DataFrame:
+    """The events that networks hear in the test recordings, where it is `known` when sounds are.
+
+    Args: known table of `folders.hidden_events`; recordings; rows of waveforms.csv; bundle; root
+        data folder.
+    Returns a table path, filename, onset, offset (seconds), label, probability: a row without label
+        for each recording in which nothing is heard. None at all where nothing is known.
+    """
+    used = recordings["recording_id"].isin(rows["recording_id"])
+    paths = recordings.loc[used & recordings["split"].eq("test"), "path"] if len(known) else []
+
+    def hear(path):
+        table = bundle.events(Path(root) / path)
+        nothing = pd.DataFrame({"label": [""]})
+        return (nothing if table.empty else table).assign(path=path, filename=Path(path).name)
+
+    with work.cpu_threads(1):
+        tables = list(work.in_threads(hear, list(paths), "hear events"))
+    columns = ["path", *known.columns, "probability"]
+    return pd.concat([pd.DataFrame(columns=columns), *tables])[columns].reset_index(drop=True)
+
+
+def found_in_time(known: pd.DataFrame, heard: pd.DataFrame, labels: list, config) -> dict:
+    """The scores of what `heard_in` returned, as of `events.scores`, and what they say."""
+    files = heard["filename"].unique()
+    said = heard[heard["label"].ne("")]
+    samples = config.evaluate.bootstrap_samples
+    scores = events.scores(known, said, files, labels, samples, config.seed)
+    return {**scores, "says": events.in_words(scores)}
+
+
+def busiest(known: pd.DataFrame, heard: pd.DataFrame, bundle, root: Path | str) -> tuple:
+    """The recording with the most known events, first by name: (a Medley of it alone, its events).
+
+    Which it is does not depend on what was heard. Args as of `heard_in`.
+    """
+    name = known["filename"].mode()[0]
+    own = heard[heard["filename"].eq(name)]
+    path = own["path"].iloc[0]
+    there = known[known["filename"].eq(name)].assign(path=path)
+    whole = bundle.hear(Path(root) / path).heard
+    waveform = whole.waveform[:, None]
+    decoded = Decoded(waveform, whole.settings.sample_rate, path, None)
+    medley = Medley(decoded, there, bundle.multilabel, is_test=True)
+    return medley, own[own["label"].ne("")]

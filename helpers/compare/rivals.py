@@ -52,6 +52,16 @@ def cross_validate(
     return out_of_fold, inference.costs(model, packed, history)
 
 
+def of_network(folder: Path, packed: np.ndarray) -> tuple[pd.DataFrame, dict]:
+    """What `cross_validate` returns, of the network that 05 has trained.
+
+    Args: folder of the run; packed int16 [clips, samples], on which its time is measured.
+    """
+    history = artifacts.read_json(Path(folder) / "history.json")
+    costs = inference.costs(inference.Bundle(folder).models[0], packed, history)
+    return artifacts.read_table(Path(folder) / "models" / "cnn" / "out_of_fold.csv"), costs
+
+
 def _ensemble(name, rows, config, folder, found):
     members = config.members()
     tables = [found[member][0] for member in members]

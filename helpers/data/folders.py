@@ -89,3 +89,17 @@ def hidden_labels(root: str | Path, recordings: pd.DataFrame, config) -> pd.Seri
         names = test["path"].map(lambda path: PurePosixPath(path).name)
         return names[names.isin(answers.index)].map(answers)
     return test["label"][test["label"].ne("")]
+
+
+def hidden_events(root: str | Path, config) -> pd.DataFrame:
+    """When each sound of the test recordings is heard, where that is known: else no rows.
+
+    The multi-label demo keeps it beside its key; only the last stage reads it. Returns a table
+    filename, onset, offset (seconds), label.
+    """
+    demo_root, key = demo_paths(config)
+    path = mixtures.events_path(key)
+    is_demo = config.data.source.startswith("demo") and Path(root) == demo_root.resolve()
+    if is_demo and path.is_file():
+        return artifacts.read_table(path).astype({"onset": float, "offset": float})
+    return pd.DataFrame(columns=mixtures.EVENT)

@@ -164,8 +164,8 @@ def write(bundle: Bundle, path: Path) -> None:
 
 
 def _exchange(model):
-    """Exchange the LogMel of a classifier, in place, for its Spectrum."""
-    for holder in (model, model.front_end):
+    """Exchange every LogMel of a classifier, in place, for its Spectrum."""
+    for holder in list(model.modules()):
         for name, part in holder.named_children():
             if isinstance(part, features.LogMel):
                 setattr(holder, name, Spectrum(part))

@@ -6,6 +6,7 @@ in one or two takes, so a split that ignores scenes leaks.
 """
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from helpers.base import artifacts
 from helpers.demo import synth
 from helpers.demo.dataset import CLASS_WEIGHTS, ENCODINGS, SAMPLE_RATES, STUDIO_RATE, kept, write
 
-VERSION = 1  # raise it whenever the same settings give other files
+VERSION = 2  # raise it whenever the same settings give other files
 HOW_MANY = {0: 0.04, 1: 0.36, 2: 0.4, 3: 0.2}  # sounds in a scene, and how often
 LEVEL_DB = (-10, 0)  # of each sound
+EDGE_DB = 20  # an event begins and ends where its sound is so far below its loudest moment
+EVENT = ("filename", "onset", "offset", "label")  # columns of the table of events
 BROKEN = {"train": b"", "test": b"RIFF"}  # an unusable file on each side
 BROKEN_NAME = "ffffff-1.wav"
 
@@ -42,6 +45,7 @@ def ensure(
 ) -> Path:
     """Write the data set and the hidden key of its test side, unless they are there already.
 
+    Beside the key lies a table of when each sound of the test side is heard, `events_path`.
     Args: root folder, made anew, or replaced if `ensure` made it; key_path CSV (filename, label),
         outside root; n_train, n_test numbers of recordings, a broken one on each side comes on top.
     Returns root. Raises ValueError for a key inside root, FileExistsError if root holds files of
@@ -50,12 +54,18 @@ def ensure(
 
     def fill(folder):
         train, test = plan(seed, n_train, n_test)
-        write_all(folder, train, test)
+        events = write_all(folder, train, test)
+        artifacts.write_table(events_path(key_path), pd.DataFrame(events, columns=EVENT))
         return {scene.name: "|".join(scene.labels) for scene in test}, {}
 
     settings = {"version": VERSION, "seed": seed, "n_train": n_train, "n_test": n_test}
     kept(root, key_path, settings, fill)
     return Path(root)
+
+
+def events_path(key_path: str | Path) -> Path:
+    """The table beside the key: filename, onset, offset (seconds), label."""
+    return Path(key_path).with_suffix(".events.csv")
 
 
 def plan(seed: int, n_train: int, n_test: int) -> tuple[list[Scene], list[Scene]]:
@@ -95,11 +105,14 @@ def draw_take(scene: Scene, stem: str, take: int, rng: np.random.Generator) -> S
     return replace(scene, name=name, take=take, duration_seconds=rng.uniform(2, 6))
 
 
-def perform(scene: Scene) -> np.ndarray:
-    """The sound of a scene's take, [samples, 1] with its peak at -3 dBFS, at its sample rate."""
+def perform(scene: Scene) -> tuple[np.ndarray, list]:
+    """A scene's take: its sound [samples, 1] with its peak at -3 dBFS, at its sample rate, and its
+    events as rows of EVENT.
+    """
     drawn = np.random.default_rng(scene.seed)
     played = np.random.default_rng((*scene.seed, scene.take))
     sound = np.zeros(round(scene.duration_seconds * STUDIO_RATE))
+    events = []
     for label in scene.labels:
         source = synth.draw_source(label, drawn)
         seconds = scene.duration_seconds * played.uniform(0.5, 1)
@@ -107,6 +120,8 @@ def perform(scene: Scene) -> np.ndarray:
         part *= synth.fades(part.size, STUDIO_RATE) * 10 ** (played.uniform(*LEVEL_DB) / 20)
         start = played.integers(0, sound.size - part.size + 1)
         sound[start : start + part.size] += part
+        times = (start + heard_within(part)) / STUDIO_RATE
+        events.append((scene.name, *times.round(4), label))
     around = synth.draw_scene(drawn)
     if scene.labels:
         snr_db = played.uniform(10, 25)
@@ -115,14 +130,26 @@ def perform(scene: Scene) -> np.ndarray:
         kind = around["noise_kind"]
         sound = synth.noise(kind, scene.duration_seconds, STUDIO_RATE, played)
     sound = soxr.resample(sound, STUDIO_RATE, scene.sample_rate)
-    return (10 ** (-3 / 20) * sound / np.abs(sound).max())[:, None]
+    return (10 ** (-3 / 20) * sound / np.abs(sound).max())[:, None], events
 
 
-def write_all(folder: Path, train: list[Scene], test: list[Scene]):
-    """Write the recordings, the table of labels and the sample submission below `folder`."""
+def heard_within(part: np.ndarray) -> np.ndarray:
+    """First and last sample of a sound [samples] that lie within EDGE_DB of its loudest moment."""
+    size = STUDIO_RATE // 100
+    loudness = np.abs(part[: part.size // size * size]).reshape(-1, size).max(axis=1)
+    loud = np.flatnonzero(loudness > 10 ** (-EDGE_DB / 20) * loudness.max())
+    return size * np.array([loud[0], loud[-1] + 1])
+
+
+def write_all(folder: Path, train: list[Scene], test: list[Scene]) -> list:
+    """Write the recordings, the table of labels and the sample submission below `folder`.
+
+    Returns the events of the test side, as rows of EVENT.
+    """
+    events = {}
     for side, scenes in (("train", train), ("test", test)):
         jobs = [delayed(_write_one)(folder / side, scene) for scene in scenes]
-        Parallel(n_jobs=-1, prefer="threads")(jobs)
+        events[side] = chain.from_iterable(Parallel(n_jobs=-1, prefer="threads")(jobs))
         (folder / side / BROKEN_NAME).write_bytes(BROKEN[side])
     rows = [f'{scene.name},"{",".join(scene.labels)}"\n' for scene in train]
     table = ["fname,labels\n", *rows, f"{BROKEN_NAME},rain\n"]
@@ -132,7 +159,10 @@ def write_all(folder: Path, train: list[Scene], test: list[Scene]):
     sample = pd.DataFrame(0, files, sorted(CLASS_WEIGHTS))
     text = sample.to_csv(lineterminator="\n")
     artifacts.write_text(folder / "sample_submission.csv", text)
+    return sorted(events["test"])
 
 
 def _write_one(folder, scene):
-    write(folder / scene.name, perform(scene), scene.sample_rate, scene.encoding)
+    sound, events = perform(scene)
+    write(folder / scene.name, sound, scene.sample_rate, scene.encoding)
+    return events

@@ -113,9 +113,18 @@ def per_recording(
     facts = recordings[["fold", "label", "group"]].first()
     if multilabel:  # clips may hold a part of their recording's labels each
         facts["label"] = recordings["label"].agg(targets.union)
-    facts = facts.loc[probabilities.index]
+    return answered(facts.loc[probabilities.index], probabilities, multilabel).reset_index()
+
+
+def answered(
+    facts: pd.DataFrame, probabilities: pd.DataFrame, multilabel: bool = False
+) -> pd.DataFrame:
+    """A table of predictions: the facts (fold and label among them), predicted, then the classes.
+
+    Args: facts and probabilities with one index.
+    """
     predicted = _predicted(probabilities, facts, multilabel)
-    return pd.concat([facts, predicted, probabilities], axis=1).reset_index()
+    return pd.concat([facts, predicted, probabilities], axis=1)
 
 
 def per_clip(
@@ -242,6 +251,17 @@ def of_recordings(out_of_fold: pd.DataFrame, rows: pd.DataFrame, config) -> pd.D
     """A model's out-of-fold probabilities per recording, as `per_recording`; rows of clips."""
     clips = rows.query("parent_id == ''")
     return per_recording(out_of_fold, clips, config.data.multilabel, config.model.aggregate)
+
+
+def with_paths(predictions: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
+    """A table of predictions that others can read: each recording with its path.
+
+    Args: predictions; recordings of recordings.csv.
+    """
+    paths = recordings.set_index("recording_id")["path"]
+    table = predictions.copy()
+    table.insert(1, "path", table["recording_id"].map(paths))
+    return table
 
 
 def own_thresholds(predictions: pd.DataFrame) -> pd.Series:

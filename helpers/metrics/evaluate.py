@@ -369,13 +369,15 @@ def leaderboard(
     scored: dict,
     costs: dict,
     config: Config,
+    against: str | None = None,
 ) -> pd.DataFrame:
     """leaderboard.csv: a row per model, the best first, with what it scores less than the best.
 
     The models answered the same recordings, so the difference is paired: its interval comes from
     the same draws of whole groups for both.
 
-    Args: scored tables of predictions by the model's name; costs dicts by its name; config.
+    Args: scored tables of predictions by the model's name; costs dicts by its name; config;
+        against a model that the others are compared with instead of the best.
     """
     _require_same_recordings(scored.values(), "the models were not tested on the same recordings")
     metric = headline(config)[0]
@@ -385,12 +387,13 @@ def leaderboard(
         name: score_samples(table, weights, metric, config.evaluate.k)
         for name, table in scored.items()
     }
-    best = max(samples.values(), key=lambda drawn: drawn[0])
+    best = samples[against] if against else max(samples.values(), key=lambda drawn: drawn[0])
     rows = []
     for name, table in scored.items():
         behind = intervals.difference(samples[name] - best, group_sizes(any_table))
         paired = _flat(DIFFERENCE, behind)
-        rows.append(leaderboard_row(name, table, config, **paired, **costs[name]))
+        cost = costs.get(name, {})
+        rows.append(leaderboard_row(name, table, config, **paired, **cost))
     return pd.DataFrame(rows).sort_values(metric, ascending=False, kind="stable", ignore_index=True)
 
 

@@ -39,14 +39,14 @@ UNREADABLE = (
 
 
 class Backbone(nn.Module):
-    """An image network that reads a spectrogram as a picture with one channel.
+    """An image network that reads spectrograms as a picture with a channel for each.
 
     A network that cannot read pictures of any size (most transformers) gets the spectrogram resized
     to its own.
 
-    Shape: standardised log-mel [B, 1, mels, frames] -> logits [B, n_classes].
+    Shape: standardised log-mel [B, K, mels, frames] -> logits [B, n_classes].
 
-    Args: network of timm, with one input channel; size (height, width) that it wants, or None for
+    Args: network of timm, with K input channels; size (height, width) that it wants, or None for
         any; origin "pretrained", "file" or "random": where its weights come from.
     """
 
@@ -77,15 +77,17 @@ def build(
     dropout: float = 0.0,
     pretrained: bool = True,
     weights: str | Path | None = None,
+    channels: int = 1,
 ) -> Backbone:
-    """An image network of timm as a `Backbone`, with one input channel and a new classifier.
+    """An image network of timm as a `Backbone`, with a new classifier.
 
     Args: name "timm:<architecture>", with or without the tag of its weights
         ("timm:efficientnet_b0.ra_in1k"); n_classes logits; dropout before the classifier, in [0,
         1]; pretrained: fetch timm's weights, from the cache or the network, and where there are
         none warn and start from random ones; weights a local file (.safetensors, .pth) of timm's or
-        your own, used instead. A first convolution for three channels becomes one for one by their
-        sum; a classifier of another size is left random.
+        your own, used instead; channels of the input. A first convolution for three channels
+        becomes one for one by their sum, for others by timm's rule; a classifier of another size is
+        left random.
     Returns a Backbone; its `origin` says where the weights come from. Raises ImportError without
     timm, ValueError for an unknown architecture or a file that is missing or does not fit.
     """
@@ -97,25 +99,25 @@ def build(
         raise errors.ConfigError(
             f"model.name is {name!r}, which timm does not have; close are: {', '.join(close)}"
         )
-    options = {"in_chans": 1, "num_classes": n_classes, "drop_rate": dropout}
+    options = {"in_chans": channels, "num_classes": n_classes, "drop_rate": dropout}
     network = _pretrained(timm, architecture, options) if pretrained and not weights else None
     origin = "pretrained" if network else "random"
     network = network or timm.create_model(architecture, **options)
     if weights:
         _load(network, Path(weights).expanduser())
         origin = "file"
-    return Backbone(network, _wanted_size(network), origin).train()
+    return Backbone(network, _wanted_size(network, channels), origin).train()
 
 
 @torch.no_grad()
-def _wanted_size(network):
+def _wanted_size(network, channels=1):
     """The (height, width) of the pictures that a network was made for; None if any will do."""
     wanted = network.pretrained_cfg
     size = tuple(wanted["input_size"][1:])
     if wanted.get("fixed_input_size") or wanted.get("min_input_size"):
         return size
     try:
-        network.eval()(torch.zeros(1, 1, 33, 49))
+        network.eval()(torch.zeros(1, channels, 33, 49))
     except (RuntimeError, AssertionError, ValueError):  # its own complaints about the size
         return size
     return None
@@ -206,7 +208,7 @@ def _read(path, network, own):
     for layer in [first] if isinstance(first, str) else first:
         name = f"{layer}.weight"
         if weights[name].shape != own[name].shape:
-            weights[name] = adapt_input_conv(1, weights[name])
+            weights[name] = adapt_input_conv(own[name].shape[1], weights[name])
     return weights
 
 

@@ -16,6 +16,7 @@ from helpers.models import backbones
 from helpers.models.resnet import ResNet
 
 BODY = "network."  # before the names of a network's weights in a saved AudioClassifier
+RAREST = 1e-3  # share of the clips that a class has at least, where training begins
 
 
 class Cnn(nn.Module):
@@ -24,16 +25,17 @@ class Cnn(nn.Module):
     The first block looks at 5x5 with stride 2: on a CPU the full resolution costs more than the
     other blocks together.
 
-    Shape: standardised log-mel [B, 1, mels, frames] -> logits [B, n_classes].
+    Shape: K standardised spectrograms [B, K, mels, frames] -> logits [B, n_classes].
 
     >>> Cnn(10)(torch.zeros(2, 1, 128, 200)).shape
     torch.Size([2, 10])
     """
 
-    def __init__(self, n_classes, channels=(32, 64, 128, 256), dropout=0.2):
+    def __init__(self, n_classes, channels=(32, 64, 128, 256), dropout=0.2, spectrograms=1):
         super().__init__()
         later = (conv_block(a, b) for a, b in itertools.pairwise(channels))
-        self.blocks = nn.Sequential(conv_block(1, channels[0], kernel=5, stride=2), *later)
+        first = conv_block(spectrograms, channels[0], kernel=5, stride=2)
+        self.blocks = nn.Sequential(first, *later)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Sequential(
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], n_classes)
@@ -62,20 +64,21 @@ class Recurrent(nn.Module):
 
     Pairs of frames are averaged first, which halves the number of steps.
 
-    Shape: standardised log-mel [B, 1, mels, frames] -> logits [B, n_classes].
+    Shape: K standardised spectrograms [B, K, mels, frames], in all K x mels = n_bands bands ->
+    logits [B, n_classes].
 
     >>> Recurrent(nn.GRU, 10, 128)(torch.zeros(2, 1, 128, 200)).shape
     torch.Size([2, 10])
     """
 
-    def __init__(self, kind, n_classes, n_mels, hidden=128, dropout=0.2):
+    def __init__(self, kind, n_classes, n_bands, hidden=128, dropout=0.2):
         super().__init__()
         self.pool = nn.AvgPool1d(2, ceil_mode=True)
-        self.memory = kind(n_mels, hidden, batch_first=True, bidirectional=True)
+        self.memory = kind(n_bands, hidden, batch_first=True, bidirectional=True)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * hidden, n_classes))
 
     def forward(self, x):
-        frames = self.pool(x[:, 0]).transpose(1, 2)
+        frames = self.pool(x.flatten(1, 2)).transpose(1, 2)
         return self.head(self.memory(frames)[0].mean(dim=1))
 
 
@@ -130,7 +133,8 @@ class RawWaveform(nn.Module):
 
 @recipe.model("cnn", reads="picture")
 def cnn(config: Config, n_classes: int) -> nn.Module:
-    return Cnn(n_classes, config.model.channels, config.model.dropout)
+    model = config.model
+    return Cnn(n_classes, model.channels, model.dropout, len(config.features.windows))
 
 
 @recipe.model("resnet", reads="picture")
@@ -143,17 +147,19 @@ def resnet(config: Config, n_classes: int) -> nn.Module:
         model.coordinate,
         model.pooling,
         model.dropout,
+        config.data.multilabel,
+        len(config.features.windows),
     )
 
 
 @recipe.model("lstm", reads="frames")
 def lstm(config: Config, n_classes: int) -> nn.Module:
-    return Recurrent(nn.LSTM, n_classes, config.features.n_mels, dropout=config.model.dropout)
+    return Recurrent(nn.LSTM, n_classes, front_end(config)[1], dropout=config.model.dropout)
 
 
 @recipe.model("gru", reads="frames")
 def gru(config: Config, n_classes: int) -> nn.Module:
-    return Recurrent(nn.GRU, n_classes, config.features.n_mels, dropout=config.model.dropout)
+    return Recurrent(nn.GRU, n_classes, front_end(config)[1], dropout=config.model.dropout)
 
 
 @recipe.model("cnn1d", reads="waveform")
@@ -178,6 +184,7 @@ class AudioClassifier(nn.Module):
         self.network = network
         self.n_classes = n_classes
         self.multilabel = multilabel
+        self.spectrograms = getattr(front_end, "spectrograms", 1)
         self.register_buffer("mean", torch.zeros(n_bands, 1))
         self.register_buffer("deviation", torch.ones(n_bands, 1))
 
@@ -194,13 +201,13 @@ class AudioClassifier(nn.Module):
         return inputs if inputs.ndim == 3 else self.front_end(inputs)
 
     def standardise(self, bands):
-        """Output of the front end as the network takes it: [B, bands, frames] -> [B, 1, bands,
-        frames].
+        """Output of the front end as the network takes it: [B, K x bands, frames] -> [B, K, bands,
+        frames], each of the K spectrograms a channel.
         """
-        return ((bands - self.mean) / self.deviation)[:, None]
+        return ((bands - self.mean) / self.deviation).unflatten(1, (self.spectrograms, -1))
 
     def features(self, inputs: torch.Tensor, alter=None) -> torch.Tensor:
-        """What the network sees of waveforms [B, N] or images: [B, 1, bands, frames].
+        """What the network sees of waveforms [B, N] or images: [B, K, bands, frames].
 
         Args: alter what a training step changes on the way, its `bands` and its `picture`, such as
             perturb.Draws; None: nothing.
@@ -225,6 +232,22 @@ class AudioClassifier(nn.Module):
         own.
         """
         logits = self(inputs)
+        return self._shares(logits)
+
+    def frame_probabilities(self, inputs):
+        """Class probabilities of each frame [B, C, T], of inputs as of `features`.
+
+        A frame lasts `frame_length` frames of the spectrogram. Only of networks that have one, with
+        attention.
+        """
+        return self._shares(self.network.frames(self.features(inputs)).float())
+
+    @property
+    def frame_length(self) -> int | None:
+        """Frames of the spectrogram to one that answers for itself; None: only clips do."""
+        return getattr(self.network, "frame_length", None)
+
+    def _shares(self, logits):
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
     @torch.no_grad()
@@ -239,6 +262,19 @@ class AudioClassifier(nn.Module):
         mean = total / count
         self.mean.copy_(mean[:, None])
         self.deviation.copy_((squares / count - mean.square()).clamp(min=1e-4).sqrt()[:, None])
+
+    @torch.no_grad()
+    def begin_at(self, shares: torch.Tensor):
+        """Let an untrained network with several labels answer with the shares of the classes [C].
+
+        The last layer's biases become their log odds (Lin et al. 2017, arXiv:1708.02002). With
+        hundreds of rare classes a training would else spend its first epochs on learning how rare
+        they are.
+        """
+        layers = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear)]
+        last = [layer for layer in layers if layer.out_features == self.n_classes][-1:]
+        if self.multilabel and last and last[0].bias is not None:
+            last[0].bias.copy_(shares.clamp(RAREST, 1 - RAREST).logit())
 
 
 def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier:
@@ -268,7 +304,8 @@ def _network(config, n_classes, fresh):
         return _begun(network, weights) if weights and model.begins_from else network
     recipe.require("model.name", model.name, networks, timm=True)
     pretrained = fresh and model.pretrained
-    return backbones.build(model.name, n_classes, model.dropout, pretrained, weights)
+    channels = len(config.features.windows)
+    return backbones.build(model.name, n_classes, model.dropout, pretrained, weights, channels)
 
 
 def _of_run(name):
@@ -304,7 +341,8 @@ def front_end(config: Config) -> tuple[nn.Module, int]:
         return RawWaveform(), 1
     if config.train.inputs == "images":
         return images.mel_image(config), config.features.image_size
-    return features.log_mel(config), config.features.n_mels
+    spectrograms = features.front_end(config)
+    return spectrograms, config.features.n_mels * len(config.features.windows)
 
 
 @torch.no_grad()

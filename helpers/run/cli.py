@@ -13,7 +13,7 @@ from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import hearing, inference
 from helpers.data import folders, public, sources
-from helpers.delivery import export, kit
+from helpers.delivery import blend, export, kit
 from helpers.run import journal, pipeline, presets, report, stages, worth
 from helpers.splits import certificate
 from helpers.submission import submit
@@ -162,6 +162,28 @@ def parser() -> argparse.ArgumentParser:
         "Make a run's report.html again from its files.",
         "report --run mine",
         [_run()],
+    )
+    part = _command(
+        commands,
+        "blend",
+        blend_runs,
+        "Join the out-of-fold answers of several runs, models or tables, weighed by the folds.",
+        "blend mine mine/svm other.csv:other_test.csv --out both",
+        stopped="The next call writes it again.",
+    )
+    part.add_argument(
+        "members",
+        nargs="+",
+        metavar="MEMBER",
+        help="a run (its network), run/model, or a CSV with a row per file; :test.csv adds its "
+        "answers to the rows of the test set",
+    )
+    part.add_argument("--out", default="blend", metavar="NAME", help="below outputs/ (blend)")
+    part.add_argument(
+        "--by",
+        choices=("probability", "rank"),
+        default="probability",
+        help="what is averaged; ranks are for metrics that rank, such as roc_auc",
     )
     part = _command(
         commands,
@@ -396,6 +418,11 @@ def export_run(run: str, out: str | None) -> bool:
 def write_report(run: str):
     """Make a run's report again."""
     print(report.build(artifacts.existing_run(run)))
+
+
+def blend_runs(members: list[str], out: str, by: str):
+    """Blend runs, models and tables."""
+    print(*blend.write(members, out, by), sep="\n")
 
 
 def write_kit(run: str, user: str, attach: str | None, out: str):

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from helpers.base import artifacts, errors, targets
 from helpers.base.settings import Config
 from helpers.base.targets import counted
-from helpers.compare import rivals
+from helpers.compare import learning_curve, rivals
 from helpers.metrics import decisions, evaluate, suspects
 from helpers.run import cautions, journal, stages, worth
 from helpers.splits import partition
@@ -73,9 +73,7 @@ def contents(folder: Path) -> dict:
     artifacts.require(
         evaluate.DIFFERENCE in board, "leaderboard.csv is of an older version: `make run-all` again"
     )
-    groups = rows.drop_duplicates("recording_id").set_index("recording_id")["group"]
     predictions = read("predictions.csv")
-    predictions.insert(3, "group", predictions["recording_id"].map(groups))
     metrics = read("metrics.json")
     submission = read("submission.csv")
     found = cautions.of(folder)
@@ -106,6 +104,7 @@ def contents(folder: Path) -> dict:
         **_classes(by_class, taken, config),
         **_models(folder, board, config),
         **_audits(read("shortcuts.json"), read("leak_gap.json"), config),
+        **_more(read("learning_curve.json")),
         **_training(pd.DataFrame(read("history.json")), predictions, config),
         **_heard(predictions, read("suspects.csv"), sounds),
     }
@@ -327,6 +326,16 @@ def _audits(shortcuts, gap, config):
         "can_leak": gap["can_leak"],
         "sides": forest(["certified folds", "copies and clips at random"], sides),
     }
+
+
+def _more(curve):
+    """Whether more recordings would help; the picture where there were enough to halve."""
+    points = pd.DataFrame(curve.get("sizes", []))
+    if "gain" not in curve:
+        return {"more": learning_curve.in_words(curve), "by_size": None}
+    names = points["recordings"].map("{:.0f} recordings".format)
+    drawn = forest(names, points[["value", "low", "high"]])
+    return {"more": learning_curve.in_words(curve), "by_size": drawn}
 
 
 def _training(history, predictions, config):

@@ -119,7 +119,10 @@ STAGES = (
             *("waveforms.npy", "waveforms.csv", "features.csv", EMBEDDINGS),
             *("models/cnn", "history.json"),
         ),
-        ("models/{compare}", "leaderboard.csv", "balance.csv", "leak_gap.json"),
+        (
+            *("models/{compare}", "leaderboard.csv", "balance.csv"),
+            *("leak_gap.json", "learning_curve.json"),
+        ),
         (
             *("data", "audio", "split", "features", "listener"),
             *("model", "train", "compare", "evaluate"),

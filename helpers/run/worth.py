@@ -49,6 +49,9 @@ INGREDIENTS = (
     ("residual network", "model.name", "cnn", "resnet"),
     ("frequency coordinate", "model.coordinate", False, True),
     ("mean and maximum over time", "model.pooling", "mean", "mean_max"),
+    ("attention over time", "model.pooling", "mean_max", "attention"),
+    ("energy normalised (PCEN)", "features.kind", "log_mel", "pcen"),
+    ("a second spectrogram", "features.more_n_fft", (), (4096,)),
     ("dropout", "model.dropout", 0.0, 0.2),
     ("looped short clips", "audio.short_clips", "pad", "loop"),
     ("half clips", "train.crop", 1.0, 0.5),
@@ -139,6 +142,8 @@ def in_words(setting: str, value) -> str:
     """
     if value is None or isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
     return value if isinstance(value, str) else f"{value:g}{UNITS.get(setting, '')}"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.audio import windowing
 from helpers.base import artifacts, tables, targets
 from helpers.base.errors import SubmissionError
-from helpers.base.settings import Config
+from helpers.base.settings import Config, Submit
 from helpers.base.targets import counted
 from helpers.metrics import decisions, evaluate
 from helpers.submission import contract
@@ -56,9 +56,70 @@ def row_probabilities(
     number = (rows["end_seconds"] / size).round().fillna(0).astype(int) - 1
     windows = _end_to_end(heard, size / steps)[classes]
     single = _of_windows(windows, rows["recording_id"], number, steps)
-    of_window = rows["end_seconds"].notna().to_numpy()[:, None]
+    is_window = rows["end_seconds"].notna().to_numpy()
+    if config.submit.smooth or config.submit.file_mean:
+        places = pd.MultiIndex.from_frame(rows.loc[is_window, ["recording_id", "end_seconds"]])
+        drawn = pd.DataFrame(single[is_window], places, classes)[~places.duplicated()]
+        drawn = drawn_together(drawn, config.submit, config.data.multilabel)
+        single[is_window] = drawn.loc[places]
+    of_window = is_window[:, None]
     table = pd.DataFrame(np.where(of_window, single, whole), columns=classes, index=rows.index)
     return table.fillna(class_shares).assign(heard=table.notna().all(axis=1))
+
+
+def drawn_together(
+    windows: pd.DataFrame, settings: Submit, multilabel: bool = False
+) -> pd.DataFrame:
+    """Windows' probabilities after submit.smooth and submit.file_mean.
+
+    Args: windows table of the classes by (recording, seconds); settings; without multilabel rows
+        still sum to 1. A row of NaN gives nothing to others.
+
+    >>> places = pd.MultiIndex.from_product([["r"], [5, 10, 15]])
+    >>> windows = pd.DataFrame({"wren": [0.9, 0.1, 0.7]}, places)
+    >>> drawn_together(windows, Submit(smooth=0.5), True)["wren"].round(2).tolist()
+    [0.5, 0.45, 0.4]
+    >>> drawn_together(windows, Submit(file_mean=0.5, file_by="max"), True)["wren"].tolist()
+    [0.9, 0.5, 0.8]
+    """
+    ordered = windows.sort_index()
+    by_recording = ordered.groupby(level=0)
+    sides = pd.concat([by_recording.shift(1), by_recording.shift(-1)])
+    beside = sides.groupby(level=[0, 1]).mean().fillna(ordered)
+    drawn = ordered + settings.smooth * (beside - ordered)
+    whole = drawn.groupby(level=0).transform(settings.file_by)
+    drawn = drawn + settings.file_mean * (whole - drawn)
+    if not multilabel:
+        drawn = drawn.div(drawn.sum(axis=1), axis=0)
+    return drawn.loc[windows.index]
+
+
+def windows_worth(out_of_fold: pd.DataFrame, rows: pd.DataFrame, config) -> pd.DataFrame:
+    """What drawing windows together does, each way alone, to the clips of training recordings out
+    of fold, with its paired interval: a table for reading.
+
+    Args: out_of_fold clip probabilities; rows of waveforms.csv; config. What is off is tried by a
+        half. Of no rows where no rows of the submission are windows, or no recording has several
+        clips.
+    """
+    facts = ["clip_id", "recording_id", "start_seconds", "label", "group"]
+    clips = out_of_fold.merge(rows.query("parent_id == ''")[facts], on="clip_id")
+    clips = clips[clips.duplicated("recording_id", keep=False) & config.audio.test_windows]
+    windows = clips.set_index(["recording_id", "start_seconds"]).sort_index()
+    told = windows[["fold", "label", "group"]].assign(recording_id=windows["clip_id"])
+    probabilities = windows[decisions.class_columns(out_of_fold)]
+    several = config.data.multilabel
+    measured = []
+    for key in ("smooth", "file_mean") if len(windows) else ():
+        tried = getattr(config.submit, key) or 0.5
+        settings = Submit(**{key: tried, "file_by": config.submit.file_by})
+        drawn = drawn_together(probabilities, settings, several)
+        sides = [decisions.answered(told, side, several) for side in (probabilities, drawn)]
+        change = evaluate.paired_change(sides[:1], sides[1:], config)
+        reached = {"clips alone": change["reference"], "drawn together": change["toggled"]}
+        points = evaluate.points(change["change"], change["change_low"], change["change_high"])
+        measured.append({"setting": f"submit.{key}={tried:g}", **reached, "change, points": points})
+    return pd.DataFrame(measured)
 
 
 def _of_windows(windows, recordings, number, steps):

@@ -249,6 +249,7 @@ class Round:
         torch.manual_seed(begun)
         model = networks.build(self.config, len(self.labels)).to(self.device)
         model.fit_standardisation(self.batches(members, wanted))
+        model.begin_at(wanted.mean(dim=0))
         validation = None
         if self.turn["validation"] is not None:
             validation = self.fold(self.turn["validation"])[1]

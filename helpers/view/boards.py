@@ -278,16 +278,17 @@ def clip_card(title, waveform, config, note="", bars=None, facts=None) -> str:
     return card(title, picture, waveform, config.audio.sample_rate, note, bars, facts)
 
 
-def events(medley, heard: pd.DataFrame, config) -> HTML:
+def events(
+    medley, heard: pd.DataFrame, config, title: str = "recordings one after the other"
+) -> HTML:
     """A long recording to see and hear, with what was heard in it and what is there.
 
-    Args: medley of `medley.make`; heard of `Hearing.events`; config.
+    Args: medley of `medley.make`; heard of `Hearing.events`; config; title.
     """
     waveform = medley.decoded.waveform[:, 0]
     there = targets.by_class(medley.parts, medley.multilabel)
     picture = plots.events(waveform, config, heard, there)
-    note = " · ".join(medley.parts["path"])
-    title = "recordings one after the other"
+    note = " · ".join(medley.parts["path"].unique())
     rate = config.audio.sample_rate
     return board([card(title, picture, waveform, rate, note)], 400)
 

@@ -180,7 +180,8 @@ def _follow(place, batch, names, labels, settings):
     partner = "" if drawn.partner is None else names[drawn.partner]
     steps = []
     for name, x in batch.steps:
-        own = x[place].squeeze()
+        # several spectrograms are shown one above the other
+        own = x[place].reshape(-1, x.shape[-1]).squeeze()
         what = describe(name, drawn, partner, settings)
         is_sound_again = name == "front end" and own.ndim == 1  # of networks on the waveform itself
         if what and not is_sound_again:
@@ -235,7 +236,7 @@ SPOKEN = {"played": _played, "gain": _gain, "noise": _noise, "masked": _masked}
 PLAIN = {
     "clip": "as it lies in the training data",
     "turned": "mirrored, turned and zoomed",
-    "front end": "log-mel spectrogram",
+    "front end": "spectrogram in mel bands",
     "filtered": "bands made louder and softer",
     "standardised": "each band around its mean over the training clips",
 }
@@ -302,6 +303,7 @@ def rehearsal(packed: np.ndarray, rows: pd.DataFrame, config) -> fit.Trainer:
         torch.manual_seed(config.seed)
         model = networks.build(config, len(labels), fresh=False)
         model.fit_standardisation(learner.batches(training.index, wanted))
+        model.begin_at(torch.from_numpy(wanted).mean(dim=0))
         shuffled = torch.Generator().manual_seed(config.seed)
         clips = learner.batches(training.index, wanted, shuffled)
         noise = batches.noise(packed, rows, settings)

@@ -314,6 +314,46 @@ def leaderboard(table: pd.DataFrame, metrics, title="The models, on the same fol
 
 
 @styled
+def weights(table: pd.DataFrame) -> Figure:
+    """The weights of a blend's members: learned on all folds, with the least and the most of those
+    learned without one.
+
+    Args: table of `blend.weights`.
+    """
+    table = table.iloc[::-1]
+    folds = table.drop(columns="all")
+    figure, axis = plt.subplots(figsize=(8, 0.4 * len(table) + 1.3))
+    whiskers(axis, np.stack([table["all"], folds.min(axis=1), folds.max(axis=1)], axis=1))
+    axis.set_yticks(range(len(table)), map(style.wrapped, table.index))
+    axis.set(title="What each member counts", ylim=(-0.6, len(table) - 0.4), xlim=(-0.02, 1.02))
+    axis.set(xlabel="weight, with its range where each fold in turn is left out")
+    percent_axis(axis.xaxis)
+    grid(axis)
+    return figure
+
+
+@styled
+def more_recordings(curve: dict) -> Figure:
+    """The score by the number of recordings that are learned from, each twice the one before.
+
+    Args: curve of `learning_curve.measure`.
+    """
+    points = pd.DataFrame(curve["sizes"])
+    reach = np.abs(points[["low", "high"]].sub(points["value"], axis=0)).T
+    figure, axis = plt.subplots(figsize=(6.4, 3.2))
+    line = {"color": BLUE, "marker": "o", "capsize": 3, "linewidth": 1.6}
+    axis.errorbar(points["recordings"], points["value"], yerr=reach, **line)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(points["recordings"], points["recordings"].map("{:.0f}".format))
+    axis.minorticks_off()
+    axis.set(title="Would more recordings help?", xlabel="recordings to learn from, in each round")
+    axis.set(ylabel=f"{evaluate.in_words(curve['metric'])}, with its 95 % interval")
+    percent_axis(axis.yaxis)
+    grid(axis, "y")
+    return figure
+
+
+@styled
 def leak_gap(gap: dict, metric: str) -> Figure:
     """What a quick model seems to score under a leaking split, and what it scores honestly.
 

@@ -1,0 +1,156 @@
+"""Would more recordings help? The score against the number of recordings that are learned from.
+
+A part of each round's training side is learned from, whole groups of each class; what the round
+tests stays as it is. The parts are halves of halves, each held by the next larger one, and drawn
+several times. What the last doubling brought is paired, recording by recording.
+"""
+
+import functools
+import math
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from helpers.base import targets, work
+from helpers.base.settings import Config
+from helpers.compare import classic
+from helpers.metrics import decisions, evaluate, intervals
+from helpers.splits import partition
+from helpers.training import train
+
+QUICK = "dnn"  # the model on the feature table
+FEWEST = 2  # recordings of a class, on average, in the smallest part
+DRAWS = 3
+
+
+def of_run(table: pd.DataFrame, packed: np.ndarray, rows: pd.DataFrame, config: Config) -> dict:
+    """The curve that compare.learning_curve asks for: of the quick model, or of the network.
+
+    Args: table the feature table; packed int16 [clips, samples]; rows of waveforms.csv; config.
+    Returns what `measure` does; {} where none is asked for.
+    """
+    asked = config.compare.learning_curve
+    if asked == "none":
+        return {}
+    if asked == "quick":
+        fit = functools.partial(of_table, QUICK, config)
+        return {"model": QUICK, **measure(table, config, fit)}
+    fit = functools.partial(_of_network, packed, config)
+    return {"model": config.model.name, **measure(rows, config, fit, config.train.select)}
+
+
+def of_table(name: str, config: Config, table: pd.DataFrame, turn: dict) -> pd.DataFrame:
+    """Out-of-fold probabilities of a round by any model on a table of columns, such as "dnn"."""
+    return classic.cross_validate(name, table, config, plan=[turn])[0]
+
+
+def _of_network(packed, config, rows, turn):
+    with tempfile.TemporaryDirectory() as scratch:
+        return train.cross_validate(packed, rows, config, scratch, plan=[turn])[0]
+
+
+def measure(rows: pd.DataFrame, config: Config, fit: Callable, select: str = "last") -> dict:
+    """The score by the number of recordings.
+
+    Args: rows with parent_id, recording_id, label, group, fold; fit makes of rows and a round of
+        `partition.rounds` the clip probabilities of its test fold, and learns from no row without a
+        fold; select as of `partition.rounds`.
+    Returns metric; sizes, a list of recordings (to learn from, the mean over rounds and draws),
+        value, low, high, the largest last; gain, what the last doubling brought: value, low, high.
+    """
+    plan = partition.rounds(rows["fold"].dropna(), select, config.split.test_folds)
+    shares = parts(rows, plan, config.data.multilabel)
+    fits = [(share, draw) for share in shares for draw in range(DRAWS if share < 1 else 1)]
+    samples = {share: [] for share in shares}
+    learned = {share: [] for share in shares}
+    for share, draw in work.progress(fits, "learning curve", len(fits)):
+        answers = []
+        for turn in plan:
+            rng = np.random.default_rng([config.seed, draw, turn["test"]])
+            part = thinned(rows, turn, share, rng, config.data.multilabel)
+            learned[share].append(_learned(part, turn))
+            answers.append(fit(part, turn))
+        predictions = decisions.of_recordings(pd.concat(answers, ignore_index=True), rows, config)
+        samples[share].append(_samples(predictions, config))
+    sizes = evaluate.group_sizes(predictions)
+    drawn = {share: _over_draws(np.stack(each), config.seed) for share, each in samples.items()}
+    points = []
+    for share in shares:
+        score = intervals.interval(drawn[share], sizes)
+        points.append({"recordings": round(float(np.mean(learned[share])), 1), **score})
+    curve = {"metric": evaluate.headline(config)[0], "sizes": points}
+    if len(shares) > 1:
+        curve["gain"] = intervals.difference(drawn[1.0] - drawn[0.5], sizes)
+    return curve
+
+
+def parts(rows: pd.DataFrame, plan: list[dict], multilabel: bool = False) -> list[float]:
+    """The shares of the training side that are learned from, the smallest first, 1 last."""
+    classes = len(targets.classes(rows, multilabel))
+    count = np.mean([_learned(rows, turn) for turn in plan])
+    halvings = math.log2(max(1, count / (FEWEST * classes)))
+    return [0.5**number for number in range(int(halvings), -1, -1)]
+
+
+def _learned(rows, turn):
+    """How many recordings a round learns from."""
+    return rows.loc[rows["fold"].isin(turn["train"]), "recording_id"].nunique()
+
+
+def thinned(
+    rows: pd.DataFrame,
+    turn: dict,
+    share: float,
+    rng: np.random.Generator,
+    multilabel: bool = False,
+) -> pd.DataFrame:
+    """The rows, of which a round learns from a share: the others of its training side get no fold.
+
+    Of each class so many groups are kept, one at least; a smaller share with an equal generator
+    keeps some of those.
+    """
+    trained = rows["fold"].isin(turn["train"])
+    first = rows[trained].drop_duplicates("group").set_index("group")
+    label = targets.rarest(first["label"], multilabel)
+    size = rows[trained].groupby("group")["recording_id"].nunique()
+    groups = pd.DataFrame({"label": label, "size": size[first.index]})
+    groups = groups.sample(frac=1, random_state=rng)
+    by_label = groups.groupby("label")["size"]
+    before = by_label.cumsum() - groups["size"]
+    kept = groups.index[before < share * by_label.transform("sum")]
+    return rows.assign(fold=rows["fold"].where(~trained | rows["group"].isin(kept)))
+
+
+def _samples(predictions, config):
+    """The first metric of the headline, and its redraws: [1 + samples]."""
+    asked = config.evaluate
+    weights = evaluate.draws(predictions, asked.bootstrap_samples, config.seed)
+    return evaluate.score_samples(predictions, weights, evaluate.headline(config)[0], asked.k)
+
+
+def _over_draws(samples, seed):
+    """The mean over the draws of a part [draws, 1 + samples], the draws redrawn with the groups."""
+    redrawn = intervals.bootstrap_weights(len(samples), samples.shape[1] - 1, seed)
+    counts = np.concatenate([np.ones((1, len(samples))), redrawn])
+    return (counts.T * samples).mean(axis=0)
+
+
+def in_words(curve: dict) -> str:
+    """What the curve says of more recordings; "" without a curve."""
+    if not curve:
+        return ""
+    quick = "the quick dense network on the feature table, which is not the network of 05"
+    model = quick if curve["model"] == QUICK else f"the network of 05, {curve['model']}"
+    if "gain" not in curve:
+        return f"Too few recordings to learn from half of them: no learning curve of {model}."
+    half, whole = (round(point["recordings"]) for point in curve["sizes"][-2:])
+    gain = curve["gain"]
+    points = evaluate.points(gain["value"], gain["low"], gain["high"])
+    metric = evaluate.in_words(curve["metric"])
+    says = f"{whole} recordings to learn from instead of {half}: that brought {model}, {points}"
+    says = f"{says} points of {metric}."
+    if gain["low"] > 0:
+        return f"{says} More recordings like these are likely to help."
+    return f"{says} That is no clear gain: from this, nobody can promise that more would help."
