@@ -8,20 +8,21 @@ import pandas as pd
 import pytest
 import torch
 import torchaudio
-from networks import save_folds
+from networks import save_folds, weights
 from safetensors.torch import save_file
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 from torch import nn
 
 from benchmarks import listener as benchmark
 from helpers.audio import features, recording
-from helpers.base import artifacts, errors, recipe
+from helpers.base import artifacts, errors, recipe, targets
 from helpers.compare import classic, inference, rivals
 from helpers.delivery import export
 from helpers.listeners import embed, runs
 from helpers.listeners.listener import Listener
-from helpers.models import backbones
+from helpers.models import backbones, networks
 from helpers.run import presets, stages
+from helpers.training import batches, fit, train
 from helpers.view import plots
 
 LABELS = ["high", "low"]
@@ -527,3 +528,63 @@ def test_the_benchmark_compares_on_the_same_draws(run, other, monkeypatch, capsy
     rows["label"] = ["high|low", "low", "", "high"] * 6
     few = benchmark.draw(rows, 1, True, np.random.default_rng(0))
     assert 2 <= len(few) <= 3
+
+
+# --- a network that begins from another run's
+
+
+def begun(config, n_classes=2):
+    torch.manual_seed(5)
+    return networks.build(config, n_classes)
+
+
+def test_a_network_begins_from_another_runs_but_for_its_last_layer(run, other):
+    config = small_config(model={"weights": "run:other"})
+    model = begun(config)
+    theirs = inference.Bundle(other).models[0].network.state_dict()
+    for name, tensor in model.network.state_dict().items():
+        assert (name.startswith("head.2")) != torch.equal(tensor, theirs.get(name))
+    assert model.network.origin == "run"
+    with pytest.raises(errors.ConfigError, match=r"of another network .*model\.name"):
+        begun(small_config(model={"weights": "run:other", "channels": (8, 8)}))
+    assert networks.build(config, 2, fresh=False).network.head[-1].out_features == 2
+
+
+def test_training_refuses_to_begin_from_a_run_that_heard_the_same_recordings(run, other):
+    config = small_config(model={"weights": "run:own"})
+    with pytest.raises(errors.ConfigError, match=r"model\.weights: the networks of own"):
+        train.run(run, config)
+    train.require_strangers(run, small_config(model={"weights": "run:other"}))
+
+
+@pytest.mark.parametrize("unfreeze", [1.0, 0.5])
+def test_frozen_layers_learn_only_after_they_are_thawed(run, other, unfreeze):
+    settings = {"epochs": 2, "freeze": 1.0, "unfreeze": unfreeze, "select": "last", "ema": 0.0}
+    config = small_config(train=settings, model={"weights": "run:other"})
+    packed, rows = tone_clips()
+    model = begun(config)
+    wanted = torch.from_numpy(targets.matrix(rows["label"], LABELS))
+    data = batches.Batches(
+        packed, rows.index, wanted, 8, torch.device("cpu"), torch.Generator(), None, (0, 1)
+    )
+    model.fit_standardisation(data)
+    trainer = fit.Trainer(model, data, config.train)
+    before = weights(model.network)
+    fit.one_epoch(trainer, None)
+    now = weights(model.network)
+    moved = {name for name, tensor in now.items() if not tensor.equal(before[name])}
+    assert moved == {"head.2.weight", "head.2.bias"}
+    fit.one_epoch(trainer, None)
+    after = weights(model.network)
+    assert (after["blocks.0.0.weight"].equal(before["blocks.0.0.weight"])) == (unfreeze == 1)
+
+
+def test_early_layers_of_a_network_that_was_begun_learn_slower(run, other):
+    model = begun(small_config(model={"weights": "run:other"}))
+    groups = backbones.parameter_groups(model, 1.0, 0.1, 0.5)
+    assert [group["lr"] for group in groups] == [1.0, 0.5, 0.25]
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    assert backbones.freeze(model.network, 0.5) == sum(
+        parameter.numel() for parameter in model.network.blocks[0].parameters()
+    )

@@ -82,8 +82,9 @@ def test_every_stage_has_its_notebook_and_real_sections():
         assert (artifacts.REPOSITORY / "notebooks" / f"{stage.name}.ipynb").is_file()
         assert all(
             isinstance(getattr(settings.Config(), section), recipe.Section)
-            for section in stage.sections
+            for section in {*stage.sections} - {"listener"}  # of which `Config.digest` knows
         )
+        assert settings.Config().digest(stage.sections)
         assert all(settings.Config().digest((key,)) for key in stage.keys)
 
 

@@ -125,8 +125,19 @@ class Model(Section):
     pretrained: bool = True
     # how a recording's clips give one answer
     aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"
-    # a file of such weights, its path absolute or from the folder that holds data/
+    # timm: a file of such weights, its path absolute or from the folder that holds data/; any
+    # network: run:<name>, which begins from the network of another run, but for the last layer
     weights: Text = None
+
+    @property
+    def begins_from(self) -> Text:
+        """The name of the run whose network is begun from; None where there is none.
+
+        >>> Model(weights="run:esc10").begins_from
+        'esc10'
+        """
+        kind, _, name = (self.weights or "").partition(":")
+        return name if kind == "run" else None
 
 
 class Train(Section):
@@ -156,6 +167,7 @@ class Train(Section):
     secondary_weight: Probability = 0.5  # what is asked for labels of data.secondary_column
     # share of a pretrained network's layers, from the input on, that is not trained
     freeze: Probability = 0.0
+    unfreeze: Share = 1.0  # until so much of the training is over
     layer_decay: Share = 1.0  # a pretrained layer's learning rate, of the next one's
 
     # What is done to the clips

@@ -25,6 +25,11 @@ KINDS = {
 BATCH = 16  # clips that are heard at a time
 CHUNK = 64  # clips whose embeddings are one file of the cache
 PREFIX = "embedding_"  # of the columns of a table
+BEFORE = {  # by whether it is a run of Earshot
+    True: "Its run and this one share no recording.",
+    False: "Whether it has learned from these very recordings only its makers can tell: if so, "
+    "all scores with it are too good.",
+}
 
 
 def listener(config, folder: Path) -> Listener:
@@ -51,7 +56,7 @@ def write(folder: Path, packed: np.ndarray, rows: pd.DataFrame, path: Path, conf
     window = f"windows of {seconds:.3g} s" if seconds else "whole clips"
     return (
         f"{heard.name} hears {window} at {heard.sample_rate} Hz: {len(vectors)} clips, "
-        f"{vectors.shape[1]} numbers each."
+        f"{vectors.shape[1]} numbers each. {BEFORE[heard.name.startswith('run:')]}"
     )
 
 

@@ -45,16 +45,17 @@ def build(config, what: str, folder: Path) -> Listener:
     return Listener(f"run:{what}", rate, window, sealed, hear)
 
 
-def require_strangers(other: Path, folder: Path, config) -> None:
+def require_strangers(other: Path, folder: Path, config, key="features.listener") -> None:
     """Raise ConfigError where a run learned from recordings that another run holds.
 
     Equal files and equal samples are told by their digests. With split.near_duplicates, so is the
     same sound re-encoded, shifted or cut, where the clips of both runs lie on this disk.
-    Args: other folder of the run that learned; folder of the run that is to be tested; config.
+    Args: other folder of the run that learned; folder of the run that is to be tested; config; key
+        of the setting that names the other.
     """
     if not (other / "recordings.csv").is_file():
         raise errors.ConfigError(
-            f"features.listener: {other} has no recordings.csv, so nobody can tell whether its "
+            f"{key}: {other} has no recordings.csv, so nobody can tell whether its "
             "networks have heard recordings of this run. Copy it there from where it was trained."
         )
     learned = _used(other).query("split == 'train'")
@@ -66,7 +67,7 @@ def require_strangers(other: Path, folder: Path, config) -> None:
         paths = _near(other, folder, config.audio.max_seconds)
     if paths:
         raise errors.ConfigError(
-            f"features.listener: the networks of {other.name} have learned from recordings that "
+            f"{key}: the networks of {other.name} have learned from recordings that "
             f"this run holds ({len(paths)}, such as {', '.join(paths[:SHOWN])}). Scores with them "
             "would be of answers that were told: choose a run on other recordings."
         )

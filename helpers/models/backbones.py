@@ -64,10 +64,7 @@ class Backbone(nn.Module):
     def train(self, mode=True):
         """As of any module, but what is frozen stays as it is, BatchNorm statistics too."""
         super().train(mode)
-        for module in self.network.modules():
-            trained = {parameter.requires_grad for parameter in module.parameters()}
-            if trained == {False}:
-                module.eval()
+        rest(self.network)
         return self
 
 
@@ -226,25 +223,51 @@ def _classifier(network):
 # --- fine-tuning
 
 
-def freeze(backbone: Backbone, share: float) -> int:
-    """Keep the first layers of a Backbone as they are: untrained, and in evaluation mode.
+def rest(network: nn.Module) -> None:
+    """Bring what is frozen of a network into evaluation mode."""
+    for module in network.modules():
+        trained = {parameter.requires_grad for parameter in module.parameters()}
+        if trained == {False}:
+            module.eval()
 
-    Args: share of the layers, in [0, 1], from the input on; 1: all but the classifier, which is
-        always trained.
+
+def freeze(network: nn.Module, share: float) -> int:
+    """Keep the first layers of a network as they are: untrained, and in evaluation mode.
+
+    Args: network a Backbone or one of ours; share of its layers, in [0, 1], from the input on; 1:
+        all but the classifier, which is always trained.
     Returns how many parameters are frozen.
     """
-    network = backbone.network.requires_grad_(True)
+    network.requires_grad_(True)
+    body = _body(network.network) if isinstance(network, Backbone) else _own_body(network)
+    frozen = 0
+    for layer in body[: round(share * len(body))]:
+        for parameter in layer:
+            parameter.requires_grad_(False)
+            frozen += parameter.numel()
+    network.train(network.training)
+    rest(network)
+    return frozen
+
+
+def _body(network):
+    """The parameters of a timm network by layer, the nearest to the input first, no classifier."""
     classifier = _classifier(network)
-    rate = {}  # the smaller, the nearer the input
+    heads = {id(part) for name, part in network.named_parameters() if name in classifier}
+    layers = {}  # by rate: the smaller, the nearer the input
     for group in _layer_groups(network, layer_decay=0.5):
-        rate |= {id(parameter): group["lr_scale"] for parameter in group["params"]}
-    body = [parameter for name, parameter in network.named_parameters() if name not in classifier]
-    layers = sorted({rate[id(parameter)] for parameter in body})
-    frozen = layers[: round(share * len(layers))]
-    for parameter in body:
-        parameter.requires_grad_(rate[id(parameter)] not in frozen)
-    backbone.train(backbone.training)
-    return sum(parameter.numel() for parameter in body if not parameter.requires_grad)
+        body = [parameter for parameter in group["params"] if id(parameter) not in heads]
+        layers.setdefault(group["lr_scale"], []).extend(body)
+    return [layers[rate] for rate in sorted(layers) if layers[rate]]
+
+
+def _own_body(network):
+    """The same of one of our networks, whose classifier stands last."""
+    parts = []
+    for name, part in network.named_children():
+        parts += part.children() if name == "blocks" else [part]
+    layers = [list(part.parameters()) for part in parts]
+    return [layer for layer in layers if layer][:-1]
 
 
 def parameter_groups(
@@ -254,8 +277,8 @@ def parameter_groups(
 
     In a Backbone, the rate of a layer falls with its distance from the classifier, so that what was
     pretrained moves less (Howard and Ruder 2018, arXiv:1801.06146; Bao et al. 2021,
-    arXiv:2106.08254), and biases, the parameters of norms and embeddings do not decay. Any other
-    model is one group.
+    arXiv:2106.08254), and biases, the parameters of norms and embeddings do not decay. One of our
+    networks that begins from another run has a group per layer. Any other model is one group.
 
     Args: model with or without a Backbone in it; learning_rate of the classifier; weight_decay;
         layer_decay in (0, 1], what the rate is multiplied by from layer to layer.
@@ -266,12 +289,25 @@ def parameter_groups(
     """
     backbone = next((module for module in model.modules() if isinstance(module, Backbone)), None)
     if backbone is None:
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return [{"params": trained, "lr": learning_rate, "weight_decay": weight_decay}]
+        layers = _own_layers_from_the_classifier(model, layer_decay)
+        rates = [learning_rate * layer_decay**depth for depth in range(len(layers))]
+        pairs = zip(layers, rates, strict=True)
+        return [{"params": part, "lr": rate, "weight_decay": weight_decay} for part, rate in pairs]
     groups = _layer_groups(backbone.network, layer_decay, weight_decay)
     for group in groups:
         group["lr"] = learning_rate * group.pop("lr_scale")
     return sorted(groups, key=lambda group: group["lr"], reverse=True)
+
+
+def _own_layers_from_the_classifier(model, layer_decay):
+    """The trainable parameters of a model of ours, by layer if it is begun from other weights."""
+    network = getattr(model, "network", model)
+    is_begun = layer_decay < 1 and getattr(network, "origin", "random") != "random"
+    body = _own_body(network)[::-1] if is_begun else []
+    below = {id(parameter) for layer in body for parameter in layer}
+    first = [parameter for parameter in model.parameters() if id(parameter) not in below]
+    layers = [[p for p in layer if p.requires_grad] for layer in [first, *body]]
+    return [layer for layer in layers if layer]
 
 
 def _layer_groups(network, layer_decay, weight_decay=0.0):

@@ -22,17 +22,18 @@ def embeddings(model: networks.AudioClassifier, packed: np.ndarray) -> np.ndarra
 
 @torch.no_grad()
 def decided_by(model: networks.AudioClassifier, waveforms: torch.Tensor) -> torch.Tensor:
-    """The same of clips on the network's device: float32 [B, N] -> float32 [B, size] on the CPU."""
+    """The same of clips on the network's device: float32 [B, N] -> float32 [B, size] on the CPU.
+
+    Where the last layer answers frame by frame, the mean over the frames.
+    """
     kinds = (nn.Linear, nn.Conv2d)
     last = [part for part in model.network.modules() if isinstance(part, kinds)][-1]
     given = []
     handle = last.register_forward_pre_hook(lambda part, inputs: given.append(inputs[0]))
     model.eval()(waveforms)
     handle.remove()
-    vectors = given[0]
-    # of a network whose frames answer, the mean of what they answer by
-    vectors = vectors.mean(dim=1) if vectors.ndim == 3 else vectors.flatten(1)
-    return vectors.float().cpu()
+    inputs = given[0]
+    return (inputs.mean(dim=1) if inputs.ndim == 3 else inputs.flatten(1)).float().cpu()
 
 
 def heard_where(model: networks.AudioClassifier, waveform: np.ndarray, number: int) -> np.ndarray:

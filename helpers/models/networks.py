@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from helpers.audio import features, images
-from helpers.base import artifacts, recipe, targets
+from helpers.base import artifacts, errors, recipe, targets
 from helpers.base.settings import Config
 from helpers.models import backbones
 from helpers.models.resnet import ResNet
 
+BODY = "network."  # before the names of a network's weights in a saved AudioClassifier
 RAREST = 1e-3  # share of the clips that a class has at least, where training begins
 
 
@@ -186,6 +188,12 @@ class AudioClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(n_bands, 1))
         self.register_buffer("deviation", torch.ones(n_bands, 1))
 
+    def train(self, mode=True):
+        """As of any module, but what is frozen stays as it is, BatchNorm statistics too."""
+        super().train(mode)
+        backbones.rest(self.network)
+        return self
+
     def bands(self, inputs):
         """Output of the front end, [B, bands, frames], of waveforms [B, N]; images [B, H, W] are
         such output.
@@ -289,15 +297,45 @@ def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier
 def _network(config, n_classes, fresh):
     model = config.model
     networks = recipe.named(*recipe.NETWORKS)
-    if model.name in networks:
-        return recipe.MAKERS[model.name](config, n_classes)
-    recipe.require("model.name", model.name, networks, timm=True)
     weights = None
-    if fresh and model.weights:
+    if fresh and model.begins_from:
+        weights = _of_run(model.begins_from)
+    elif fresh and model.weights:
         weights = artifacts.home() / Path(model.weights).expanduser()
+    if model.name in networks:
+        network = recipe.MAKERS[model.name](config, n_classes)
+        return _begun(network, weights) if weights and model.begins_from else network
+    recipe.require("model.name", model.name, networks, timm=True)
     pretrained = fresh and model.pretrained
     channels = len(config.features.windows)
     return backbones.build(model.name, n_classes, model.dropout, pretrained, weights, channels)
+
+
+def _of_run(name):
+    """The weights of the first network of a run."""
+    home = artifacts.existing_run(name) / "models" / "cnn"
+    paths = sorted(home.glob("fold*/weights.safetensors"))
+    if not paths:
+        raise errors.StageError(f"model.weights=run:{name}: that run has no trained network.")
+    artifacts.check_seal(home, "fold*/weights.safetensors")
+    return paths[0]
+
+
+def _begun(network, path):
+    """One of our networks with the weights of another, all but those of its last layer."""
+    weights = {name.removeprefix(BODY): tensor for name, tensor in load_file(path).items()}
+    own = network.state_dict()
+    *_, (head, _) = network.named_children()
+    body = [name for name in own if not name.startswith(f"{head}.")]
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    if unfit := [name for name in body if shapes.get(name) != own[name].shape]:
+        raise errors.ConfigError(
+            f"model.weights: {path} is of another network ({len(unfit)} tensors differ, such as "
+            f"{unfit[0]}): model.name and its width must be those of that run"
+        )
+    network.load_state_dict({name: weights[name] for name in body}, strict=False)
+    network.origin = "run"
+    return network
 
 
 def front_end(config: Config) -> tuple[nn.Module, int]:

@@ -325,6 +325,7 @@ def write_ablation(
         unless 04_features is done.
     """
     folder = stages.ready_folder(config, run)
+    train.require_strangers(folder, config)
     for table in measure_ingredients(folder, config, seeds, only):
         artifacts.write_table(folder / ABLATION, table)
         yield table

@@ -41,32 +41,51 @@ class Trainer:
         self.noise = noise
         self.device = training.device
         self.multilabel = model.multilabel
-        # what starts from nothing has nothing to keep
-        if getattr(model.network, "origin", "random") != "random":
-            backbones.freeze(model.network, settings.freeze)
         self.format = optimise.FORMATS[settings.precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.format == torch.float16)
         captured = settings.capture and self.can_capture()
         steps = settings.epochs * len(training)
+        self.thaws = settings.unfreeze < 1
+        self.freeze(settings.freeze * (not self.thaws))
         self.optimiser = optimise.make_optimiser(model, settings, captured)
+        self.freeze(settings.freeze)
         self.schedule, self.plateau = optimise.make_schedule(self.optimiser, steps, settings)
         self.average = optimise.Average(model, settings.ema) if settings.ema else None
         self.criterion = make_criterion(model, training, settings.balance)
         shares = training.targets.mean(dim=0, keepdim=True).to(self.device)
         self.class_shares = perturb.smooth(shares, settings.label_smoothing, self.multilabel)
-        self.classifier = DistributedDataParallel(model) if training.share[1] > 1 else model
+        self.wrap()
         self.run_step = capture.Captured(self.step, self.changing) if captured else self.step
         self.generator = torch.Generator()
         self.steps = 0
         self.history = []
         self.best = None
 
+    def freeze(self, share):
+        """Leave this share of the layers untrained; what starts from nothing has none to keep."""
+        if getattr(self.model.network, "origin", "random") != "random":
+            backbones.freeze(self.model.network, share)
+
+    def wrap(self):
+        """The model as its training calls it, with the parameters that are trained now."""
+        several = self.training.share[1] > 1
+        self.classifier = DistributedDataParallel(self.model) if several else self.model
+
+    def thaw(self):
+        """Train all layers from here on, where it is time."""
+        until = self.settings.unfreeze * self.settings.epochs
+        if self.thaws and len(self.history) >= until:
+            self.thaws = False
+            self.freeze(0)
+            self.wrap()
+
     def can_capture(self):
         """Whether a step can become a CUDA graph.
 
-        It can on one GPU, and without the scaler of float16, which asks the host.
+        It can on one GPU, without the scaler of float16, which asks the host, and where the same
+        parameters are trained throughout.
         """
-        alone = self.training.share[1] == 1
+        alone = self.training.share[1] == 1 and self.settings.unfreeze == 1
         return self.device.type == "cuda" and alone and self.format != torch.float16
 
     @property
@@ -130,6 +149,7 @@ class Trainer:
         loss lies between those of `scale`, from 0, the shares of the classes, to 1, every mixture
         named.
         """
+        self.thaw()
         number = len(self.history) + 1
         rank, _ = self.training.share
         # dropout draws from the global generator

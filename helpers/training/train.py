@@ -22,6 +22,7 @@ import torch
 from helpers.audio import features, images
 from helpers.base import artifacts, code, targets, work
 from helpers.base.settings import LISTENER, Config
+from helpers.listeners import runs
 from helpers.models import checkpoints, networks
 from helpers.splits import partition
 from helpers.training import batches, fit, losses, optimise, processes
@@ -402,6 +403,7 @@ def run(folder: Path, config: Config, keep: bool = False, watch=unwatched):
     """
     first = processes.is_first()
     kept = folder / "checkpoints" if first else None
+    require_strangers(folder, config)
     rows = artifacts.read_table(folder / "waveforms.csv")
     inputs = learned_from(folder, rows, config)
     target = folder / "models" / "cnn"
@@ -415,6 +417,13 @@ def run(folder: Path, config: Config, keep: bool = False, watch=unwatched):
     if first and not keep and "time" not in ended(target).values():
         shutil.rmtree(kept, ignore_errors=True)
     return table, history
+
+
+def require_strangers(folder: Path, config: Config) -> None:
+    """Raise ConfigError where networks begin from a run that has heard recordings of this one."""
+    if config.model.begins_from:
+        other = artifacts.existing_run(config.model.begins_from)
+        runs.require_strangers(other, folder, config, "model.weights")
 
 
 def ended(folder: Path) -> dict[str, str]:
