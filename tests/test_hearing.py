@@ -451,6 +451,13 @@ def test_an_event_ends_where_its_class_is_less_probable_than_its_threshold():
     assert "a" not in set(never["label"])
 
 
+def test_of_several_labels_frames_say_only_what_their_windows_say():
+    heard = made_of_frames(lambda time: np.full_like(time, 0.9), thresholds=SEVERAL)
+    windows = pd.DataFrame({"a": [0.95, 0.1, 0.1], "b": [0.1, 0.1, 0.1]})
+    a = dataclasses.replace(heard, probabilities=windows).events()
+    assert a["label"].tolist() == ["a"] and a["offset"].item() == pytest.approx(1, abs=0.05)
+
+
 def test_a_single_frame_that_stands_out_is_no_event():
     click = made_of_frames(lambda time: np.where(np.abs(time - 1) < 0.04, 0.9, 0.1))
     assert set(click.events()["label"]) == {"b"}

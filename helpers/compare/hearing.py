@@ -94,12 +94,15 @@ class Hearing:
 
         Where windows overlap they are averaged. Neighbours of one label are joined, up to a pause
         that divides the file into takes, and an event begins and ends with its sound. Where a
-        recording may have several labels, each class has events of its own.
+        recording may have several labels, each class has events of its own, and in frames only
+        where the windows' own answers say it too: without attention a frame is not to be trusted.
         """
         rows = []
         for take in self.heard.pieces["take"].unique():
             spans, probabilities = self.spans(take)
             said = self._said(probabilities)
+            if self.frames is not None and self.thresholds is not None:
+                said &= self._said_of_windows(take, spans)
             for name in probabilities:
                 for run in _runs(said[name].to_numpy()):
                     rows.append(_event(spans.iloc[run], probabilities[name].iloc[run]))
@@ -148,6 +151,12 @@ class Hearing:
         table = pd.DataFrame(smooth, columns=self.probabilities.columns)
         heard = spans[covered].reset_index(drop=True)
         return heard, table
+
+    def _said_of_windows(self, take, spans):
+        """Which classes are said of the half windows in which spans of a take begin: bool array."""
+        halves, probabilities = self.half_windows(take)
+        place = np.searchsorted(halves["onset"], spans["onset"], side="right") - 1
+        return self._said(probabilities).to_numpy()[place.clip(min=0)]
 
     def _mean_of_frames(self, pieces, times):
         """What pieces say at some times (seconds) on average: [times, C], NaN where none does."""
