@@ -6,6 +6,7 @@ Source: R. Wightman, PyTorch Image Models, https://github.com/huggingface/pytorc
 """
 
 import difflib
+import operator
 import pickle
 import warnings
 from pathlib import Path
@@ -306,7 +307,7 @@ def _own_layers_from_the_classifier(model, layer_decay):
     body = _own_body(network)[::-1] if is_begun else []
     below = {id(parameter) for layer in body for parameter in layer}
     first = [parameter for parameter in model.parameters() if id(parameter) not in below]
-    layers = [[p for p in layer if p.requires_grad] for layer in [first, *body]]
+    layers = [list(filter(operator.attrgetter("requires_grad"), part)) for part in [first, *body]]
     return [layer for layer in layers if layer]
 
 
