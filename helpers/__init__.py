@@ -24,7 +24,7 @@ Beside them stands ``environment``, which runs before anything is installed. A n
 import os
 
 # Threads that wait for each other sleep. By default they spin, which on a busy machine slows
-# training to a fifth (benchmarks/busy.py). OpenMP reads it when torch is first imported.
+# training several times over (benchmarks/busy.py). OpenMP reads it when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
