@@ -67,6 +67,9 @@ def test_with_several_labels_a_training_begins_at_the_shares_of_the_classes(name
     last = [layer for layer in several.network.modules() if isinstance(layer, torch.nn.Linear)][-1]
     expected = torch.tensor([0.0, -3.892, -6.907])  # log odds; of nothing, of RAREST
     torch.testing.assert_close(last.bias.data, expected, atol=1e-3, rtol=0)
+    several.network.origin = "file"  # what it answers was learned
+    several.begin_at(1 - shares)
+    torch.testing.assert_close(last.bias.data, expected, atol=1e-3, rtol=0)
 
 
 def test_a_classifier_of_images_takes_waveforms_and_finished_images_alike():

@@ -15,9 +15,9 @@ from torchaudio import transforms
 
 from helpers.audio import recording
 from helpers.base import artifacts, errors, work
-from helpers.base.settings import LISTENER
 
 RANGE_DB = 80.0  # an image shows this much below its loudest point
+LOG_MEL = {"n_fft", "hop_length", "n_mels", "f_min", "f_max"}  # settings of a LogMel
 IDENTITY = ["clip_id", "parent_id", "recording_id", "label", "split", "group", "fold"]
 NOISE = "noise"  # the folder in clips/ of what is mixed in, beside train and test
 FLOOR_DB = -100.0  # LogMel of digital silence
@@ -76,8 +76,7 @@ class LogMel(nn.Module):
 
 def log_mel(config) -> LogMel:
     """The LogMel that a config describes, the first of several."""
-    others = {"image_size", "kind", "more_n_fft", *LISTENER}
-    options = config.features.model_dump(exclude=others)
+    options = config.features.model_dump(include=LOG_MEL)
     return LogMel(config.audio.sample_rate, **options)
 
 

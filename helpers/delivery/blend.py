@@ -368,7 +368,8 @@ def write(names: list[str], out: str, by: str = "probability") -> list[str]:
     artifacts.write_table(folder / "predictions.csv", scored[BLEND])
     artifacts.write_table(folder / "leaderboard.csv", board)
     artifacts.write_table(folder / "weights.csv", weighed.rename_axis("member").reset_index())
-    score_plots.weights(weighed).savefig(folder / "weights.png", dpi=150)
+    with artifacts.replacing(folder / "weights.png") as path:
+        score_plots.weights(weighed).savefig(path, dpi=150, format="png")
     several = joined.config.data.multilabel
     thresholds = decisions.own_thresholds(scored[BLEND]) if several else None
     (folder / "submission.csv").unlink(missing_ok=True)

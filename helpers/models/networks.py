@@ -268,16 +268,22 @@ class AudioClassifier(nn.Module):
 
     @torch.no_grad()
     def begin_at(self, shares: torch.Tensor):
-        """Let an untrained network with several labels answer with the shares of the classes [C].
+        """Let a new classifier of several labels answer with the shares of the classes [C].
 
         The last layer's biases become their log odds (Lin et al. 2017, arXiv:1708.02002). With
         hundreds of rare classes a training would else spend its first epochs on learning how rare
-        they are.
+        they are. A classifier that may have come from a file stays as it is.
         """
+        learned = getattr(self.network, "origin", "") == "file"
+        if learned or not self.multilabel:
+            return
         layers = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear)]
-        last = [layer for layer in layers if layer.out_features == self.n_classes][-1:]
-        if self.multilabel and last and last[0].bias is not None:
-            last[0].bias.copy_(shares.clamp(RAREST, 1 - RAREST).logit())
+        classifiers = [layer for layer in layers if layer.out_features == self.n_classes]
+        if not classifiers:
+            return
+        bias = classifiers[-1].bias
+        if bias is not None:
+            bias.copy_(shares.clamp(RAREST, 1 - RAREST).logit())
 
 
 def build(config: Config, n_classes: int, fresh: bool = True) -> AudioClassifier:

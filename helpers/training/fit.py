@@ -46,7 +46,8 @@ class Trainer:
         captured = settings.capture and self.can_capture()
         steps = settings.epochs * len(training)
         self.thaws = settings.unfreeze < 1
-        self.freeze(settings.freeze * (not self.thaws))
+        self.freeze(0 if self.thaws else settings.freeze)
+        # of all that is trained, then or later
         self.optimiser = optimise.make_optimiser(model, settings, captured)
         self.freeze(settings.freeze)
         self.schedule, self.plateau = optimise.make_schedule(self.optimiser, steps, settings)
