@@ -59,7 +59,7 @@ def require_strangers(other: Path, folder: Path, config, key="features.listener"
             "networks have heard recordings of this run. Copy it there from where it was trained."
         )
     learned = _used(other).query("split == 'train'")
-    own = _used(folder)
+    own = _used(folder).query("split != 'unlabelled'")  # which nothing is scored on
     shared = own["pcm_sha256"].isin(set(learned["pcm_sha256"]) - {""})
     shared |= own["sha256"].isin(set(learned["sha256"]) - {""})
     paths = list(own.loc[shared, "path"])
