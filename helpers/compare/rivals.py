@@ -132,19 +132,21 @@ def _recordings_of(answers, rows, config):
 
 
 def taught_in_words(changes: pd.DataFrame, config: Config) -> str:
-    """What `taught` found, a line for each comparison; "" where no network was taught."""
+    """What `taught` found, in a sentence; "" where no network was taught."""
+    if changes.empty:
+        return ""
     pseudo = config.train.pseudo_labels is not None
     ways = ["pseudo-labels"] * pseudo + ["distillation"] * bool(config.train.distil)
     metric = evaluate.in_words(evaluate.HEADLINE[config.data.multilabel][0])
-    lines = []
+    gains = []
     for row in changes.itertuples():
         gain = evaluate.points(row.change, row.change_low, row.change_high)
         clear = "no clear gain"
         if not row.change_low <= 0 <= row.change_high:
             clear = "a gain" if row.change > 0 else "a loss"
-        what = f"What {' and '.join(ways)} brought, against {row.against}"
-        lines.append(f"{what}: {metric} {gain} points, {clear}.")
-    return "\n".join(lines)
+        gains.append(f"{gain} against {row.against}, {clear}")
+    what = f"What {' and '.join(ways)} brought out of fold, in points of {metric}"
+    return f"{what}: {'; '.join(gains)}."
 
 
 # --- what the split, and what the balance does -------------------------------------------------

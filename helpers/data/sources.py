@@ -502,7 +502,7 @@ def in_words(recordings: pd.DataFrame, data) -> str:
 
 
 def sides_in_words(recordings: pd.DataFrame) -> str:
-    """How many recordings there are to learn from, to test, and without labels, and their hours.
+    """How many recordings there are to learn from, to test, and without labels, and how long.
 
     Args: recordings that can be heard, with split and duration_seconds.
     """
@@ -511,7 +511,6 @@ def sides_in_words(recordings: pd.DataFrame) -> str:
         seconds = recordings.loc[recordings["split"].eq(side), "duration_seconds"]
         name = {"train": "training"}.get(side, side)
         number = targets.counted(len(seconds), f"{name} recording", f"{name} recordings")
-        hours = f" ({seconds.sum() / 3600:.2g} hours)" if len(seconds) else ""
         if len(seconds) or side != "unlabelled":
-            parts.append(number + hours)
+            parts.append(f"{number} ({seconds.sum() / 60:,.0f} minutes)")
     return f"{', '.join(parts)} can be heard."

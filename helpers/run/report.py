@@ -109,7 +109,7 @@ def contents(folder: Path) -> dict:
         **_training(pd.DataFrame(read("history.json")), predictions, config),
         "taught": [
             *train.pseudo_labels_in_words(folder, rows, config).splitlines(),
-            *rivals.taught_in_words(rivals.taught(folder, rows, config), config).splitlines(),
+            rivals.taught_in_words(rivals.taught(folder, rows, config), config),
         ],
         **_heard(predictions, read("suspects.csv"), sounds),
     }

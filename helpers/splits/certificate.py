@@ -205,8 +205,8 @@ def in_words(stated: dict) -> str:
         says += f"\nGroups in train and test: {shared}."
     if held := stated.get("unlabelled"):
         shared = len(held["groups_also_in_train"])
+        says += f"\nUnlabelled recordings, in no fold: {held['recordings']}. Groups that hold some"
         says += (
-            f"\nUnlabelled recordings: {held['recordings']}, in no fold; {shared} groups hold some"
-            " and training recordings, and where such a group is tested they are not learned from."
+            f" and training recordings: {shared}; none is learned from where its group is tested."
         )
     return says
