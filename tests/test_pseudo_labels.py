@@ -127,7 +127,7 @@ def test_a_power_keeps_the_order_of_answers_and_their_sum(classes, power, multil
 
 @pytest.fixture
 def with_unlabelled(clips):
-    """Clips of two tones in three folds, and as many without labels, half of them of their groups."""
+    """Clips of two tones in three folds, and as many without labels, every other one of a group."""
     packed, rows = clips
     more = rows.assign(split="unlabelled", label="", fold=pd.NA, clip_id="u-" + rows["clip_id"])
     shared = rows.index % 2 == 0
