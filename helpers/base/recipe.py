@@ -203,9 +203,8 @@ class Train(Section):
     # clips of data.unlabelled and of the test set that they answer so surely are learned too, by
     # one that replaces them; 0: all
     pseudo_labels: Probability | None = None
-    pseudo_rounds: Count = (
-        1  # how often: the one that was taught answers anew, and teaches the next
-    )
+    # how often: the one that was taught answers anew and teaches the next
+    pseudo_rounds: Count = 1
     # their answers are raised to this power before they are learned; above 1: what is unsure fades
     pseudo_power: Positive = 1.0
     pseudo_weight: Share = 1.0  # how often such a clip is drawn, of a labelled one

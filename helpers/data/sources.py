@@ -54,9 +54,10 @@ def find(root: str | Path, data, edits: dict[str, str] | None = None) -> pd.Data
 
     Args: root folder; data the config's Data section; edits labels changed by hand, as of
         `relabel.read_relabel`.
-    Returns a table, a row per file in path order: recording_id (from the relative path), path
-        (relative, "/"), label ("" if none), split (train / test / unlabelled), source (what it was
-        cut from, "" if not known), together (what binds it to others by the tables, "" if nothing),
+    Returns a table, a row per file in path order, the unlabelled last: recording_id (from the
+        path), path (relative, "/"; of an unlabelled one that lies elsewhere absolute), label ("" if
+        none), split (train / test / unlabelled), source (what it was cut from, "" if not known),
+        together (what binds it to others by the tables, "" if nothing),
         official_fold (missing if none), status (ok / quarantined / ignored), reason.
     Raises SourceError if there is no audio, or fewer than two classes, or if a folder of
     data.unlabelled holds none.
@@ -507,10 +508,9 @@ def sides_in_words(recordings: pd.DataFrame) -> str:
     Args: recordings that can be heard, with split and duration_seconds.
     """
     parts = []
-    for side in ("train", "test", "unlabelled"):
-        seconds = recordings.loc[recordings["split"].eq(side), "duration_seconds"]
-        name = {"train": "training"}.get(side, side)
-        number = targets.counted(len(seconds), f"{name} recording", f"{name} recordings")
-        if len(seconds) or side != "unlabelled":
-            parts.append(f"{number} ({seconds.sum() / 60:,.0f} minutes)")
+    for split, side in recordings.groupby("split"):
+        kind = "training" if split == "train" else split
+        number = targets.counted(len(side), f"{kind} recording", f"{kind} recordings")
+        minutes = side["duration_seconds"].sum() / 60
+        parts.append(f"{number} ({minutes:,.1f} minutes)")
     return f"{', '.join(parts)} can be heard."
