@@ -218,13 +218,17 @@ def test_the_headline_is_put_in_words_and_its_figures_are_kept(tmp_path):
         **evaluate.summary(table, 50),
     }
     says = results.in_words(metrics, table, config).splitlines()
-    assert says == ["6 recordings, 6 sources", "Pooled.", "majority class accuracy 33.3%"]
+    assert says == [
+        "6 recordings, 6 sources",
+        "Pooled.",
+        "Always answering the largest class: accuracy 33.3%",
+    ]
     alone = {"mean": 0.5, "sd": 0.1, "metric": "accuracy", "seeds": 3}
     says = results.in_words({**metrics, "over_seeds": alone}, table, config).splitlines()
     assert says[-1] == "One network alone: 50.0% ± 10.0% accuracy over 3 seeds"
     headline = results.headline(metrics)
     assert list(headline) == ["metric", "value", "low", "high"]
-    assert {"accuracy", "macro f1"} <= set(headline["metric"])
+    assert {"accuracy", "macro F1"} <= set(headline["metric"])
     assert results.over_seeds(tmp_path, tone_clips()[1], config) == {}
     results.keep({"redraws": results.redraws(table, metrics, config)}, tmp_path)
     assert (tmp_path / "redraws.png").stat().st_size > 1000

@@ -317,7 +317,7 @@ def in_words(metric: str) -> str:
     """
     if metric in scoring.METRICS:
         return scoring.METRICS[metric].spelled
-    return metric.replace("_", " ").replace("f1", "F1")
+    return metric.replace("_", " ").replace("f1", "F1").replace("roc auc", "ROC AUC")
 
 
 def metrics(

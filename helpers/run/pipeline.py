@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -171,7 +172,8 @@ def run_stage(
             f"{stage.name} did not finish: its last cell, `stage.finish()`, left status {status}."
         )
     seconds = time.monotonic() - line.started
-    line.say(f"{number:<24} {stage.title.lower()} · {seconds:.0f} s ({reason})")
+    why = "" if reason == stages.NEVER_RUN else f" ({reason})"
+    line.say(f"{number:<24} {stage.title.lower()} · {seconds:.0f} s{why}")
     return True
 
 
@@ -415,6 +417,7 @@ def _mark_of(process):
 # --- what the terminal shows at the end
 
 LEVELS = {"red": "CAUTION", "amber": "caution", "green": "in order"}
+SENTENCES = textwrap.TextWrapper(width=84, break_on_hyphens=False)  # beside the levels
 
 
 def summary(folder: Path, ran: list[str], seconds: float) -> str:
@@ -442,7 +445,8 @@ def summary(folder: Path, ran: list[str], seconds: float) -> str:
     ]
     lines += [("", ""), ("Before you trust this", "")]
     for caution in cautions.of(folder):
-        lines += [(LEVELS[caution.level], caution.says)]
+        names = itertools.chain([LEVELS[caution.level]], itertools.repeat(""))
+        lines += zip(names, SENTENCES.wrap(caution.says), strict=False)
         lines += [("", f"  {caution.do}")] if caution.do else []
     title = "Done" if ran else "Nothing changed since the last run"
     told = [f"  {name:<11} {says}".rstrip() for name, says in lines]

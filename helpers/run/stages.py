@@ -48,6 +48,7 @@ class StageSpec:
 
 EMBEDDINGS = "embeddings.npy"
 LISTENER = "{listener}"
+NEVER_RUN = "not run yet"  # a reason to run
 
 
 def _expand(names, config):
@@ -368,7 +369,7 @@ def why_stale(stage: StageSpec, config: Config, folder: Path, data) -> str | Non
     """Why a stage must run (again), in a few words; None if it is done and nothing changed."""
     record = journal.record(folder, stage.name)
     if record.get("status") != "done":
-        return "did not finish" if record else "not run yet"
+        return "did not finish" if record else NEVER_RUN
     key = stage_key(stage, config, folder, data)
     for part, what in CAUSES.items():
         if key[part] != record["key"][part]:

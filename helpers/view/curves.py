@@ -78,8 +78,8 @@ def unfinished(history, config) -> str | None:
         return ""
     percent = 100 * max(0, np.mean([learned[-1] for learned in whole]))
     return (
-        f"The training loss was still falling in the last epoch ({epochs}): {percent:.0f} % "
-        "learned of what the altered clips can teach."
+        f"The training loss was still falling in the last epoch ({epochs}), {percent:.0f} % of the "
+        "way to the lowest that altered clips allow."
     )
 
 

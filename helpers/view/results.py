@@ -24,6 +24,10 @@ from helpers.splits import partition
 from helpers.view import boards, curves, plots, score_plots, style
 
 HOW_OFTEN = {0: "were not drawn", 1: "were drawn once", 2: "twice"}
+CHANCE = {
+    "majority_class_accuracy": "Always answering the largest class: accuracy",
+    "chance_average_precision": "Answering at random: average precision",
+}
 WIDE = 16  # what a name takes of a map, in per cent, at most
 HIGH = 5
 MOST_POINTS = 300  # of the map: training clips, and clips of the tested fold
@@ -50,8 +54,8 @@ def in_words(metrics: dict, predictions: pd.DataFrame, config) -> str:
     sources = targets.counted(metrics["n_groups"], "source", "sources")
     counts = f"{metrics['n_recordings']} recordings, {sources}{synthetic}"
     chance = evaluate.chance(predictions, config.data.multilabel)
-    words = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in chance.items()]
-    lines = [counts, metrics["protocol"], "; ".join(words)]
+    words = [f"{CHANCE[name]} {value:.1%}" for name, value in chance.items()]
+    lines = [counts, metrics["protocol"], *words]
     if "over_seeds" in metrics:
         alone = "One network alone: {mean:.1%} ± {sd:.1%} {metric} over {seeds} seeds"
         lines.append(alone.format(**metrics["over_seeds"]))
@@ -61,7 +65,7 @@ def in_words(metrics: dict, predictions: pd.DataFrame, config) -> str:
 def headline(metrics: dict) -> pd.DataFrame:
     """The metrics that have an interval: a table metric, value, low, high."""
     scores = {name: entry for name, entry in metrics.items() if "low" in _entry(entry)}
-    names = [name.replace("_", " ") for name in scores]
+    names = [evaluate.in_words(name) for name in scores]
     table = pd.DataFrame(list(scores.values()))
     table.insert(0, "metric", names)
     return table
