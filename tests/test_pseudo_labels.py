@@ -1,5 +1,7 @@
 """Recordings without labels: found, packed, learned from by answers that are sure, never scored."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +11,14 @@ from here import no_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import TINY
+from signals import recordings_table
 from tables import small_config
 
 from helpers.base import artifacts, errors
 from helpers.base.settings import Config, Data
 from helpers.compare import rivals
 from helpers.data import layouts, sources
+from helpers.listeners import runs
 from helpers.run import cli, pipeline, presets, stages, worth
 from helpers.splits import certificate, partition
 from helpers.training import train
@@ -215,6 +219,25 @@ def test_another_way_of_teaching_is_another_training(with_unlabelled, change):
     packed, rows = with_unlabelled
     one, other = (small_config(train={**ROUNDS, **more}) for more in ({}, change))
     assert train.digest(packed, rows, one) != train.digest(packed, rows, other)
+
+
+@pytest.mark.parametrize(("own", "other", "learned", "refused"), [
+    ("train", "unlabelled", True, True),
+    ("train", "unlabelled", False, False),
+    ("unlabelled", "train", True, False),
+])  # fmt: skip
+def test_networks_that_learned_a_recording_without_its_label_are_no_strangers_to_it(
+    tmp_path, own, other, learned, refused
+):
+    for name, split in (("mine", own), ("theirs", other)):
+        row = {"recording_id": "r", "path": "r.wav", "split": split, "sha256": "abc"}
+        artifacts.write_table(tmp_path / name / "recordings.csv", recordings_table(row))
+    if learned:
+        artifacts.write_json(tmp_path / "theirs/models/cnn/pseudo_labels.json", [])
+    alone = small_config(split={"near_duplicates": False})
+    told = pytest.raises(errors.ConfigError) if refused else contextlib.nullcontext()
+    with told:
+        runs.require_strangers(tmp_path / "theirs", tmp_path / "mine", alone)
 
 
 def test_without_such_clips_no_network_is_trained_twice(clips, tmp_path):
