@@ -360,3 +360,19 @@ def test_copies_of_real_recordings_are_found_and_nothing_else(tmp_path):
     assert {
         pair for pair in pairs if Path(pair[0]).stem != Path(pair[1]).stem.rpartition("-")[0]
     } == set()
+
+
+def test_unlabelled_recordings_are_compared_with_all_labelled_ones_part_by_part(
+    tmp_path, monkeypatch
+):
+    labelled = {"a.wav": weather(0), "b.wav": 0.5 * weather(0), "c.wav": weather(1)}
+    field = {"u.wav": weather(2), "v.wav": 0.7 * weather(1), "w.wav": weather(3)}
+    field["x.wav"] = 0.9 * weather(0)
+    for name, sound in {**labelled, **field}.items():
+        write_wav(tmp_path / name, sound)
+    table = surveyed(tmp_path, [*labelled, *field])
+    table["split"] = ["train"] * 3 + ["unlabelled"] * 4
+    whole = duplicates.find(tmp_path, table)
+    assert {("a.wav", "b.wav"), ("c.wav", "v.wav"), ("a.wav", "x.wav")} <= found(whole)
+    monkeypatch.setattr(duplicates, "PART", 1)  # as many as there are labelled: two parts
+    pd.testing.assert_frame_equal(duplicates.find(tmp_path, table), whole)

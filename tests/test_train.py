@@ -200,16 +200,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(clips):
     wanted = torch.from_numpy(targets.matrix(partition.fold_rows(clips[1], [3])["label"], LABELS))
     members = partition.fold_rows(clips[1], [3]).index
 
-    def trained(config_seed, seed=0, generation=train.FIRST):
+    def trained(config_seed, seed=0, generations=()):
         config = small_config(train={"epochs": 2, "masks": 1}).model_copy(
             update={"seed": config_seed}
         )
         worker = one_round(clips, config)
-        return weights(worker.network(seed, members, wanted, generation=generation)[0])
+        return weights(worker.network(seed, members, wanted, generations)[0])
 
     first, again = trained(3), trained(3)
     assert_same(first, again)
-    for other in (trained(4), trained(3, seed=1), trained(3, generation=train.TAUGHT)):
+    others = (trained(4), trained(3, seed=1), trained(3, generations=[[]]))
+    for other in (*others, trained(3, generations=[[], []])):
         assert any(not torch.equal(first[name], other[name]) for name in first)
 
 

@@ -149,14 +149,16 @@ def shared_log_mel(config) -> LogMel:
 def pack(clips: pd.DataFrame, copies: pd.DataFrame, folder, path, config) -> pd.DataFrame:
     """Pack all clips and augmented copies as int16 rows of one array that is memory-mapped later.
 
-    Behind them lies the noise of train.noise_folder, if there is any.
+    Behind them lie the unlabelled clips, then the noise of train.noise_folder, if there are any.
     Args: clips, copies the tables of clips.csv and augmented.csv; folder the run folder; path of
         the .npy file to write; config. Returns the rows of waveforms.csv, in the array's order.
     """
     own = clips.set_index("clip_id")[["valid_seconds", *artifacts.sureness(clips)]]
     copies = copies.assign(split="train", start_seconds=0.0)
     copies = copies.merge(own, left_on="parent_id", right_index=True)
-    rows = pd.concat([clips.assign(parent_id=""), copies], ignore_index=True)
+    clips = clips.assign(parent_id="")
+    is_labelled = clips["split"].ne("unlabelled")
+    rows = pd.concat([clips[is_labelled], copies, clips[~is_labelled]], ignore_index=True)
     size = round(config.audio.clip_seconds * config.audio.sample_rate)
     paths = [Path(folder) / clip for clip in rows["path"]]
     paths += sorted(Path(folder, "clips", NOISE).glob("*.flac"))
@@ -165,6 +167,11 @@ def pack(clips: pd.DataFrame, copies: pd.DataFrame, folder, path, config) -> pd.
         packed[row] = steps
     packed.flush()
     return rows
+
+
+def described(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of waveforms.csv that get features and embeddings: all before the unlabelled."""
+    return rows[rows["split"].ne("unlabelled")]
 
 
 def unpack(packed: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
@@ -233,17 +240,18 @@ def zero_crossing_rate(
 def feature_table(packed: np.ndarray, rows: pd.DataFrame, config) -> pd.DataFrame:
     """The feature table: identity columns of waveforms.csv, and `describe`, a row per clip.
 
-    Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
+    Unlabelled clips have none. Args: packed int16 [clips, samples]; rows of waveforms.csv; config.
     """
+    rows = described(rows)
     lengths = (rows["valid_seconds"] * config.audio.sample_rate).round().astype(int)
     lengths = lengths.clip(1, packed.shape[1]).to_numpy()
 
-    def described(index):
+    def describe_row(index):
         return describe(unpack(packed[index][: lengths[index]]), config)
 
     with warnings.catch_warnings(), work.cpu_threads(1):
         warnings.filterwarnings("ignore", category=UserWarning, module="librosa")
-        table = pd.DataFrame(work.in_threads(described, range(len(rows)), "feature table"))
+        table = pd.DataFrame(work.in_threads(describe_row, range(len(rows)), "feature table"))
     identity = rows[IDENTITY].reset_index(drop=True)
     return pd.concat([identity, table.round(6)], axis=1)
 

@@ -486,9 +486,10 @@ def survey(
 def check_enough(table: pd.DataFrame, limit: float) -> None:
     """Stop where more than the share `limit` is set aside, or fewer than two classes are left.
 
-    A second copy of a recording that is kept is no bad recording.
+    A second copy of a recording that is kept is no bad recording; what is unlabelled may be bad.
     """
-    considered = table["status"].ne("ignored") & ~table["reason"].str.startswith("DUP_SAME_LABEL")
+    considered = table["status"].ne("ignored") & table["split"].ne("unlabelled")
+    considered &= ~table["reason"].str.startswith("DUP_SAME_LABEL")
     bad = table["status"].eq("quarantined") & considered
     kept = table.query("split == 'train' and status in ('ok', 'used')")["label"]
     classes = kept.map(targets.split).explode().nunique()

@@ -108,6 +108,7 @@ SCHEMAS = {
     ),
     "out_of_fold.csv": columns(text="clip_id", whole="fold", number="*"),
     "seeds.csv": columns(text="clip_id", whole="fold seed", number="*"),
+    "teachers.csv": columns(text="clip_id", whole="fold seed", number="*"),
     "predictions.csv": columns(text="recording_id path", whole="fold")
     | columns(text="label group predicted", number="*"),
     "leaderboard.csv": columns(text="model", number="*"),

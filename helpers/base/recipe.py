@@ -200,8 +200,14 @@ class Train(Section):
     views: Count = 8  # shifted views whose probabilities are averaged when predicting
     # share of the networks' own answer in the labels of one that replaces them; 0: off
     distil: Probability = 0.0
-    # unlabelled test clips that they answer so surely are learned too
+    # clips of data.unlabelled and of the test set that they answer so surely are learned too, by
+    # one that replaces them; 0: all
     pseudo_labels: Probability | None = None
+    # how often: the one that was taught answers anew and teaches the next
+    pseudo_rounds: Count = 1
+    # their answers are raised to this power before they are learned; above 1: what is unsure fades
+    pseudo_power: Positive = 1.0
+    pseudo_weight: Share = 1.0  # how often such a clip is drawn, of a labelled one
 
     # The machine
     # auto: half on a GPU, or where a CPU is faster so

@@ -45,6 +45,8 @@ def _is_a_pattern(text):
 
 
 Pattern = Annotated[str, AfterValidator(_is_a_pattern)]
+# One folder may stand there as a word.
+Folders = Annotated[Names, BeforeValidator(lambda name: (name,) if isinstance(name, str) else name)]
 LISTENERS = {  # kinds of pretrained networks, and what stands behind the colon
     "run": "name of a run of Earshot",
     "onnx": "file",
@@ -110,6 +112,9 @@ class Data(Section):
     # a table, or the sample submission, that names the test files; None: test_folders say
     test_csv: Text = None
     test_folders: Names = ()  # they hold the test set; none: those with a name such as test
+    # they hold recordings without labels, which train.pseudo_labels learns from and nothing else
+    # does; each below the data folder or absolute
+    unlabelled: Folders = ()
     rename: Pairs = ()  # labels that go by another name
     classes: Names = ()  # the classes; none: all that there are
     other: Text = None  # what all other labels become; None: they are left out

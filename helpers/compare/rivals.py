@@ -96,6 +96,59 @@ def megabytes(name: str, folder: Path, config: Config) -> float:
     return round(size / len(folds) / 1e6, 3)
 
 
+def taught(folder: Path, rows: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """What teaching brought the network of 05, out of fold: the paired change from its teachers.
+
+    Args: folder of the run; rows of waveforms.csv; config.
+    Returns a table against (which networks, in words) and the entries of
+        `evaluate.paired_change`; no rows where no network was taught.
+    """
+    home = Path(folder) / "models" / "cnn"
+    if not (home / "teachers.csv").is_file():
+        return pd.DataFrame()
+    student = _recordings_of(artifacts.read_table(home / "out_of_fold.csv"), rows, config)
+    answers = artifacts.read_table(home / "teachers.csv")
+    seeds = config.train.seeds
+    before = {"one network that learned from labels alone": answers[answers["seed"].eq(0)]}
+    if seeds > 1:
+        before[f"the {seeds} of them together"] = answers[answers["seed"].lt(seeds)]
+    for number in range(seeds, int(answers["seed"].max()) + 1):
+        round_before = f"the network of round {number - seeds + 1}"
+        before[round_before] = answers[answers["seed"].eq(number)]
+    changes = []
+    for name, part in before.items():
+        clips = part.drop(columns="seed").groupby(["clip_id", "fold"], sort=False).mean()
+        teachers = _recordings_of(clips.reset_index(), rows, config)
+        change = evaluate.paired_change([teachers], [student], config)
+        changes.append({"against": name, **change})
+    return pd.DataFrame(changes)
+
+
+def _recordings_of(answers, rows, config):
+    clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    return decisions.per_recording(
+        answers, clips, config.data.multilabel, config.model.aggregate
+    ).sort_values("recording_id", ignore_index=True)
+
+
+def taught_in_words(changes: pd.DataFrame, config: Config) -> str:
+    """What `taught` found, in a sentence; "" where no network was taught."""
+    if changes.empty:
+        return ""
+    pseudo = config.train.pseudo_labels is not None
+    ways = ["pseudo-labels"] * pseudo + ["distillation"] * bool(config.train.distil)
+    metric = evaluate.in_words(evaluate.HEADLINE[config.data.multilabel][0])
+    gains = []
+    for row in changes.itertuples():
+        gain = evaluate.points(row.change, row.change_low, row.change_high)
+        clear = "no clear gain"
+        if not row.change_low <= 0 <= row.change_high:
+            clear = "a gain" if row.change > 0 else "a loss"
+        gains.append(f"{gain} against {row.against}, {clear}")
+    what = f"What {' and '.join(ways)} brought out of fold, in points of {metric}"
+    return f"{what}: {'; '.join(gains)}."
+
+
 # --- what the split, and what the balance does -------------------------------------------------
 
 

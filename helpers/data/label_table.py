@@ -164,7 +164,7 @@ def segments(root: Path, recordings: pd.DataFrame, data) -> pd.DataFrame:
 def label_clips(clips: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     """The training clips that touch an event, labelled by those they touch.
 
-    Clips of the test side stay as they are. Args: clips table with recording_id, start_seconds,
+    All other clips stay as they are. Args: clips table with recording_id, start_seconds,
         valid_seconds, label, split; events of `segments`.
     """
     joined = clips.reset_index().merge(events, on="recording_id", suffixes=("", "_event"))
@@ -173,8 +173,9 @@ def label_clips(clips: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
         (joined["end_seconds"] > joined["start_seconds"]) & (joined["start_seconds_event"] < ends)
     ]
     heard = touching.groupby("index")["label_event"].agg(targets.union)
-    kept = clips["split"].eq("test") | clips.index.isin(heard.index)
-    labels = heard.reindex(clips.index).where(clips["split"].ne("test")).fillna(clips["label"])
+    learned = clips["split"].eq("train")
+    kept = ~learned | clips.index.isin(heard.index)
+    labels = heard.reindex(clips.index).where(learned).fillna(clips["label"])
     return clips.assign(label=labels)[kept].reset_index(drop=True)
 
 

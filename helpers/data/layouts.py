@@ -9,7 +9,7 @@ the class folders.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -155,7 +155,7 @@ def _readings(root, given):
 
     Tables that differ in the name of a side alone are one, and come before any other.
     """
-    recordings, tested, candidates = _files(root)
+    recordings, tested, candidates = _files(root, given.get("unlabelled", ()))
     names = [set(tables.spellings(path)) for path in recordings]
     questions = [path for path in candidates if _asks(path)]
     asked = {} if tested else {path: _values(root, path) for path in questions}
@@ -270,9 +270,11 @@ def _quoted(value):
     return " and ".join(map(repr, [value] if isinstance(value, str) else value))
 
 
-def recordings(root: str | Path) -> list[str]:
-    """The recordings below a folder outside test folders: relative paths, sorted."""
-    return sorted(_files(root)[0])
+def recordings(root: str | Path, unlabelled: str | Iterable[str] = ()) -> list[str]:
+    """The recordings below a folder outside those of the test and of data.unlabelled: relative
+    paths, sorted.
+    """
+    return sorted(_files(root, unlabelled)[0])
 
 
 def label_tables(root: str | Path) -> list[str]:
@@ -299,21 +301,42 @@ def is_sound(path: PurePosixPath) -> bool:
     return path.suffix.casefold() in containers.SUFFIXES
 
 
-def walk(root: str | Path) -> Iterator[PurePosixPath]:
+def walk(root: str | Path, but: Iterable[PurePosixPath] = ()) -> Iterator[PurePosixPath]:
     """Relative paths of all that is no folder, or a folder that passes for a recording.
 
-    Links to folders are not followed.
+    Links to folders are not followed, nor is what lies below the folders `but`.
     """
     for folder, folders, names in os.walk(root):
         top = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        if top in but:
+            folders.clear()
+            continue
         odd = [name for name in folders if is_sound(top / name) or Path(folder, name).is_symlink()]
         yield from (top / name for name in names + odd)
 
 
-def _files(root):
-    """(recordings outside test folders, recordings in them, tables): relative paths."""
+def folders_of(root: str | Path, names: str | Iterable[str]) -> list[PurePosixPath]:
+    """Folders that are named from a data folder or absolutely: from it where they lie below it.
+
+    >>> folders_of("/data", ["field", "/data/a/b", "/far"])
+    [PurePosixPath('field'), PurePosixPath('a/b'), PurePosixPath('/far')]
+    """
+    top = Path(root).resolve()
+    names = [names] if isinstance(names, str) else names
+    places = []
+    for place in (Path(top, name).resolve() for name in names):
+        place = place.relative_to(top) if place.is_relative_to(top) else place
+        places.append(PurePosixPath(place.as_posix()))
+    return places
+
+
+def _files(root, unlabelled=()):
+    """(recordings outside test folders, recordings in them, tables): relative paths.
+
+    Those below the folders of data.unlabelled are left out.
+    """
     paths = {"train": [], "test": [], "table": [], "text": [], None: []}
-    for path in walk(root):
+    for path in walk(root, folders_of(root, unlabelled)):
         paths[_kind(path)].append(str(path))
     first = sorted(paths["table"], key=lambda path: (path.count("/"), path))[:MAX_TABLES]
     first += _texts(root, paths["text"], paths["train"])
@@ -590,7 +613,7 @@ def by_place(root: str | Path, own: dict, rows_are_told: bool = False) -> tuple[
         the settings say themselves what the submission's rows are.
     """
     root = Path(root)
-    train, test, candidates = _files(root)
+    train, test, candidates = _files(root, own.get("unlabelled", ()))
     keys = {} if any(map(own.get, SIDES_TOLD)) else _listed_sides(root) or _folder_sides(train)
     words = _sides_in_words(keys)
     if not any(own.get(key, "auto") not in ("auto", None) for key in LABELS_TOLD):

@@ -54,17 +54,20 @@ def find(root: str | Path, data, edits: dict[str, str] | None = None) -> pd.Data
 
     Args: root folder; data the config's Data section; edits labels changed by hand, as of
         `relabel.read_relabel`.
-    Returns a table, a row per file in path order: recording_id (from the relative path), path
-        (relative, "/"), label ("" if none), split (train / test), source (what it was cut from, ""
-        if not known), together (what binds it to others by the tables, "" if nothing),
+    Returns a table, a row per file in path order, the unlabelled last: recording_id (from the
+        path), path (relative, "/"; of an unlabelled one that lies elsewhere absolute), label ("" if
+        none), split (train / test / unlabelled), source (what it was cut from, "" if not known),
+        together (what binds it to others by the tables, "" if nothing),
         official_fold (missing if none), status (ok / quarantined / ignored), reason.
-    Raises SourceError if there is no audio, or fewer than two classes.
+    Raises SourceError if there is no audio, or fewer than two classes, or if a folder of
+    data.unlabelled holds none.
     """
     data = _as_esc50(root, data)
-    table = _files(root, data)
+    table = pd.concat([_files(root, data), *_unlabelled(root, data)], ignore_index=True)
     _refuse_twins(table)
     table = _name_facts(table.assign(label="", together="", validation=False), data)
     table = _labels_of_tables(root, table, data) if data.tables else _labels_of_places(table, data)
+    table = _without_labels(table)
     table = _settle_labels(table, data)
     table = _official_sides(root, table, data)
     table = _no_sources_where_they_are_the_classes(table, data)
@@ -82,7 +85,8 @@ def tested(root: str | Path, data) -> pd.DataFrame:
 
     Args: as of `find`. Returns recording_id, path, split, status, reason of each.
     """
-    table = find(root, data) if data.split_column else _files(root, _as_esc50(root, data))
+    labelled = data.model_copy(update={"unlabelled": ()})  # those need not be there either
+    table = find(root, labelled) if data.split_column else _files(root, _as_esc50(root, data))
     test = table.query("split == 'test' and status != 'ignored'")
     return test[["recording_id", "path", "split", "status", "reason"]].reset_index(drop=True)
 
@@ -110,8 +114,8 @@ def _as_esc50(root, data):
 
 
 def _files(root, data):
-    """Every file below a folder, before anything is known of its label."""
-    paths = sorted(map(str, layouts.walk(root)))
+    """Every file below a folder but the unlabelled, before anything is known of its label."""
+    paths = sorted(map(str, layouts.walk(root, layouts.folders_of(root, data.unlabelled))))
     table = pd.DataFrame([_file(root, path, data) for path in paths])
     table = table.reindex(columns=["recording_id", "path", "split", "status", "reason"])
     if data.test_csv:
@@ -119,6 +123,23 @@ def _files(root, data):
         asked = table["path"].isin(label_table.asked_for(root, files, data.test_csv))
         table.loc[asked, "split"] = "test"
     return table
+
+
+def _unlabelled(root, data):
+    """The files of each folder of data.unlabelled, a table each."""
+    for folder in layouts.folders_of(root, data.unlabelled):
+        place = Path(root, folder)
+        paths = sorted(layouts.walk(place))
+        if not any(map(layouts.is_sound, paths)):
+            what = "holds no recording" if place.is_dir() else "is no folder"
+            raise SourceError(
+                f"data.unlabelled: {place} {what}. Name folders of recordings, from the data "
+                "folder or absolutely, or leave the setting out."
+            )
+        states = [_status(place, str(path)) for path in paths]
+        names = [str(folder / path) for path in paths]
+        named = zip(names, states, strict=True)
+        yield pd.DataFrame([_row(name, "unlabelled", *state) for name, state in named])
 
 
 def _file(root, path, data):
@@ -132,10 +153,14 @@ def _file(root, path, data):
     if status == "ok" and not in_test and not learned:
         status = "ignored"
         reason = ELSEWHERE
+    return _row(path, "test" if in_test else "train", status, reason)
+
+
+def _row(path, split, status, reason):
     return {
         "recording_id": recording_id(path),
         "path": os.fsencode(path).decode("utf-8", "backslashreplace"),
-        "split": "test" if in_test else "train",
+        "split": split,
         "status": status,
         "reason": reason,
     }
@@ -280,6 +305,15 @@ def _set_aside_unlabelled(table, reason):
 
 def _set_aside(table, rows, reason, status="ignored"):
     table.loc[rows, ["status", "reason"]] = status, reason
+
+
+def _without_labels(table):
+    """The table in which what is unlabelled has no label and no fold, whatever names it."""
+    unlabelled = table["split"].eq("unlabelled")
+    table["official_fold"] = table["official_fold"].mask(unlabelled)
+    for column in table.columns.intersection(["label", "secondary"]):
+        table[column] = table[column].mask(unlabelled, "")
+    return table
 
 
 def _settle_labels(table, data):
@@ -466,3 +500,17 @@ def in_words(recordings: pd.DataFrame, data) -> str:
     return (
         f"File names: {names}\n{sources} sources, {folds}\nBound by columns of the table: {bound}"
     )
+
+
+def sides_in_words(recordings: pd.DataFrame) -> str:
+    """How many recordings there are to learn from, to test, and without labels, and how long.
+
+    Args: recordings that can be heard, with split and duration_seconds.
+    """
+    parts = []
+    for split, side in recordings.groupby("split"):
+        kind = "training" if split == "train" else split
+        number = targets.counted(len(side), f"{kind} recording", f"{kind} recordings")
+        minutes = side["duration_seconds"].sum() / 60
+        parts.append(f"{number} ({minutes:,.1f} minutes)")
+    return f"{', '.join(parts)} can be heard."

@@ -49,7 +49,8 @@ def write(folder: Path, packed: np.ndarray, rows: pd.DataFrame, path: Path, conf
     Returns what was done, in words.
     """
     heard = listener(config, folder)
-    vectors = embeddings(heard, packed[: len(rows)], config.audio.sample_rate)
+    count = len(features.described(rows))
+    vectors = embeddings(heard, packed[:count], config.audio.sample_rate)
     with open(path, "wb") as file:
         np.save(file, vectors)
     seconds = heard.window and heard.window / heard.sample_rate

@@ -58,8 +58,9 @@ def require_strangers(other: Path, folder: Path, config, key="features.listener"
             f"{key}: {other} has no recordings.csv, so nobody can tell whether its "
             "networks have heard recordings of this run. Copy it there from where it was trained."
         )
-    learned = _used(other).query("split == 'train'")
-    own = _used(folder)
+    learned = _used(other)
+    learned = learned[learned["split"].isin(_learned_sides(other))]
+    own = _used(folder).query("split != 'unlabelled'")  # which nothing is scored on
     shared = own["pcm_sha256"].isin(set(learned["pcm_sha256"]) - {""})
     shared |= own["sha256"].isin(set(learned["sha256"]) - {""})
     paths = list(own.loc[shared, "path"])
@@ -73,6 +74,12 @@ def require_strangers(other: Path, folder: Path, config, key="features.listener"
         )
 
 
+def _learned_sides(other):
+    """The splits that a run learned from: with pseudo-labels all of them."""
+    has_pseudo_labels = (other / "models" / "cnn" / "pseudo_labels.json").is_file()
+    return ["train", "test", "unlabelled"] if has_pseudo_labels else ["train"]
+
+
 def _used(folder):
     recordings = artifacts.read_table(folder / "recordings.csv")
     return recordings.query("status == 'ok'").fillna({"pcm_sha256": "", "sha256": ""})
@@ -81,7 +88,7 @@ def _used(folder):
 def _near(other, folder, max_seconds):
     """Clips of a run that hold a sound from which the other one learned."""
     own = _clips(folder, "train", "test")
-    theirs = _clips(other, "train")
+    theirs = _clips(other, *_learned_sides(other))
     if own.empty or theirs.empty:
         return []
     table = pd.concat([own, theirs], ignore_index=True)

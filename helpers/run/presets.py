@@ -308,10 +308,11 @@ def _settled(values):
     if not is_size(rate):  # the default; what cannot be used is refused later
         rate = Audio().sample_rate
     others = {key: value for key, value in values.items() if sizes.get(key) != AUTO}
-    return {**others, **settle(sizes, values.get("data.root"), rate)}
+    unlabelled = values.get("data.unlabelled", ())
+    return {**others, **settle(sizes, values.get("data.root"), rate, unlabelled)}
 
 
-def settle(values: dict, root, sample_rate: float) -> dict:
+def settle(values: dict, root, sample_rate: float, unlabelled=()) -> dict:
     """Numbers for the keys that are `auto`.
 
     Clips are as long as nine of ten recordings, so that most fit in one; a hop gives a clip about
@@ -319,11 +320,11 @@ def settle(values: dict, root, sample_rate: float) -> dict:
     out: the defaults hold.
 
     Args: values {key: its value, perhaps AUTO} for KEYS; root folder of recordings or None;
-        sample_rate in Hz.
+        sample_rate in Hz; unlabelled folders that are not looked at.
     Returns {key: number} for the keys that were AUTO.
     """
     wanted = [key for key, value in values.items() if value == AUTO]
-    paths = layouts.recordings(root) if wanted and root and Path(root).is_dir() else []
+    paths = layouts.recordings(root, unlabelled) if wanted and root and Path(root).is_dir() else []
     seconds = durations([Path(root) / path for path in paths])
     if len(seconds) < 2:
         return {}

@@ -20,6 +20,7 @@ from helpers.compare import learning_curve, rivals
 from helpers.metrics import decisions, evaluate, suspects
 from helpers.run import cautions, journal, stages, worth
 from helpers.splits import partition
+from helpers.training import train
 from helpers.view import boards, curves, score_plots
 from helpers.view.style import ends
 
@@ -106,6 +107,10 @@ def contents(folder: Path) -> dict:
         **_audits(read("shortcuts.json"), read("leak_gap.json"), config),
         **_more(read("learning_curve.json")),
         **_training(pd.DataFrame(read("history.json")), predictions, config),
+        "taught": [
+            *train.pseudo_labels_in_words(folder, rows, config).splitlines(),
+            rivals.taught_in_words(rivals.taught(folder, rows, config), config),
+        ],
         **_heard(predictions, read("suspects.csv"), sounds),
     }
 

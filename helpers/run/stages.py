@@ -17,7 +17,7 @@ import pandas as pd
 from helpers.base import artifacts, code
 from helpers.base.errors import StageError
 from helpers.base.settings import Config
-from helpers.data import relabel
+from helpers.data import layouts, relabel
 from helpers.delivery import sessions
 from helpers.listeners import naming
 from helpers.run import journal
@@ -348,7 +348,7 @@ CAUSES = {"config": "its settings", "code": "its code", "libraries": "library ve
 
 def stage_key(stage: StageSpec, config: Config, folder: Path, data) -> dict:
     """Everything that decides a stage's outputs: config sections, code, libraries, inputs."""
-    inputs = {name: _input_digest(name, folder, data) for name in stage.inputs(config)}
+    inputs = {name: _input_digest(name, folder, data, config) for name in stage.inputs(config)}
     for name in ELSEWHERE.keys() & inputs.keys():
         inputs[name] = ELSEWHERE[name](config)
     return {
@@ -359,10 +359,14 @@ def stage_key(stage: StageSpec, config: Config, folder: Path, data) -> dict:
     }
 
 
-def _input_digest(name, folder, data):
+def _input_digest(name, folder, data, config):
     if name == "relabel.csv":
         return relabel.edits_digest(folder / name)
-    return artifacts.digest(data if name == "data" else folder / name)
+    if name != "data":
+        return artifacts.digest(folder / name)
+    unlabelled = layouts.folders_of(data, config.data.unlabelled) if data else []
+    beside = [artifacts.digest(place) for place in unlabelled if place.is_absolute()]
+    return ":".join(filter(None, [artifacts.digest(data), *beside])) or None
 
 
 def why_stale(stage: StageSpec, config: Config, folder: Path, data) -> str | None:

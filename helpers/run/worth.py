@@ -45,6 +45,7 @@ STEPS = (
     ("denoise", "clean.denoise", False, True),
     ("normalise", "clean.normalise", False, True),
 )
+PSEUDO = "train.pseudo_labels"
 INGREDIENTS = (
     ("residual network", "model.name", "cnn", "resnet"),
     ("frequency coordinate", "model.coordinate", False, True),
@@ -69,6 +70,7 @@ INGREDIENTS = (
     ("weight decay", "train.weight_decay", 0.0, 0.05),
     ("test-time views", "train.views", 1, 8),
     ("two seeds", "train.seeds", 1, 2),
+    ("pseudo-labels", PSEUDO, None, 0.9),
 )
 UNITS = {"clean.high_pass_hz": " Hz", "clean.trim_db": " dB"}
 LEDGER = "cleaning_ledger.csv"
@@ -350,7 +352,11 @@ def measure_ingredients(
     packed = np.load(folder / "waveforms.npy", mmap_mode="r")
     reference, _ = predictions(folder, packed, rows, config, seeds)
     measured = []
-    for trial in trials(config, INGREDIENTS, only):
+    tried = trials(config, INGREDIENTS, only)
+    if not train.unlabelled(rows).any() and any(trial[1] == PSEUDO for trial in tried):
+        print("Pseudo-labels are left out: there is neither a test set nor data.unlabelled.")
+        tried = [trial for trial in tried if trial[1] != PSEUDO]
+    for trial in tried:
         varied = vary(config, *trial[1:3])
         toggled, seconds = predictions(folder, packed, rows, varied, seeds)
         row = _row(trial, config, reference, toggled, seconds)

@@ -122,7 +122,8 @@ def adversarial(
         own); n_folds dealt anew over both sides.
     Returns as `shortcuts`, without classes; None where one of the sides has fewer than two groups.
     """
-    rows = _joined(recordings.query("status in ('ok', 'used')"), folds, "left")
+    sides = recordings.query("status in ('ok', 'used') and split in ('train', 'test')")
+    rows = _joined(sides, folds, "left")
     alone = rows["recording_id"].where(rows["split"].eq("test"))
     rows = rows.assign(group=rows["group"].fillna(alone)).dropna(subset="group")
     test = rows["split"].eq("test").to_numpy()

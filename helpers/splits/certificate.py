@@ -29,6 +29,9 @@ def state(
     partition.refuse_crossings(train, "the folds")
     shared = set(train["group"]) & set(clips.query("split == 'test'")["group"])
     sizes = train.groupby("group")["recording_id"].nunique()
+    unlabelled = clips.query("split == 'unlabelled'").drop_duplicates("recording_id")
+    held = {"recordings": len(unlabelled)}
+    held["groups_also_in_train"] = sorted(set(train["group"]) & set(unlabelled["group"]))
     return {
         "crossings": 0,
         "folds": {str(fold): _fold_counts(part) for fold, part in train.groupby("fold")},
@@ -42,6 +45,7 @@ def state(
         },
         "formed_by": {} if formed is None else _formed_by(clips, formed),
         "groups_also_in_test": sorted(shared),
+        **({"unlabelled": held} if len(unlabelled) else {}),
     }
 
 
@@ -168,10 +172,13 @@ def _other_groups(stated, train):
 
 def _crossings(table, clips, train, name):
     """Groups, recordings and copies that do not lie where the clips' recordings do."""
+    wrong = []
     if "split" in table:
+        others = table[table["split"].ne("train") & table["fold"].notna()]
+        wrong += [f"{clip} has a fold, and is no training clip" for clip in others["clip_id"]]
         table = table.query("split == 'train'")
     lost = _astray(table, "recording_id", train)
-    wrong = [f"{clip} is not in the fold of its recording" for clip in lost]
+    wrong += [f"{clip} is not in the fold of its recording" for clip in lost]
     wrong += [f"group {group} crosses the folds" for group in partition.crossing(table)]
     if "parent_id" in table:
         copies = table.query("parent_id != ''")
@@ -194,4 +201,12 @@ def in_words(stated: dict) -> str:
     crossings = f"Crossings: {stated['crossings']} of {stated['n_groups']} groups."
     says = f"{crossings} Groups: {stated['how_groups']}."
     shared = len(stated["groups_also_in_test"])
-    return f"{says}\nGroups in train and test: {shared}." if shared else says
+    if shared:
+        says += f"\nGroups in train and test: {shared}."
+    if held := stated.get("unlabelled"):
+        shared = len(held["groups_also_in_train"])
+        says += f"\nUnlabelled recordings, in no fold: {held['recordings']}. Groups that hold some"
+        says += (
+            f" and training recordings: {shared}; none is learned from where its group is tested."
+        )
+    return says

@@ -49,6 +49,7 @@ MAX_FRAMES = 63
 REPEATS = 4  # equal landmarks of one recording that count
 NEIGHBOURS = 16  # equal landmarks of the next recordings that one is compared with
 COUNTED = 250_000  # landmarks whose votes are counted at a time
+PART = 1000  # unlabelled recordings that are compared at a time, or as many as there are others
 VOTES = 3  # landmarks that must agree on an offset
 OFFSETS = 3  # that are tried per pair
 PLACES = 32  # offsets that are tried per recording
@@ -97,7 +98,7 @@ def find(
 
     Recordings with equal samples are each paired with the first of them, which alone is compared
     with others; of many near-duplicates of one sound, each is paired with some. A second of sound
-    takes 10 kB of memory and 8 kB on disk.
+    takes 10 kB of memory and 8 kB on disk; of many unlabelled recordings a part at a time does.
 
     Args: root data folder; recordings table of audio.survey; max_seconds longest recording that is
         decoded.
@@ -113,14 +114,31 @@ def find(
         (first[row], row, 0.0, usable.at[row, "duration_seconds"], 1.0)
         for row in usable.index.difference(leaders)
     ]
-    paths = [Path(root) / path for path in usable.loc[leaders, "path"]]
-    for one, other, match in _matches(paths, max_seconds):
-        pairs.append((leaders[one], leaders[other], *np.round(astuple(match), 4)))
+    for members, known in _parts(usable.loc[leaders]):
+        paths = [Path(root) / path for path in usable.loc[members, "path"]]
+        for one, other, match in _matches(paths, max_seconds):
+            if other >= known:
+                pairs.append((members[one], members[other], *np.round(astuple(match), 4)))
     table = pd.DataFrame(sorted(pairs), columns=list(COLUMNS))
     identities = usable["recording_id"]
     for side in ("recording_id", "other_id"):
         table[side] = table[side].map(identities)
     return table.astype(COLUMNS)
+
+
+def _parts(rows):
+    """Which recordings are compared with each other: lists of (their index, how many of the first
+    ones have been compared before).
+
+    Unlabelled ones, which come last, are compared with all others, and among themselves with those
+    of their part.
+    """
+    unlabelled = rows.get("split", pd.Series("", rows.index)).eq("unlabelled")
+    others = rows.index[~unlabelled]
+    field = rows.index[unlabelled]
+    size = max(len(others), PART)
+    firsts = range(0, max(1, len(field)), size)
+    return [([*others, *field[at : at + size]], len(others) if at else 0) for at in firsts]
 
 
 def _matches(paths, max_seconds):

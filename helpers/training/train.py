@@ -12,7 +12,9 @@ import json
 import math
 import shutil
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,8 @@ from helpers.training import batches, fit, losses, optimise, processes
 # change.
 CARRIED_OUT = ("max_minutes", "threads", "processes", "capture", "views")
 TRIAL_CLIPS = 4  # that number formats are tried on
-# Generations of a fold's networks: those that learn from labels, and the one that they teach. Seeds
-# follow from these numbers.
+# Generations of a fold's networks: those that learn from labels, and the one that they teach, which
+# may teach another one, of the number after it. Seeds follow from these numbers.
 FIRST = 0
 TAUGHT = 7
 # For show, a training is scored this often on clips as they are, for at most this share of its
@@ -68,11 +70,11 @@ def cross_validate(
     With train.processes several rounds are under way at the same time, each GPU with its own.
     Args: packed int16 [clips, samples], or images uint8 [clips, H, W]; rows of waveforms.csv;
         config; folder that the models go to, seeds.csv where there are several networks per fold,
-        and the digests of all; device, None: a GPU where there is one; checkpoint_folder where
-        trainings under way are kept, so that they can go on, or None; plan rounds as of
-        partition.rounds, None: those of the config; watch a function of the records of the network
-        under way, called after each glance at its test fold (of this process's networks), or None,
-        without which there are no glances.
+        teachers.csv and pseudo_labels.json where they teach, and the digests of all; device, None:
+        a GPU where there is one; checkpoint_folder where trainings under way are kept, so that they
+        can go on, or None; plan rounds as of partition.rounds, None: those of the config; watch a
+        function of the records of the network under way, called after each glance at its test fold
+        (of this process's networks), or None, without which there are no glances.
     Returns (out-of-fold clip probabilities: a table clip_id, fold and a column per class, the mean
         over the seeds; history: a list of records with their fold and seed).
     """
@@ -92,14 +94,13 @@ def cross_validate(
     made = [None] * len(plan)
     for number, rounds in enumerate(processes.side_by_side(learn, shares)):
         made[number::count] = rounds
-    tables = []
-    history = []
-    for answers, records in made:
-        tables += answers
-        history += records
-    table = collect(tables, labels, Path(folder))
+    whole = defaultdict(list)
+    for one in made:
+        for name, part in one.items():
+            whole[name] += part
+    table = collect(whole, labels, Path(folder))
     artifacts.seal(folder)
-    return table, history
+    return table, whole["history"]
 
 
 def train_rounds(packed, rows, labels, config, folder, device, kept_at, watch, number, plan):
@@ -110,7 +111,7 @@ def train_rounds(packed, rows, labels, config, folder, device, kept_at, watch, n
     Returns a list of what `Round.run` returns.
     """
     train = config.train
-    count = len(plan) * (train.seeds + taught_again(train))
+    count = len(plan) * (train.seeds + times_taught(train, rows))
     clock = Clock(train.max_minutes or math.inf, count)
     bar = work.progress(None, "train", count * train.epochs)
     device = torch.device(device or processes.device(number))
@@ -161,16 +162,44 @@ def unwatched(records: list[dict]) -> None:
     """Who watches a training that nobody watches."""
 
 
-def taught_again(train) -> bool:
-    """Whether the networks of a fold are teachers of the one that is kept."""
-    return bool(train.distil) or train.pseudo_labels is not None
+def unlabelled(rows: pd.DataFrame) -> pd.Series:
+    """Which rows of waveforms.csv have no label: of data.unlabelled, of the test set: bool [n]."""
+    return rows["split"].isin(["test", "unlabelled"])
 
 
-def collect(tables, labels, folder):
-    """The mean of the networks' probabilities per clip; several go to seeds.csv one by one."""
-    table = pd.concat(tables, ignore_index=True)
+def times_taught(train, rows: pd.DataFrame) -> int:
+    """How often the networks of a fold teach one that replaces them.
+
+    Args: train the config's Train section; rows of waveforms.csv.
+    """
+    if train.pseudo_labels is not None and unlabelled(rows).any():
+        return train.pseudo_rounds
+    return int(train.distil > 0)
+
+
+def powered(answers: np.ndarray, power: float, multilabel: bool = False) -> np.ndarray:
+    """Answers [clips, C] raised to a power; those of one label per clip still sum to 1.
+
+    >>> powered(np.array([[0.75, 0.25]]), 2).tolist(), powered(np.array([[0.5, 0.9]]), 1, True)[0]
+    ([[0.9, 0.1]], array([0.5, 0.9]))
+    """
+    raised = answers**power
+    return raised if multilabel else raised / raised.sum(axis=1, keepdims=True)
+
+
+def collect(whole, labels, folder):
+    """The mean of the networks' probabilities per clip; several go to seeds.csv one by one.
+
+    So do those of their teachers to teachers.csv, and what these said to pseudo_labels.json.
+    Args: whole lists of all rounds, as of `Round.run`; labels the classes; folder.
+    """
+    table = pd.concat(whole["answers"], ignore_index=True)
     if table["seed"].nunique() > 1:
         artifacts.write_table(folder / "seeds.csv", table)
+    if whole["teachers"]:
+        artifacts.write_table(folder / "teachers.csv", pd.concat(whole["teachers"]))
+    if whole["learned"]:
+        artifacts.write_json(folder / "pseudo_labels.json", whole["learned"])
     order = table.drop_duplicates("clip_id")[["clip_id", "fold"]]
     means = table.groupby("clip_id")[labels].mean().reset_index()
     return order.merge(means, on="clip_id").reset_index(drop=True)
@@ -189,32 +218,39 @@ class Round:
     clock: Clock
     bar: object
     kept_at: (
-        object  # a function from a network's name, and its teachers, to its Checkpoint, or None
+        object  # a function from a network's name, and those before it, to its Checkpoint, or None
     )
     watch: object = None  # as of cross_validate
+    learned: list = field(default_factory=list)  # records of what is learned without labels
 
-    def run(self, folder: Path):
-        """Train, save below `folder`, predict: (tables of probabilities with their seed, history).
+    def run(self, folder: Path) -> dict[str, list]:
+        """Train, save below `folder`, predict the clips of the test fold.
 
-        The probabilities are those of the clips of the test fold.
+        Returns lists: answers, tables of probabilities with their seed; history; teachers, tables
+        of those that are not kept, numbered in their order; learned, what they taught.
         """
         training = self.training_rows()
         wanted = torch.from_numpy(self.wanted(training))
         seeds = range(self.config.train.seeds)
-        made = [self.network(seed, training.index, wanted) for seed in seeds]
-        if taught_again(self.config.train):
-            members, wanted = self.with_pseudo_labels(training.index, wanted, made)
-            made = [self.network(0, members, wanted, made, TAUGHT)]
-        tables = []
+        generations = [[self.network(seed, training.index, wanted) for seed in seeds]]
+        for _ in range(times_taught(self.config.train, self.rows)):
+            told = self.with_pseudo_labels(training.index, wanted, generations[-1])
+            generations.append([self.network(0, *told, generations)])
+        *teachers, made = generations
         history = []
         for seed, (model, records) in enumerate(made):
             ended = fit.why_ended(records, self.config.train)
             target = folder / self.name(seed)
             checkpoints.save(model, target, self.labels, self.config, self.turn, ended=ended)
-            tables.append(self.predict(model).assign(seed=seed))
             which = {"fold": self.turn["test"]} | ({"seed": seed} if len(made) > 1 else {})
             history += [which | record for record in records]
-        return tables, history
+        tables = [self.predictions(networks) for networks in (made, chain(*teachers))]
+        whole = dict(zip(("answers", "teachers"), tables, strict=True))
+        return {**whole, "history": history, "learned": self.learned}
+
+    def predictions(self, made) -> list[pd.DataFrame]:
+        """What each of some networks answers to the test fold, numbered in the column seed."""
+        return [self.predict(model).assign(seed=seed) for seed, (model, _) in enumerate(made)]
 
     def name(self, seed: int) -> str:
         """The name of a network of this round, such as fold2 or fold2-seed1."""
@@ -238,13 +274,16 @@ class Round:
             wanted *= 1 - also * (1 - self.config.train.secondary_weight)
         return wanted
 
-    def network(self, seed, members, wanted, teachers=(), generation=FIRST):
+    def network(self, seed, members, wanted, generations=()):
         """One network, trained: (model with the weights that are kept, history).
 
-        Args: seed its number; members numbers of rows; wanted their targets [rows, C]; teachers
-            (model, history) of those that it learns from; generation FIRST or TAUGHT.
+        Args: seed its number; members numbers of rows; wanted their targets [rows, C]; generations
+            before it, lists of (model, history): it learns from the last of them.
         """
         train = self.config.train
+        times = len(generations)
+        generation = TAUGHT + times - 1 if times else FIRST
+        teachers = generations[-1] if train.distil and times else ()
         begun = fit.derived(self.config.seed, self.turn["test"], seed, generation)
         torch.manual_seed(begun)
         model = networks.build(self.config, len(self.labels)).to(self.device)
@@ -253,16 +292,16 @@ class Round:
         validation = None
         if self.turn["validation"] is not None:
             validation = self.fold(self.turn["validation"])[1]
-        name = self.name(seed) + ("-taught" if generation == TAUGHT else "")
+        name = self.name(seed) + ("-taught" if times else "") + (str(times) if times > 1 else "")
         history = fit.fit(
             model,
             self.batches(members, wanted, torch.Generator()),
             validation,
             train,
             begun,
-            teachers=[teacher.eval() for teacher, _ in teachers] if train.distil else (),
+            teachers=[teacher.eval() for teacher, _ in teachers],
             on_epoch=functools.partial(self.after_epoch, seed, []),
-            checkpoint=self.kept_at and self.kept_at(name, teachers),
+            checkpoint=self.kept_at and self.kept_at(name, chain(*generations)),
             deadline=self.clock.deadline(),
             glance=self.glance() if self.watch else None,
             noise=batches.noise(self.packed, self.rows, train, self.device),
@@ -299,28 +338,47 @@ class Round:
         return self.batches(chosen.index, targets.matrix(chosen["label"], self.labels))
 
     def with_pseudo_labels(self, members, wanted, made):
-        """The training clips and, with train.pseudo_labels, sure answers to clips of the test set.
+        """The training clips and, with train.pseudo_labels, sure answers to clips without labels.
 
-        The test set has no labels; the fold that is tested is never among it, nor is a clip of a
-        group that lies in it.
+        These are clips of the test set and of data.unlabelled; the fold that is tested is never
+        among them, nor is a clip of a group that lies in it. Args: members, wanted of the training
+        clips; made the networks that answer.
         """
-        least = self.config.train.pseudo_labels
+        train = self.config.train
         held_out = partition.fold_rows(self.rows, [self.turn["test"], self.turn["validation"]])
-        is_held_out = self.rows["group"].isin(held_out["group"])
-        unlabelled = self.rows[self.rows["split"].eq("test") & ~is_held_out]
-        if least is None or unlabelled.empty:
+        asked = self.rows[unlabelled(self.rows) & ~self.rows["group"].isin(held_out["group"])]
+        if train.pseudo_labels is None or asked.empty:
             return members, wanted
-        nothing = np.zeros((len(unlabelled), len(self.labels)), np.float32)
-        clips = self.batches(unlabelled.index, nothing)
-        views = self.config.train.views
-        answers = np.mean([fit.predict(model, clips, views) for model, _ in made], axis=0)
+        several = self.config.data.multilabel
+        nothing = np.zeros((len(asked), len(self.labels)), np.float32)
+        clips = self.batches(asked.index, nothing)
+        answers = np.mean([fit.predict(model, clips, train.views) for model, _ in made], axis=0)
         answers = processes.agreed(answers)  # or processes would count their batches differently
         sureness = answers.max(axis=1)
-        if self.config.data.multilabel:
+        if several:
             sureness = np.maximum(answers, 1 - answers).min(axis=1)
-        sure = sureness >= least
-        added = torch.from_numpy(answers[sure].astype(np.float32))
-        return [*members, *unlabelled.index[sure]], torch.cat([wanted, added])
+        sure = sureness >= train.pseudo_labels
+        self.note_learned(answers[sure], sureness[sure], len(asked))
+        added = powered(answers[sure], train.pseudo_power, several).astype(np.float32)
+        return [*members, *asked.index[sure]], torch.cat([wanted, torch.from_numpy(added)])
+
+    def note_learned(self, answers, sureness, asked):
+        """Note what is learned without labels: how many clips, of which class, how sure.
+
+        Args: answers [clips, C]; sureness [clips]; asked how many clips there were to answer.
+        """
+        several = self.config.data.multilabel
+        said = answers >= (0.5 if several else answers.max(axis=1, keepdims=True, initial=0))
+        counts = said.sum(axis=0).tolist()
+        record = {
+            "fold": self.turn["test"],
+            "round": 1 + len(self.learned),
+            "asked": asked,
+            "learned": len(answers),
+            "sureness": round(float(sureness.mean()), 4) if len(answers) else None,
+            "clips": dict(zip(self.labels, counts, strict=True)),
+        }
+        self.learned.append(record)
 
     def predict(self, model) -> pd.DataFrame:
         """Probabilities of the test fold's clips: clip_id, fold and a column per class."""
@@ -338,24 +396,27 @@ class Round:
         """Batches of some rows; with a generator shuffled, or drawn evenly over the classes, and by
         what the recordings are worth.
         """
-        train = self.config.train
         wanted = torch.as_tensor(wanted)
-        chances = None
-        if generator and train.balance == "sampling":
-            chances = losses.sampling_weights(wanted)
-        if generator and "weight" in self.rows:
-            worth = torch.tensor(self.rows["weight"].fillna(1.0)[members].to_numpy())
-            chances = worth if chances is None else chances * worth
         return batches.Batches(
             self.packed,
             members,
             wanted,
-            train.batch_size,
+            self.config.train.batch_size,
             self.device,
             generator,
-            chances,
+            self.chances(members, wanted) if generator else None,
             processes.place() if generator else (0, 1),
         )
+
+    def chances(self, members, wanted) -> torch.Tensor | None:
+        """How often each clip is drawn, of another one [rows]; None where all come alike."""
+        train = self.config.train
+        rows = self.rows.loc[list(members)]
+        worth = rows.get("weight", pd.Series(1.0, rows.index)).fillna(1.0)
+        worth = torch.tensor(worth.where(~unlabelled(rows), train.pseudo_weight).to_numpy())
+        if train.balance == "sampling":
+            worth = worth * losses.sampling_weights(wanted)
+        return None if worth.eq(worth[0]).all() else worth
 
 
 def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
@@ -364,7 +425,9 @@ def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
     include = {**dict.fromkeys(sections, True), "data": {"multilabel"}}
     settings = config.model_dump(mode="json", include=include)
     for key in CARRIED_OUT:
-        del settings["train"][key]
+        settings["train"].pop(key)
+    if config.train.pseudo_labels is not None:  # what is answered in so many views is learned
+        settings["train"]["views"] = config.train.views
     for key in LISTENER:
         del settings["features"][key]
     facts = ["clip_id", "label", "split", "group", "fold", *artifacts.sureness(rows)]
@@ -375,9 +438,9 @@ def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
     return sha.hexdigest()
 
 
-def checkpoint(folder, digest: str, name: str, teachers=()) -> checkpoints.Checkpoint:
-    """Where the training of a network is kept: another one where its teachers learned longer."""
-    epochs = "".join(f" {len(history)}" for _, history in teachers)
+def checkpoint(folder, digest: str, name: str, before=()) -> checkpoints.Checkpoint:
+    """Where the training of a network is kept: another one where those before it learned longer."""
+    epochs = "".join(f" {len(history)}" for _, history in before)
     return checkpoints.Checkpoint(Path(folder) / f"{name}.safetensors", digest + epochs)
 
 
@@ -462,6 +525,39 @@ def balance(rows: pd.DataFrame, config) -> pd.DataFrame:
     table["share_if_sampled"] = losses.sampling_weights(wanted) @ wanted.double()
     table["class_weight"] = losses.class_weights(wanted, config.data.multilabel)
     return table.sort_values("clips")
+
+
+def pseudo_labels_in_words(folder, rows: pd.DataFrame, config) -> str:
+    """Of how many clips without labels the networks of a run learned, and how sure their answers
+    were, a line per round; folder of the run, rows of waveforms.csv.
+    """
+    path = Path(folder) / "models" / "cnn" / "pseudo_labels.json"
+    if not path.is_file():
+        lacking = config.train.pseudo_labels is not None and not unlabelled(rows).any()
+        return "No clip without a label was there to learn from." if lacking else ""
+    lines = []
+    for number, part in pd.DataFrame(artifacts.read_json(path)).groupby("round"):
+        shares = part["learned"].agg(["min", "max"]).unique()
+        sure = part["sureness"].mean()
+        how_sure = "" if pd.isna(sure) else f", their mean sureness {sure:.0%}"
+        lines.append(
+            f"Round {number}: of {part['asked'].max()} clips without labels, "
+            f"{' to '.join(map(str, shares))} per fold were answered surely enough "
+            f"({config.train.pseudo_labels:g}) and learned{how_sure}."
+        )
+    return "\n".join(lines)
+
+
+def pseudo_labelled(folder) -> pd.DataFrame:
+    """How many clips of each class were learned without labels in the last round, fold by fold:
+    the fewest first; no rows where there are none. Args: folder of the run.
+    """
+    path = Path(folder) / "models" / "cnn" / "pseudo_labels.json"
+    records = artifacts.read_json(path) if path.is_file() else []
+    last = {f"fold {record['fold']}": record["clips"] for record in records}  # rounds in order
+    table = pd.DataFrame(last).rename_axis("label")
+    order = table.sum(axis=1).sort_values(kind="stable").index
+    return table.loc[order].reset_index()
 
 
 def ended_in_words(folder) -> str:
