@@ -8,7 +8,6 @@ where it is installed; without it they come in a random order, the same each tim
 """
 
 import hashlib
-import itertools
 import json
 import shutil
 import tempfile
@@ -25,26 +24,14 @@ from helpers.audio import augment, features
 from helpers.base import artifacts, code, errors
 from helpers.base.settings import Config
 from helpers.base.targets import counted
+from helpers.compare import variants
 from helpers.data.sources import LEARNED_ONLY
 from helpers.metrics import decisions, evaluate
 from helpers.splits import partition, rules
 from helpers.training import train
 from helpers.view import score_plots
+from helpers.view.style import ends
 
-# What is tried beside the preset's own value: so many times as much, or these values.
-TIMES = {
-    "audio.sample_rate": (0.5, 2),
-    "audio.clip_seconds": (0.5, 2),
-    "features.n_mels": (0.5, 2),
-    "train.learning_rate": (0.5, 2),
-}
-VALUES = {
-    "model.name": ("cnn", "resnet"),
-    "train.mix": ("none", "mixup", "between_class"),
-    "train.speed": (0.0, 0.2),
-    "train.masks": (0, 2),
-}
-FILLED = 1.5  # clips are no longer than this, of what nine of ten recordings last
 TESTED = 3  # folds at most that the comparison tests
 VALIDATED = 3  # folds at most that a trial is validated on, and parts of an official training side
 EPOCHS = 0.5  # of the preset's, that a trial lasts
@@ -55,159 +42,6 @@ SECTIONS = (
     *("data", "audio", "clean", "split", "augment"),
     *("features", "model", "train", "evaluate"),
 )
-
-
-# --- what is tried
-
-
-def space(config: Config, recordings: pd.DataFrame) -> dict[str, list]:
-    """The settings that are tried, and the values of each, in their order.
-
-    No rate above that of most recordings, and no longer clips where nearly all recordings fit in
-    one.
-    Where the rows of a submission or the times of labels decide, clips stay as long as they are.
-    Args: config; recordings with sample_rate and duration_seconds.
-    """
-    most = {
-        "audio.sample_rate": recordings["sample_rate"].median(),
-        "audio.clip_seconds": FILLED * recordings["duration_seconds"].quantile(0.9),
-    }
-    tried = {}
-    for setting, times in TIMES.items():
-        own = value_of(config, setting)
-        others = [type(own)(float(f"{own * factor:.6g}")) for factor in times]
-        tried[setting] = [value for value in others if value <= most.get(setting, np.inf)]
-    tried |= VALUES
-    if config.audio.test_windows or config.data.start_column:
-        del tried["audio.clip_seconds"]
-    if config.model.weights:
-        del tried["model.name"]
-    for setting, values in tried.items():
-        others = [value for value in values if allows(config, {setting: value})]
-        tried[setting] = sorted({value_of(config, setting), *others})
-    return {setting: values for setting, values in tried.items() if len(values) > 1}
-
-
-def value_of(config: Config, setting: str):
-    """The value of a setting such as "train.mix"."""
-    section, key = setting.split(".")
-    return getattr(getattr(config, section), key)
-
-
-def changed(config: Config, settings: dict) -> Config:
-    """The config with some settings changed; a network has its own width, and at another rate a
-    spectrogram's windows last as long as before. Raises ValueError where others forbid it.
-
-    >>> half = changed(Config(), {"audio.sample_rate": 8000})
-    >>> half.features.n_fft, half.features.hop_length
-    (512, 160)
-    """
-    for setting, value in settings.items():
-        if setting == "model.name":
-            config = config.with_network(value)
-        elif setting == "audio.sample_rate":
-            config = _at_rate(config, value)
-        else:
-            config = config.but(setting, value)
-    return config
-
-
-def _at_rate(config, sample_rate):
-    times = sample_rate / config.audio.sample_rate
-    own = config.features
-    sizes = {
-        "n_fft": round(times * own.n_fft),
-        "more_n_fft": tuple(round(times * size) for size in own.more_n_fft),
-        "hop_length": round(times * own.hop_length),
-    }
-    audio = {**dict(config.audio), "sample_rate": sample_rate}
-    parts = {"audio": audio, "features": {**dict(own), **sizes}}
-    return Config.model_validate({**dict(config), **parts})
-
-
-def allows(config: Config, settings: dict) -> bool:
-    """Whether settings go together, and each mel band catches a frequency."""
-    try:
-        features.front_end(changed(config, settings))
-    except ValueError:
-        return False
-    return True
-
-
-def propose(trials: list[dict], tried: dict[str, list], config: Config) -> dict | None:
-    """The settings of the next trial: first the preset's own, never the same twice.
-
-    It follows from the trials before it and the seed alone, so that a search that was stopped goes
-    on as if it had not been. None where there is nothing left to try.
-    Args: trials dicts of settings, with their score; tried of `space`; config.
-    """
-    past = [{setting: trial[setting] for setting in tried} for trial in trials]
-    first = {setting: value_of(config, setting) for setting in tried}
-    wanted = [first] if not trials else _by_optuna(trials, tried, config.seed)
-    left = itertools.chain(wanted, _in_random_order(tried, config.seed))
-    return next((one for one in left if one not in past and allows(config, one)), None)
-
-
-def _in_random_order(tried, seed):
-    combinations = list(itertools.product(*tried.values()))
-    for number in np.random.default_rng(seed).permutation(len(combinations)):
-        yield dict(zip(tried, combinations[number], strict=True))
-
-
-def _by_optuna(trials, tried, seed):
-    """What Optuna's sampler (TPE) proposes, a list of one; none where it is not installed."""
-    if not (library := optuna()):
-        return []
-    sampler = library.samplers.TPESampler(seed=1000 * seed + len(trials))
-    study = _study(library, trials, tried, sampler=sampler)
-    return [study.ask(_distributions(library, tried)).params]
-
-
-def optuna():
-    """The library, silent; None where it is not installed."""
-    try:
-        import optuna as library
-    except ImportError:
-        return None
-    library.logging.set_verbosity(library.logging.WARNING)
-    return library
-
-
-def _distributions(library, tried):
-    kind = library.distributions.CategoricalDistribution
-    return {setting: kind(values) for setting, values in tried.items()}
-
-
-def _study(library, trials, tried, **options):
-    study = library.create_study(direction="maximize", **options)
-    kinds = _distributions(library, tried)
-    for trial in trials:
-        params = {setting: trial[setting] for setting in tried}
-        study.add_trial(
-            library.trial.create_trial(params=params, distributions=kinds, value=trial["score"])
-        )
-    return study
-
-
-def importance(trials: list[dict], tried: dict[str, list], seed: int) -> dict[str, float]:
-    """How much of the scores' spread each setting explains, the most first.
-
-    By Optuna's fANOVA (Hutter et al. 2014), whose shares sum to 1; without Optuna the share of the
-    variance that lies between the means of a setting's values.
-    """
-    if len(trials) < 2:
-        return {}
-    if library := optuna():
-        judge = library.importance.FanovaImportanceEvaluator(seed=seed)
-        study = _study(library, trials, tried)
-        shares = library.importance.get_param_importances(study, evaluator=judge)
-    else:
-        table = pd.DataFrame(trials)
-        means = {name: table.groupby(name)["score"].transform("mean") for name in tried}
-        whole = table["score"].var() or 1.0
-        shares = {name: column.var() / whole for name, column in means.items()}
-    shares = {name: round(float(share), 3) for name, share in shares.items()}
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 # --- on which folds
@@ -248,7 +82,7 @@ class Search:
 
     recordings: the used ones of the training side, with group and fold; inside those that settings
         are tried on, with their folds of the search; tested the folds of the comparison; tried of
-        `space`; key as of `key_of`.
+        `variants.space`; key as of `key_of`.
     """
 
     folder: Path
@@ -274,14 +108,25 @@ class Search:
     def trial_config(self, settings: dict) -> Config:
         """What a trial trains: one network per fold, EPOCHS of the epochs, the last one kept."""
         own = dict(self.config.train)
-        short = {"epochs": max(1, round(EPOCHS * own["epochs"])), "seeds": 1, "distil": 0.0}
-        plain = {"select": "last", "schedule": "cosine", "monitor": "loss"}
-        free = {"max_minutes": None, "pseudo_labels": None}
-        return changed(self.config.but("train", {**own, **short, **plain, **free}), settings)
+        short = {"epochs": max(1, round(EPOCHS * own["epochs"])), "max_minutes": None}
+        alone = {"seeds": 1, "distil": 0.0, "pseudo_labels": None}
+        last = {"select": "last", "schedule": "cosine", "monitor": "loss"}
+        brief = self.config.but("train", {**own, **short, **alone, **last})
+        return variants.changed(brief, settings)
 
     def whole_config(self, settings: dict) -> Config:
         """What the comparison trains: all that the preset says, but for labels of test clips."""
-        return changed(self.config.but("train.pseudo_labels", None), settings)
+        return variants.changed(self.config.but("train.pseudo_labels", None), settings)
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether the data brings an official validation side."""
+        return LEARNED_ONLY in set(self.recordings["fold"])
+
+    def changes(self, trial: dict) -> dict:
+        """The settings of a trial that are not the preset's own."""
+        own = {setting: variants.value_of(self.config, setting) for setting in self.tried}
+        return {setting: trial[setting] for setting in own if trial[setting] != own[setting]}
 
     @property
     def longer(self) -> float:
@@ -328,7 +173,7 @@ class Search:
         place = self.folder / "waveforms" / _digest(ways, recordings["fold"].to_csv())
         if not (place / "waveforms.csv").is_file():  # which is written last
             place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory() as scratch:
+            with tempfile.TemporaryDirectory(dir=place) as scratch:
                 rows = self.pack(config, recordings, Path(scratch), place / "waveforms.npy")
             artifacts.write_table(place / "waveforms.csv", rows)
         return artifacts.read(place / "waveforms.npy"), artifacts.read(place / "waveforms.csv")
@@ -369,7 +214,7 @@ def key_of(run: Path, config: Config) -> str:
     """Equal keys mean that trials can be compared: settings, recordings, folds, code."""
     files = [artifacts.digest(run / name) for name in ("recordings.csv", "clips.csv")]
     made_of = [config.digest(SECTIONS), *files, code.module_digest("training.fit")]
-    return _digest(*made_of, json.dumps([TIMES, VALUES, EPOCHS, TESTED, VALIDATED]))
+    return _digest(*made_of, json.dumps([variants.TIMES, variants.VALUES]))
 
 
 def begin(run: Path, config: Config, root) -> Search:
@@ -386,22 +231,26 @@ def begin(run: Path, config: Config, root) -> Search:
     table = artifacts.read(run / "recordings.csv").assign(status="used")
     recordings = table.merge(facts.drop_duplicates(), on="recording_id")
     inside, tested = divide(recordings, config)
-    folds = (recordings, inside, tested)
-    key = key_of(run, config)
-    return Search(run / "search", Path(root), config, *folds, space(config, recordings), key)
+    tried = variants.space(config, recordings)
+    parts = (recordings, inside, tested, tried, key_of(run, config))
+    return Search(run / "search", Path(root), config, *parts)
 
 
 def read_trials(folder: Path, key: str) -> list[dict]:
     """The trials that a search has made, without those of another key."""
     path = folder / "trials.csv"
-    table = artifacts.read_table(path) if path.is_file() else pd.DataFrame({"search": []})
-    return table[table["search"].eq(key)].map(_typed).to_dict("records")
+    if not path.is_file():
+        return []
+    table = artifacts.read_table(path)
+    settings = [name for name in table if "." in name]
+    table[settings] = table[settings].map(_typed)
+    return table[table["search"].eq(key)].to_dict("records")
 
 
 def _typed(cell):
-    """A cell of a table as the number that it is, or text."""
+    """A cell of a table as the number that it is, or its text."""
     try:
-        return json.loads(cell) if isinstance(cell, str) else cell
+        return json.loads(cell)
     except ValueError:
         return cell
 
@@ -413,17 +262,17 @@ def run(search: Search, minutes: float, force: bool = False) -> Iterator[str]:
     Args: search of `begin`; minutes of this call; force begins again. Raises StageError where the
         time is too short for a second trial.
     """
-    ends = time.monotonic() + 60 * minutes
+    deadline = time.monotonic() + 60 * minutes
     trials = [] if force else read_trials(search.folder, search.key)
     if not trials:
         artifacts.remove(search.folder)
     yield introduction(search, trials)
-    while settings := propose(trials, search.tried, search.config):
-        if trials and needed(search, trials) > ends - time.monotonic():
+    while settings := variants.propose(trials, search.tried, search.config):
+        if trials and needed(search, trials) > deadline - time.monotonic():
             break
         trials.append(search.attempt(settings, len(trials)))
         artifacts.write_table(search.folder / "trials.csv", pd.DataFrame(trials))
-        yield trial_in_words(trials, search, ends - time.monotonic())
+        yield trial_in_words(trials, search, deadline - time.monotonic())
     if len(trials) < 2:
         more = needed(search, trials) / 60
         raise errors.StageError(
@@ -432,6 +281,11 @@ def run(search: Search, minutes: float, force: bool = False) -> Iterator[str]:
         )
     yield from conclude(search, trials)
     artifacts.remove(search.folder / "waveforms")
+
+
+def best_of(trials: list[dict]) -> dict:
+    """The trial with the highest score, the first of several."""
+    return max(trials, key=lambda trial: trial["score"])
 
 
 def needed(search: Search, trials: list[dict]) -> float:
@@ -445,17 +299,17 @@ def needed(search: Search, trials: list[dict]) -> float:
 
 def conclude(search: Search, trials: list[dict]) -> Iterator[str]:
     """Compare the best trial with the preset, and write search.yaml, search.json and search.png."""
-    best = max(trials, key=lambda trial: trial["score"])
+    best = best_of(trials)
     said = [choice_in_words(best, trials, search)]
     yield said[0]
-    choice = changes(best, trials[0], search.tried)
+    choice = search.changes(best)
     artifacts.remove(search.folder / "comparison.csv")
     if choice:
         board = search.compare(choice)
         artifacts.write_table(search.folder / "comparison.csv", board)
         said.append(verdict(board, search))
         yield said[1]
-    shares = importance(trials, search.tried, search.config.seed)
+    shares = variants.importance(trials, search.tried, search.config.seed)
     result = {"key": search.key, "says": [introduction(search), *said], "importance": shares}
     artifacts.write_json(search.folder / "search.json", result)
     artifacts.write_text(search.folder / "search.yaml", preset_of(search, choice, said))
@@ -467,22 +321,18 @@ def conclude(search: Search, trials: list[dict]) -> Iterator[str]:
 def read_result(run: Path, config: Config) -> tuple[dict, pd.DataFrame] | None:
     """What a run's search said, and its trials; None where there is none of these settings."""
     path = run / "search" / "search.json"
-    result = artifacts.read_json(path) if path.is_file() else {"key": None}
-    if result["key"] != key_of(run, config):
+    if not path.is_file():
         return None
-    return result, pd.DataFrame(read_trials(run / "search", result["key"]))
-
-
-def changes(trial: dict, first: dict, tried: dict) -> dict:
-    """The settings of a trial that are not those of the first one, the preset's own."""
-    return {setting: trial[setting] for setting in tried if trial[setting] != first[setting]}
+    result = artifacts.read_json(path)
+    trials = read_trials(path.parent, result["key"])
+    return (result, pd.DataFrame(trials)) if result["key"] == key_of(run, config) else None
 
 
 def preset_of(search: Search, choice: dict, said: list[str]) -> str:
     """The choice as a preset, whose run tests the folds alone that chose nothing."""
-    config = changed(search.config, choice)
+    config = variants.changed(search.config, choice)
     says = list(said)
-    if choice and LEARNED_ONLY not in set(search.recordings["fold"]):
+    if choice and not search.has_sides:
         config = config.but("split.test_folds", len(search.tested))
         says.append("split.test_folds leaves a run the folds that no trial saw; keep the seed.")
     tree = config.model_dump(mode="json", exclude_defaults=True, exclude={"preset", "recognised"})
@@ -495,20 +345,20 @@ def preset_of(search: Search, choice: dict, said: list[str]) -> str:
 
 def introduction(search: Search, trials: list[dict] = ()) -> str:
     """What is tried and how, in a few sentences."""
-    order = "proposed by Optuna" if optuna() else "in a random order, since Optuna is not installed"
+    order = "proposed by Optuna" if variants.optuna() else "in a random order, without Optuna"
     folds = counted(len(search.trial_turns), "validation fold", "validation folds")
     epochs = search.trial_config({}).train.epochs
-    before = f" {counted(len(trials), 'trial is', 'trials are')} done." if trials else ""
+    before = f" {counted(len(trials), 'trial is', 'trials are')} done already." if trials else ""
     return (
         f"Tried are {', '.join(search.tried)}, {order}. Each trial trains {epochs} of "
-        f"{search.config.train.epochs} epochs and is scored on {folds}; "
-        f"{_tested(search)} takes no part in any.{before}"
+        f"{search.config.train.epochs} epochs and is scored on {folds}. "
+        f"Left out of all trials: {_tested(search)}.{before}"
     )
 
 
 def _tested(search):
     """What the comparison tests, in words."""
-    if LEARNED_ONLY in set(search.recordings["fold"]):
+    if search.has_sides:
         return "the official validation side"
     return " and ".join(f"fold {number}" for number in search.tested)
 
@@ -516,14 +366,10 @@ def _tested(search):
 def trial_in_words(trials: list[dict], search: Search, left: float) -> str:
     """The last trial in a line. Args: left seconds."""
     trial = trials[-1]
-    best = max(trials, key=lambda one: one["score"])
-    made = in_words(changes(trial, trials[0], search.tried)) or "the preset's own settings"
-    score = f"{evaluate.in_words(trial['metric'])} {_percent(trial)}"
-    minutes = f"{max(0, left) / 60:.1f} min left"
-    return (
-        f"trial {trial['trial']}: {score} · {trial['seconds']:.0f} s · {made} · "
-        f"best: trial {best['trial']} · {minutes}"
-    )
+    best = best_of(trials)["trial"]
+    made = in_words(search.changes(trial)) or "the preset's own settings"
+    took = f"{trial['seconds']:.0f} s, {max(0, left) / 60:.1f} min left"
+    return f"trial {trial['trial']}: {_score(trial)} · {took} · best: trial {best} · {made}"
 
 
 def in_words(settings: dict) -> str:
@@ -535,24 +381,21 @@ def in_words(settings: dict) -> str:
     return " ".join(f"{setting}={value}" for setting, value in settings.items())
 
 
-def _percent(trial):
-    return evaluate.percent({"value": trial["score"], "low": trial["low"], "high": trial["high"]})
+def _score(trial):
+    entry = {"value": trial["score"], "low": trial["low"], "high": trial["high"]}
+    return f"{evaluate.in_words(trial['metric'])} {evaluate.percent(entry)}"
 
 
 def choice_in_words(best: dict, trials: list[dict], search: Search) -> str:
     """Which trial scored highest, and what its score is not."""
-    own = _percent(trials[0])
-    metric = evaluate.in_words(best["metric"])
-    choice = changes(best, trials[0], search.tried)
-    if not choice:
-        return (
-            f"None of {len(trials)} trials scored higher than the preset's own settings, "
-            f"{metric} {own}: keep the preset."
-        )
+    count = counted(len(trials), "trial", "trials")
+    own = _score(trials[0])
+    if not (choice := search.changes(best)):
+        return f"Of {count} none scored above the preset's own settings, {own}: keep the preset."
     return (
-        f"Of {len(trials)} trials number {best['trial']} scored highest: {metric} "
-        f"{_percent(best)} with {in_words(choice)}; the preset's own settings reach {own}. "
-        "The highest of many scores is too high by luck: only the comparison counts."
+        f"Of {count} number {best['trial']} scored highest, {_score(best)}, with "
+        f"{in_words(choice)}; the preset's own settings reach {own}. The highest of several scores "
+        "is too high by luck: the comparison counts."
     )
 
 
@@ -561,18 +404,18 @@ def verdict(board: pd.DataFrame, search: Search) -> str:
 
     Args: board of `Search.compare`.
     """
-    row = board.set_index("model").loc[CHOICE]
-    value, low, high = row[score_plots.ends(evaluate.DIFFERENCE)]
+    scores = board.set_index("model")
     metric = evaluate.headline(search.config)[0]
-    ending = "no clear gain: keep the preset"
+    value, low, high = scores.loc[CHOICE, ends(evaluate.DIFFERENCE)]
+    says = "no clear gain, keep the preset"
     if low > 0:
-        ending = "the choice is better: use search.yaml"
+        says = "the choice is better"
     elif high < 0:
-        ending = "the choice is worse: keep the preset"
-    tested = search.recordings[search.recordings["fold"].isin(search.tested)]
-    recordings = counted(len(tested), "recording", "recordings")
+        says = "the choice is worse, keep the preset"
+    count = int(search.recordings["fold"].isin(search.tested).sum())
     return (
-        f"Both trained as usual and tested on {_tested(search)} ({recordings}): "
-        f"{evaluate.in_words(metric)} of the choice is {100 * row[metric]:.1f} %, minus the "
-        f"preset's {evaluate.points(value, low, high)} points: {ending}."
+        f"Both trained as usual and tested on {counted(count, 'recording', 'recordings')} of "
+        f"{_tested(search)}: {evaluate.in_words(metric)} {scores.loc[CHOICE, metric]:.1%} with the "
+        f"choice, {scores.loc[PRESET, metric]:.1%} with the preset. The difference in points is "
+        f"{evaluate.points(value, low, high)}: {says}."
     )
