@@ -104,13 +104,18 @@ def propose(trials: list[dict], tried: dict[str, list], config: Config) -> dict 
     if it had not been.
     Args: trials with their settings and score; tried of `space`; config.
     """
-    past = [{setting: trial[setting] for setting in tried} for trial in trials]
+    past = [settings_of(trial, tried) for trial in trials]
     own = {setting: value_of(config, setting) for setting in tried}
     wanted = _by_optuna(trials, tried, config.seed) if trials else [own]
     for settings in itertools.chain(wanted, _in_random_order(tried, config.seed)):
         if settings not in past and allows(config, settings):
             return settings
     return None
+
+
+def settings_of(trial: dict, tried: dict) -> dict:
+    """The settings of a trial without its score."""
+    return {setting: trial[setting] for setting in tried}
 
 
 def _in_random_order(tried, seed):

@@ -366,10 +366,12 @@ def _tested(search):
 def trial_in_words(trials: list[dict], search: Search, left: float) -> str:
     """The last trial in a line. Args: left seconds."""
     trial = trials[-1]
-    best = best_of(trials)["trial"]
+    best = best_of(trials)
     made = in_words(search.changes(trial)) or "the preset's own settings"
-    took = f"{trial['seconds']:.0f} s, {max(0, left) / 60:.1f} min left"
-    return f"trial {trial['trial']}: {_score(trial)} · {took} · best: trial {best} · {made}"
+    minutes = max(0, left) / 60
+    took = f"{trial['seconds']:.0f} s, {minutes:.1f} min left"
+    most = f"best: trial {best['trial']}"
+    return f"trial {trial['trial']}: {_score(trial)} · {took} · {most} · {made}"
 
 
 def in_words(settings: dict) -> str:

@@ -359,14 +359,16 @@ def tried_settings(trials: pd.DataFrame, shares: dict[str, float]) -> Figure:
 def _one_setting(axis, trials, setting):
     """The trials by their value of a setting, a row each."""
     values = sorted(trials[setting].unique())
-    row = trials[setting].map(values.index)
-    means = trials.groupby(row)["score"].mean()
-    best = trials["score"].idxmax()
+    placed = trials.assign(row=trials[setting].map(values.index))
+    best = placed.loc[placed["score"].idxmax()]
+    own = placed.iloc[0]
+    means = placed.groupby("row")["score"].mean()
     axis.vlines(means, means.index - 0.32, means.index + 0.32, color=INK, linewidth=2)
-    axis.scatter(trials["score"], row, s=22, color=BLUE, alpha=0.45, linewidths=0)
-    axis.scatter(trials["score"][:1], row[:1], s=46, marker="s", facecolors="none", edgecolors=INK)
-    axis.scatter(trials["score"][best], row[best], s=46, color=ORANGE, zorder=3)
-    axis.set_yticks(range(len(values)), [style.wrapped(f"{value}") for value in values])
+    axis.scatter(placed["score"], placed["row"], s=22, color=BLUE, alpha=0.45, linewidths=0)
+    square = {"s": 46, "marker": "s", "facecolors": "none", "edgecolors": INK}
+    axis.scatter(own["score"], own["row"], **square)
+    axis.scatter(best["score"], best["row"], s=46, color=ORANGE, zorder=3)
+    axis.set_yticks(range(len(values)), [style.wrapped(str(value)) for value in values])
     axis.set_ylim(-0.6, len(values) - 0.4)
 
 
