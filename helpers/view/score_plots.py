@@ -363,8 +363,9 @@ def _one_setting(axis, trials, setting):
     best = placed.loc[placed["score"].idxmax()]
     own = placed.iloc[0]
     means = placed.groupby("row")["score"].mean()
-    axis.vlines(means, means.index - 0.32, means.index + 0.32, color=INK, linewidth=2)
-    axis.scatter(placed["score"], placed["row"], s=22, color=BLUE, alpha=0.45, linewidths=0)
+    axis.scatter(means, means.index, s=300, marker="|", color=INK, linewidths=2)
+    points = {"color": BLUE, "alpha": 0.45, "linewidths": 0}
+    axis.scatter(placed["score"], placed["row"], s=22, **points)
     square = {"s": 46, "marker": "s", "facecolors": "none", "edgecolors": INK}
     axis.scatter(own["score"], own["row"], **square)
     axis.scatter(best["score"], best["row"], s=46, color=ORANGE, zorder=3)
