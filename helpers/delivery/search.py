@@ -345,7 +345,9 @@ def preset_of(search: Search, choice: dict, said: list[str]) -> str:
 
 def introduction(search: Search, trials: list[dict] = ()) -> str:
     """What is tried and how, in a few sentences."""
-    order = "proposed by Optuna" if variants.optuna() else "in a random order, without Optuna"
+    order = (
+        "proposed by Optuna" if variants.optuna() else "in a random order (Optuna is not installed)"
+    )
     folds = counted(len(search.trial_turns), "validation fold", "validation folds")
     epochs = search.trial_config({}).train.epochs
     before = f" {counted(len(trials), 'trial is', 'trials are')} done already." if trials else ""

@@ -468,7 +468,15 @@ def recipe_worth(run, seeds, only, **settings):
 
 
 def search_settings(run, minutes, force, **settings):
-    """Search for better settings of a run; 01 and 02 run first where they must."""
+    """Search for better settings of a run; 01 and 02 run first where they must.
+
+    A run that is there already keeps its preset and data where none is given.
+    """
+    if run and not settings["preset"] and not settings["data"]:
+        before = journal.asked(artifacts.home() / "outputs" / run)
+        words = f"{before.get('settings', '')} {settings['settings']}".strip()
+        changed = {name: value for name, value in settings.items() if value}
+        settings = {**settings, **before, **changed, "settings": words}
     config = presets.load(**settings)
     folder, _ = pipeline.run_all(run=run, until="02_clean", **settings)
     with pipeline.locked(folder):
