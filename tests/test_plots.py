@@ -59,6 +59,7 @@ LEDGER = pd.DataFrame(
 WEIGHTS = pd.DataFrame({"all": [0.7, 0.3], "fold 1": [0.6, 0.4]}, ["one", "other"])
 SIZES = {"recordings": [5, 10], "value": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]}
 CURVE = {"metric": "accuracy", "sizes": SIZES}
+TRIALS = pd.DataFrame({"train.mix": ["none", "mixup"], "score": [0.5, 0.6], "metric": "accuracy"})
 SHORTCUT = {"column": "sample_rate", "auc": 0.9, "low": 0.8, "high": 0.95, "flagged": True}
 AUDIT = {"asks": "the class", "chance": 0.5, "columns": [SHORTCUT], "kinds": []}
 
