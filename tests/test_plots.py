@@ -126,6 +126,7 @@ def drawn(name, files):
         ),
         "weights": lambda: score_plots.weights(WEIGHTS),
         "more_recordings": lambda: score_plots.more_recordings(CURVE),
+        "tried_settings": lambda: score_plots.tried_settings(TRIALS, {"train.mix": 1.0}),
         "changes": lambda: score_plots.changes(LEDGER, "What each cleaning step does"),
         "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),
     }[name]()

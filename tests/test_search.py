@@ -331,7 +331,7 @@ def test_only_a_clear_gain_is_called_one(low, high, says, small):
     board[f"{evaluate.DIFFERENCE}_high"] = [0.0, high]
     words = search.verdict(board, begun)
     assert says in words and "8 recordings of fold 1 and fold 2" in words
-    assert "85.0% with the choice, 80.0% with the preset" in words
+    assert "85.0 % with the choice, 80.0 % with the preset" in words
 
 
 def test_the_report_shows_a_search_of_these_settings_alone(small, monkeypatch):

@@ -417,9 +417,10 @@ def verdict(board: pd.DataFrame, search: Search) -> str:
     elif high < 0:
         says = "the choice is worse, keep the preset"
     count = int(search.recordings["fold"].isin(search.tested).sum())
+    percent = (100 * scores[metric]).map("{:.1f} %".format)
     return (
         f"Both trained as usual and tested on {counted(count, 'recording', 'recordings')} of "
-        f"{_tested(search)}: {evaluate.in_words(metric)} {scores.loc[CHOICE, metric]:.1%} with the "
-        f"choice, {scores.loc[PRESET, metric]:.1%} with the preset. The difference in points is "
+        f"{_tested(search)}: {evaluate.in_words(metric)} {percent[CHOICE]} with the choice, "
+        f"{percent[PRESET]} with the preset. The difference in points is "
         f"{evaluate.points(value, low, high)}: {says}."
     )
