@@ -132,7 +132,7 @@ class Search:
     def longer(self) -> float:
         """How many times as long as a trial one side of the comparison takes, about."""
         own = self.config.train
-        networks = own.seeds + train.taught_again(own)
+        networks = own.seeds + bool(own.distil)
         epochs = own.epochs / self.trial_config({}).train.epochs
         learned = _learned(self.recordings, self.test_turns)
         return networks * epochs * learned / _learned(self.inside, self.trial_turns)
