@@ -195,6 +195,11 @@ def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabe
     drawn = chances(0.25, both)
     assert set(drawn[: len(labelled)].tolist()) == {1.0}
     assert set(drawn[len(labelled) :].tolist()) == {0.25}
+    config = small_config(train={"pseudo_weight": 0.25, "batch_size": 4})
+    worker = train.Round(packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None)
+    made = worker.batches(both, np.zeros((len(both), 2), np.float32), torch.Generator())
+    expected = len(labelled) + 0.25 * (len(both) - len(labelled))
+    assert len(made) == len(list(made)) == -(-expected // 4)
 
 
 def test_rounds_that_are_stopped_go_on_to_the_same_answers(with_unlabelled, tmp_path):
