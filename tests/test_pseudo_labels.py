@@ -156,11 +156,13 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
     config = small_config(train={"epochs": 1, "select": "last", **ROUNDS})
     asked = []
     whole = train.Round.with_pseudo_labels
-    monkeypatch.setattr(
-        train.Round,
-        "with_pseudo_labels",
-        lambda self, *told: asked.append((self.turn, whole(self, *told)[0])) or whole(self, *told),
-    )
+
+    def asking(self, *told):
+        members, wanted = whole(self, *told)
+        asked.append((self.turn, members))
+        return members, wanted
+
+    monkeypatch.setattr(train.Round, "with_pseudo_labels", asking)
     table, history = train.cross_validate(packed, rows, config, tmp_path, "cpu")
     assert len(asked) == 3 * 2
     for turn, members in asked:
@@ -177,6 +179,11 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
     assert sorted(teachers["clip_id"].unique()) == sorted(labelled)
     assert sorted(teachers["seed"].unique()) == [0, 1, 2]  # two, and the first that was taught
     assert len(teachers) == 3 * len(labelled)
+    learned = artifacts.read_json(tmp_path / "pseudo_labels.json")
+    assert [(one["fold"], one["round"]) for one in learned] == [
+        (fold, number) for fold in (1, 2, 3) for number in (1, 2)
+    ]
+    assert all(one["asked"] == one["learned"] == sum(one["clips"].values()) for one in learned)
 
 
 def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabelled):
