@@ -550,6 +550,15 @@ def test_a_network_begins_from_another_runs_but_for_its_last_layer(run, other):
     assert networks.build(config, 2, fresh=False).network.head[-1].out_features == 2
 
 
+def test_a_network_is_trained_again_where_the_one_that_it_begins_from_was(run, other):
+    stage, config = stages.spec("05_train_cnn"), small_config(model={"weights": "run:other"})
+    before = stages.stage_key(stage, config, run, run)["inputs"]
+    artifacts.write_text(other / "models" / "cnn" / artifacts.DIGESTS, "{}")
+    after = stages.stage_key(stage, config, run, run)["inputs"]
+    assert [name for name in before if before[name] != after[name]] == ["{weights}"]
+    assert "{weights}" not in stage.inputs(small_config())
+
+
 def test_training_refuses_to_begin_from_a_run_that_heard_the_same_recordings(run, other):
     config = small_config(model={"weights": "run:own"})
     with pytest.raises(errors.ConfigError, match=r"model\.weights: the networks of own"):

@@ -1,4 +1,4 @@
-"""What `features.listener` says: a kind, what stands behind the colon, and the files on this disk.
+"""What `features.listener` and `model.weights` name, and the files of it on this disk.
 
 It imports no network, so that a stage can be looked at quickly.
 """
@@ -28,9 +28,20 @@ def path(name: str) -> Path:
 def digest(config) -> str:
     """SHA-256 of a config's listener, as far as it lies on this disk."""
     kind, what = parts(config)
+    return _digest(_local(kind, what), path(config.features.listener_weights or what))
+
+
+def weights_digest(config) -> str:
+    """SHA-256 of what model.weights names: a file, or the networks of another run."""
+    run = config.model.begins_from
+    return _digest(_local("run", run) if run else path(config.model.weights))
+
+
+def _local(kind, what):
     if kind == "run":
-        local = artifacts.existing_run(what) / "models" / "cnn" / artifacts.DIGESTS
-    else:
-        local = path(what)
-    files = [local, path(config.features.listener_weights or what)]
+        return artifacts.existing_run(what) / "models" / "cnn" / artifacts.DIGESTS
+    return path(what)
+
+
+def _digest(*files):
     return hashlib.sha256(str([artifacts.digest(file) for file in files]).encode()).hexdigest()

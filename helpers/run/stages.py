@@ -28,8 +28,9 @@ class StageSpec:
     """A notebook's contract: files below the run folder ("data": the recordings), config sections.
 
     Of relabel.csv, which 07 writes and a person edits, only the edits count. "{listener}" stands
-    for the listener's own files; only with a listener there are embeddings. "models/{compare}"
-    stands for a folder per model compared, "models/{submit}" for those that the submission needs.
+    for the listener's own files; only with a listener there are embeddings. "{weights}" stands for
+    those of model.weights. "models/{compare}" stands for a folder per model compared,
+    "models/{submit}" for those that the submission needs.
     """
 
     name: str
@@ -48,11 +49,14 @@ class StageSpec:
 
 EMBEDDINGS = "embeddings.npy"
 LISTENER = "{listener}"
+WEIGHTS = "{weights}"
+ELSEWHERE = {LISTENER: naming.digest, WEIGHTS: naming.weights_digest}  # what lies in no run folder
 NEVER_RUN = "not run yet"  # a reason to run
 
 
 def _expand(names, config):
     lacking = [] if config.features.listener else [EMBEDDINGS, LISTENER]
+    lacking += [] if config.model.weights else [WEIGHTS]
     models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
     paths = []
     for name in names:
@@ -109,7 +113,7 @@ STAGES = (
     StageSpec(
         "05_train_cnn",
         "Train the CNN",
-        ("waveforms.npy", "waveforms.csv", "spectrograms"),
+        ("waveforms.npy", "waveforms.csv", "spectrograms", WEIGHTS),
         ("models/cnn", "history.json"),
         ("data", "audio", "split", "features", "model", "train"),
     ),
@@ -345,8 +349,8 @@ CAUSES = {"config": "its settings", "code": "its code", "libraries": "library ve
 def stage_key(stage: StageSpec, config: Config, folder: Path, data) -> dict:
     """Everything that decides a stage's outputs: config sections, code, libraries, inputs."""
     inputs = {name: _input_digest(name, folder, data, config) for name in stage.inputs(config)}
-    if LISTENER in inputs:
-        inputs[LISTENER] = naming.digest(config)
+    for name in ELSEWHERE.keys() & inputs.keys():
+        inputs[name] = ELSEWHERE[name](config)
     return {
         "config": config.digest((*stage.sections, *stage.keys)),
         "code": code.code_digest(stage.name),
