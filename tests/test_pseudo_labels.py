@@ -156,11 +156,13 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
     config = small_config(train={"epochs": 1, "select": "last", **ROUNDS})
     asked = []
     whole = train.Round.with_pseudo_labels
-    monkeypatch.setattr(
-        train.Round,
-        "with_pseudo_labels",
-        lambda self, *told: asked.append((self.turn, whole(self, *told)[0])) or whole(self, *told),
-    )
+
+    def asking(self, *told):
+        members, wanted = whole(self, *told)
+        asked.append((self.turn, members))
+        return members, wanted
+
+    monkeypatch.setattr(train.Round, "with_pseudo_labels", asking)
     table, history = train.cross_validate(packed, rows, config, tmp_path, "cpu")
     assert len(asked) == 3 * 2
     for turn, members in asked:
@@ -177,6 +179,11 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
     assert sorted(teachers["clip_id"].unique()) == sorted(labelled)
     assert sorted(teachers["seed"].unique()) == [0, 1, 2]  # two, and the first that was taught
     assert len(teachers) == 3 * len(labelled)
+    learned = artifacts.read_json(tmp_path / "pseudo_labels.json")
+    assert [(one["fold"], one["round"]) for one in learned] == [
+        (fold, number) for fold in (1, 2, 3) for number in (1, 2)
+    ]
+    assert all(one["asked"] == one["learned"] == sum(one["clips"].values()) for one in learned)
 
 
 def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabelled):
@@ -195,6 +202,11 @@ def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabe
     drawn = chances(0.25, both)
     assert set(drawn[: len(labelled)].tolist()) == {1.0}
     assert set(drawn[len(labelled) :].tolist()) == {0.25}
+    config = small_config(train={"pseudo_weight": 0.25, "batch_size": 4})
+    worker = train.Round(packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None)
+    made = worker.batches(both, np.zeros((len(both), 2), np.float32), torch.Generator())
+    expected = len(labelled) + 0.25 * (len(both) - len(labelled))
+    assert len(made) == len(list(made)) == -(-expected // 4)
 
 
 def test_rounds_that_are_stopped_go_on_to_the_same_answers(with_unlabelled, tmp_path):

@@ -207,7 +207,8 @@ class Train(Section):
     pseudo_rounds: Count = 1
     # their answers are raised to this power before they are learned; above 1: what is unsure fades
     pseudo_power: Positive = 1.0
-    pseudo_weight: Share = 1.0  # how often such a clip is drawn, of a labelled one
+    # how often such a clip is drawn, of a labelled one; an epoch is so much shorter
+    pseudo_weight: Share = 1.0
 
     # The machine
     # auto: half on a GPU, or where a CPU is faster so

@@ -35,7 +35,8 @@ class Batches:
     Without a generator they come in order.
 
     Args: packed; rows its row numbers; targets [rows, C]; batch_size over all processes; device;
-        generator; chances; share (rank, processes): the part of every batch that this process gets.
+        generator; chances; share (rank, processes): the part of every batch that this process gets;
+        drawn how many are drawn with the chances in a pass, None: as many as there are rows.
     Raises ValueError if rows and targets do not match, or a process gets fewer than two rows to
         learn from.
     """
@@ -50,6 +51,7 @@ class Batches:
         generator: torch.Generator | None = None,
         chances: torch.Tensor | None = None,
         share: tuple[int, int] = (0, 1),
+        drawn: int | None = None,
     ):
         if len(rows) != len(targets):
             raise ValueError(f"{len(rows)} rows but {len(targets)} targets")
@@ -65,7 +67,8 @@ class Batches:
         self.device = torch.device(device)
         self.targets = torch.as_tensor(np.array(targets))
         self.share = share
-        self.batch_size = min(batch_size, len(rows)) if shuffled else batch_size
+        self.drawn = drawn or len(rows)
+        self.batch_size = min(batch_size, self.drawn) if shuffled else batch_size
         self.generator = generator
         self.chances = chances
         self.held = self._held() if self.device.type == "cuda" else None
@@ -79,7 +82,7 @@ class Batches:
         return packed.to(self.device), self.targets.to(self.device)
 
     def __len__(self):
-        return -(-len(self.rows) // self.batch_size)
+        return -(-self.drawn // self.batch_size)
 
     def __iter__(self):
         rank, processes = self.share

@@ -397,16 +397,13 @@ class Round:
         what the recordings are worth.
         """
         wanted = torch.as_tensor(wanted)
-        return batches.Batches(
-            self.packed,
-            members,
-            wanted,
-            self.config.train.batch_size,
-            self.device,
-            generator,
-            self.chances(members, wanted) if generator else None,
-            processes.place() if generator else (0, 1),
-        )
+        told = (self.packed, members, wanted, self.config.train.batch_size, self.device)
+        if not generator:
+            return batches.Batches(*told)
+        without = int(unlabelled(self.rows.loc[list(members)]).sum())
+        drawn = len(members) - without + math.ceil(self.config.train.pseudo_weight * without)
+        chances = self.chances(members, wanted)
+        return batches.Batches(*told, generator, chances, processes.place(), drawn)
 
     def chances(self, members, wanted) -> torch.Tensor | None:
         """How often each clip is drawn, of another one [rows]; None where all come alike."""
