@@ -251,9 +251,9 @@ def test_the_minutes_are_kept_the_comparison_included(minutes, small, monkeypatc
 def test_too_few_minutes_are_said_and_the_first_trial_is_kept(small, monkeypatch):
     config, run = small
     clock = Pretended(monkeypatch)
-    with pytest.raises(errors.StageError, match=r"minutes are too few.*more MINUTES"):
+    with pytest.raises(errors.StageError, match=r"too few .* MINUTES=\d+ or more") as told:
         made(run, config, 0.2)
-    said, trials = made(run, config)
+    said, trials = made(run, config, float(str(told.value).split("=")[1].split()[0]))
     assert "1 trial is done already" in said[0]
     assert sum(one.train.epochs == 1 for one in clock.trained) == len(trials)
 
@@ -354,8 +354,8 @@ def test_a_picture_has_a_panel_for_each_setting_and_no_small_print():
     trials = trials.assign(score=np.linspace(0.5, 0.8, 6), metric="accuracy")
     figure = score_plots.tried_settings(trials, {"train.speed": 0.7, "train.mix": 0.3})
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
-        "train.speed · 70%",
-        "train.mix · 30%",
+        "train.speed · 70 % of the spread",
+        "train.mix · 30 % of the spread",
     ]
     pixels = 390 / figure.get_size_inches()[0] / 72  # of a point, on a phone
     texts = [text for text in figure.findobj(score_plots.matplotlib.text.Text) if text.get_text()]

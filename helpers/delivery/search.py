@@ -9,6 +9,7 @@ where it is installed; without it they come in a random order, the same each tim
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -274,10 +275,10 @@ def run(search: Search, minutes: float, force: bool = False) -> Iterator[str]:
         artifacts.write_table(search.folder / "trials.csv", pd.DataFrame(trials))
         yield trial_in_words(trials, search, deadline - time.monotonic())
     if len(trials) < 2:
-        more = needed(search, trials) / 60
+        more = math.ceil(needed(search, trials) / 60)
         raise errors.StageError(
-            f"{minutes:g} minutes are too few: a second trial and the comparison take about "
-            f"{more:.1f} more. The first trial is kept; call again with more MINUTES."
+            f"{minutes:g} minutes are too few for a second trial and the comparison. The first "
+            f"trial is kept: call again with MINUTES={more} or more."
         )
     yield from conclude(search, trials)
     artifacts.remove(search.folder / "waveforms")

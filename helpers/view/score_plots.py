@@ -346,7 +346,7 @@ def tried_settings(trials: pd.DataFrame, shares: dict[str, float]) -> Figure:
     )
     for axis, (setting, share) in zip(axes.flat, shares.items(), strict=True):
         _one_setting(axis, trials, setting)
-        axis.set_title(f"{setting} · {share:.0%}", fontsize=10)
+        axis.set_title(f"{setting} · {100 * share:.0f} % of the spread", fontsize=10)
         grid(axis)
     metric = evaluate.in_words(trials["metric"].iloc[0])
     axes[-1, 0].set_xlabel(
@@ -363,7 +363,7 @@ def _one_setting(axis, trials, setting):
     best = placed.loc[placed["score"].idxmax()]
     own = placed.iloc[0]
     means = placed.groupby("row")["score"].mean()
-    axis.scatter(means, means.index, s=300, marker="|", color=INK, linewidths=2)
+    axis.scatter(means, means.index, s=200, marker="|", color=INK, linewidths=2)
     points = {"color": BLUE, "alpha": 0.45, "linewidths": 0}
     axis.scatter(placed["score"], placed["row"], s=22, **points)
     square = {"s": 46, "marker": "s", "facecolors": "none", "edgecolors": INK}
