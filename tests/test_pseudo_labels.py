@@ -70,11 +70,15 @@ def test_unlabelled_recordings_have_no_label_no_fold_and_are_all_accounted_for(t
     assert without is None or len(without) == 12
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_that_is_named_must_hold_recordings(tmp_path, name):
+@pytest.mark.parametrize(("name", "why"), [
+    ("nowhere", "nowhere is no folder"),
+    ("empty", "empty holds no recording"),
+    (".", "holds the data folder"),
+])  # fmt: skip
+def test_a_folder_that_is_named_must_hold_other_recordings(tmp_path, name, why):
     root = data_set(tmp_path / "data", tmp_path / "field")
     (root / "empty").mkdir()
-    with pytest.raises(errors.SourceError, match=f"data.unlabelled: .*{name}"):
+    with pytest.raises(errors.SourceError, match=f"data.unlabelled: .*{why}"):
         sources.find(root, Data(unlabelled=name))
 
 
