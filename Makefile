@@ -32,6 +32,7 @@ OUT ?=
 RUNS ?=
 BY ?=
 OVERLAP ?=
+MINUTES ?=
 THRESHOLD ?=
 
 # Words from the command line become options only where they were given.
@@ -123,6 +124,9 @@ ablate: $(READY)  ## what each cleaning step is worth, with intervals; takes a r
 
 ablation: $(READY)  ## what each ingredient of the recipe is worth, with intervals; a training per row; takes PRESET, DATA, RUN
 	@$(BIN)/python -m helpers worth recipe $(filter-out --force,$(OPTIONS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(ONLY))
+
+search: $(READY)  ## better settings within MINUTES=60, tried on some folds and proved on others; takes PRESET, DATA, RUN, SET
+	@$(BIN)/python -m helpers search $(OPTIONS) $(if $(MINUTES),--minutes $(MINUTES))
 
 train: $(READY)  ## train a run's network, each by several processes with NPROC=2; takes PRESET, DATA, RUN, SET
 	@$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(or $(NPROC),1) -m -- helpers train $(filter-out --force,$(OPTIONS))

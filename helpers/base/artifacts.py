@@ -22,7 +22,12 @@ STARTER = REPOSITORY / "app" / "starter"  # a small trained run that comes with 
 
 
 # What run-all does not make: the command of make that measures it.
-MEASURED = {"cleaning_ledger.csv": "ablate", "ablation.csv": "ablation", "ablation": "ablation"}
+MEASURED = {
+    "cleaning_ledger.csv": "ablate",
+    "ablation.csv": "ablation",
+    "ablation": "ablation",
+    "search": "search",
+}
 
 
 class DamagedFile(errors.StageError):
@@ -117,6 +122,7 @@ SCHEMAS = {
     ),
     "ablation.csv": columns(text="step setting tried metric verdict recipe", number="*"),
     "balance.csv": columns(text="balance", number="*"),
+    "trials.csv": columns(whole="trial", number="score low high seconds", text="metric search *"),
 }
 # What a table may say besides: which of the labels are secondary, what a recording is worth.
 SURENESS = columns(text="secondary", number="weight")

@@ -13,7 +13,7 @@ from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import hearing, inference
 from helpers.data import folders, public, sources
-from helpers.delivery import blend, export, kit
+from helpers.delivery import blend, export, kit, search
 from helpers.run import journal, pipeline, presets, report, stages, worth
 from helpers.splits import certificate
 from helpers.submission import submit
@@ -202,6 +202,18 @@ def parser() -> argparse.ArgumentParser:
     )
     part.add_argument("--out", default="kaggle", metavar="FOLDER", help="where to (kaggle)")
     _add_worth(commands)
+    part = _command(
+        commands,
+        "search",
+        search_settings,
+        "Try settings on validation folds; the best are compared with the preset on other folds.",
+        "search --run mine --data my/recordings --minutes 60",
+        [_settings()],
+    )
+    part.add_argument(
+        "--minutes", type=float, default=60, metavar="N", help="how long, all in all (60)"
+    )
+    part.add_argument("--force", action="store_true", help="begin again")
     part = _command(
         commands,
         "check",
@@ -453,6 +465,25 @@ def recipe_worth(run, seeds, only, **settings):
         print(worth.shown(table.tail(1)).to_string(index=False), flush=True)
     path = journal.run_folder(config, run) / worth.ABLATION
     print(f"\n{path}; an interval that holds 0 shows no difference.")
+
+
+def search_settings(run, minutes, force, **settings):
+    """Search for better settings of a run; 01 and 02 run first where they must.
+
+    A run that is there already keeps its preset and data where none is given.
+    """
+    if run and not settings["preset"] and not settings["data"]:
+        before = journal.asked(artifacts.home() / "outputs" / run)
+        words = f"{before.get('settings', '')} {settings['settings']}".strip()
+        changed = {name: value for name, value in settings.items() if value}
+        settings = {**settings, **before, **changed, "settings": words}
+    config = presets.load(**settings)
+    folder, _ = pipeline.run_all(run=run, until="02_clean", **settings)
+    with pipeline.locked(folder):
+        begun = search.begin(folder, config, folders.locate(config))
+        for line in search.run(begun, minutes, force):
+            print(line, flush=True)
+    print(f"{begun.folder} holds search.yaml (the choice as a preset), trials.csv and search.png.")
 
 
 def check_submission(file: str, **settings) -> bool:

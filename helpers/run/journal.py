@@ -106,6 +106,13 @@ def note_given(folder: Path, **given):
     write_run(folder, {**run, "given": {**given, **words}})
 
 
+def asked(folder: Path) -> dict:
+    """What a run was asked for, as `presets.load` takes it; empty where there is no such run."""
+    words = read_run(folder).get("given", {})
+    paths = {name: artifacts.home() / words[name] for name in ("preset", "data") if words.get(name)}
+    return {**words, **{name: str(path) for name, path in paths.items() if path.exists()}}
+
+
 def command(folder: Path, settings: str = "", **changed) -> str:
     """The command that makes a run again as it was asked for, with some settings changed.
 

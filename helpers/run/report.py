@@ -17,6 +17,7 @@ from helpers.base import artifacts, errors, targets
 from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import learning_curve, rivals
+from helpers.delivery import search
 from helpers.metrics import decisions, evaluate, suspects
 from helpers.run import cautions, journal, stages, worth
 from helpers.splits import partition
@@ -104,6 +105,7 @@ def contents(folder: Path) -> dict:
         "sources": sources,
         **_classes(by_class, taken, config),
         **_models(folder, board, config),
+        "search": _search(folder, config),
         **_audits(read("shortcuts.json"), read("leak_gap.json"), config),
         **_more(read("learning_curve.json")),
         **_training(pd.DataFrame(read("history.json")), predictions, config),
@@ -309,6 +311,26 @@ def _changes(table):
     changes = 100 * table[ends("change")]
     drawn = forest(names, changes, note=table["verdict"], hollow=unclear)
     return {**drawn, "metric": table["metric"].iloc[0]}
+
+
+def _search(folder, config):
+    """What a search said, and its pictures, the settings in two columns; None without one."""
+    found = search.read_result(folder, config)
+    if not found:
+        return None
+    result, trials = found
+    shares = list(result["importance"].items())
+    half = -(-len(shares) // 2)
+    columns = {"more": dict(shares[:half]), "less": dict(shares[half:])}
+    figures = {
+        f"settings that matter {name}": score_plots.tried_settings(trials, part)
+        for name, part in columns.items()
+        if part
+    }
+    return {
+        "says": result["says"],
+        "figures": [boards.svg(figure, name) for name, figure in figures.items()],
+    }
 
 
 def _balance(table, by_class):

@@ -28,9 +28,9 @@ import pandas as pd
 
 from helpers.audio import clean, features, recording, windowing
 from helpers.base import artifacts, code, errors, work
-from helpers.base.recipe import WIDTHS
 from helpers.base.settings import Audio, Config
 from helpers.compare import classic
+from helpers.compare.variants import value_of, vary
 from helpers.data import folders
 from helpers.metrics import decisions, evaluate
 from helpers.run import journal, stages
@@ -99,23 +99,6 @@ def trials(config: Config, steps: tuple, only: tuple[str, ...] = ()) -> list[tup
         if wanted and (setting, value) not in tried and allows(config, setting, value):
             tried[setting, value] = (name, setting, value, takes_out)
     return list(tried.values())
-
-
-def value_of(config: Config, setting: str):
-    """The value of a setting such as "train.mix"."""
-    section, key = setting.split(".")
-    return getattr(getattr(config, section), key)
-
-
-def vary(config: Config, setting: str, value) -> Config:
-    """The config with one setting changed, a network's width with its name.
-
-    Raises ValueError where others forbid it.
-    """
-    if setting == "model.name":
-        own = {"name": value, "channels": WIDTHS[value]}
-        return config.but("model", {**dict(config.model), **own})
-    return config.but(setting, value)
 
 
 def allows(config: Config, setting: str, value) -> bool:

@@ -333,6 +333,47 @@ def weights(table: pd.DataFrame) -> Figure:
 
 
 @styled
+def tried_settings(trials: pd.DataFrame, shares: dict[str, float]) -> Figure:
+    """The score of each trial of a search by the value of each setting, with their means.
+
+    For a narrow page. Args: trials of `search.read_trials`, the preset's own first; shares of the
+        settings that are shown, as of `search.importance`.
+    """
+    heights = [trials[setting].nunique() + 1.2 for setting in shares]
+    size = (4, 0.27 * sum(heights) + 1.1)
+    figure, axes = plt.subplots(
+        len(shares), 1, figsize=size, height_ratios=heights, sharex=True, squeeze=False
+    )
+    for axis, (setting, share) in zip(axes.flat, shares.items(), strict=True):
+        _one_setting(axis, trials, setting)
+        axis.set_title(f"{setting} · {100 * share:.0f} % of the spread", fontsize=10)
+        grid(axis)
+    metric = evaluate.in_words(trials["metric"].iloc[0])
+    axes[-1, 0].set_xlabel(
+        f"{metric} of a trial; line: their mean;\nsquare: the preset's; orange: the best"
+    )
+    percent_axis(axes[-1, 0].xaxis)
+    return figure
+
+
+def _one_setting(axis, trials, setting):
+    """The trials by their value of a setting, a row each."""
+    values = sorted(trials[setting].unique())
+    placed = trials.assign(row=trials[setting].map(values.index))
+    best = placed.loc[placed["score"].idxmax()]
+    own = placed.iloc[0]
+    means = placed.groupby("row")["score"].mean()
+    axis.scatter(means, means.index, s=200, marker="|", color=INK, linewidths=2)
+    points = {"color": BLUE, "alpha": 0.45, "linewidths": 0}
+    axis.scatter(placed["score"], placed["row"], s=22, **points)
+    square = {"s": 46, "marker": "s", "facecolors": "none", "edgecolors": INK}
+    axis.scatter(own["score"], own["row"], **square)
+    axis.scatter(best["score"], best["row"], s=46, color=ORANGE, zorder=3)
+    axis.set_yticks(range(len(values)), [style.wrapped(str(value)) for value in values])
+    axis.set_ylim(-0.6, len(values) - 0.4)
+
+
+@styled
 def more_recordings(curve: dict) -> Figure:
     """The score by the number of recordings that are learned from, each twice the one before.
 
