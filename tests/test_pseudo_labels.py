@@ -14,10 +14,11 @@ from pages import TINY
 from signals import recordings_table
 from tables import small_config
 
+from helpers.audio import recording
 from helpers.base import artifacts, errors
 from helpers.base.settings import Config, Data
 from helpers.compare import rivals
-from helpers.data import layouts, sources
+from helpers.data import label_table, layouts, sources
 from helpers.listeners import runs
 from helpers.run import cli, pipeline, presets, stages, worth
 from helpers.splits import certificate, partition
@@ -69,11 +70,15 @@ def test_unlabelled_recordings_have_no_label_no_fold_and_are_all_accounted_for(t
     assert without is None or len(without) == 12
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_a_folder_that_is_named_must_hold_recordings(tmp_path, name):
+@pytest.mark.parametrize(("name", "why"), [
+    ("nowhere", "nowhere is no folder"),
+    ("empty", "empty holds no recording"),
+    (".", "holds the data folder"),
+])  # fmt: skip
+def test_a_folder_that_is_named_must_hold_other_recordings(tmp_path, name, why):
     root = data_set(tmp_path / "data", tmp_path / "field")
     (root / "empty").mkdir()
-    with pytest.raises(errors.SourceError, match=f"data.unlabelled: .*{name}"):
+    with pytest.raises(errors.SourceError, match=f"data.unlabelled: .*{why}"):
         sources.find(root, Data(unlabelled=name))
 
 
@@ -109,6 +114,25 @@ def test_what_lies_beyond_the_data_folder_makes_a_stage_run_again_when_it_change
     first = stages.stage_key(stages.spec("01_explore"), config, tmp_path, root)
     tone(tmp_path / "field" / "new.wav", 300, 1)
     assert stages.stage_key(stages.spec("01_explore"), config, tmp_path, root) != first
+
+
+def test_bad_unlabelled_recordings_stop_no_run_and_good_ones_excuse_no_labelled_ones():
+    labels = [{"label": label} for label in ("dog", "cat") * 2]
+    field = [{"split": "unlabelled", "label": "", "status": "quarantined"}] * 10
+    recording.check_enough(recordings_table(*labels, *field), 0.25)
+    bad = [{**row, "status": "quarantined"} for row in labels]
+    good = [{**row, "status": "ok"} for row in field]
+    with pytest.raises(errors.TooManyBad):
+        recording.check_enough(recordings_table(*labels, *bad, *good), 0.25)
+
+
+def test_labels_that_hold_from_a_second_on_leave_unlabelled_clips_alone():
+    facts = {"start_seconds": [0.0, 1.0, 0.0], "valid_seconds": [1.0, 1.0, 1.0]}
+    clips = pd.DataFrame({"recording_id": ["a", "a", "u"], **facts, "label": ["x", "x", ""]})
+    clips["split"] = ["train", "train", "unlabelled"]
+    events = {"recording_id": ["a"], "start_seconds": [0.2], "end_seconds": [0.4], "label": ["x"]}
+    kept = label_table.label_clips(clips, pd.DataFrame(events))
+    assert kept["recording_id"].tolist() == ["a", "u"] and kept["label"].tolist() == ["x", ""]
 
 
 # --- learning from them ------------------------------------------------------------------------
@@ -231,6 +255,33 @@ def test_another_way_of_teaching_is_another_training(with_unlabelled, change):
     packed, rows = with_unlabelled
     one, other = (small_config(train={**ROUNDS, **more}) for more in ({}, change))
     assert train.digest(packed, rows, one) != train.digest(packed, rows, other)
+
+
+@pytest.mark.parametrize("way", [{"distil": 0.5}, {"pseudo_labels": 0}])
+def test_what_teaching_brought_is_the_change_from_the_first_teacher_and_from_all(
+    with_unlabelled, tmp_path, way
+):
+    packed, rows = with_unlabelled
+    config = small_config(train={"epochs": 2, "select": "last", "seeds": 2, **way})
+    home = tmp_path / "models" / "cnn"
+    home.mkdir(parents=True)
+    table, _ = train.cross_validate(packed, rows, config, home, "cpu")
+    artifacts.write_table(home / "out_of_fold.csv", table)
+    teachers = artifacts.read_table(home / "teachers.csv")
+    facts = rows.set_index("clip_id")[["recording_id", "label"]]
+
+    def accuracy(answers):
+        means = answers.join(facts, on="clip_id").groupby(["recording_id", "label"])
+        means = means[["high", "low"]].mean().reset_index()
+        return means[["high", "low"]].idxmax(axis=1).eq(means["label"]).mean()
+
+    changes = rivals.taught(tmp_path, rows, config)
+    before = [accuracy(teachers[teachers["seed"].eq(0)]), accuracy(teachers)]
+    np.testing.assert_allclose(changes["change"], accuracy(table) - np.array(before), atol=1e-5)
+    assert changes["change_low"].le(changes["change_high"]).all()
+    says = rivals.taught_in_words(changes, config)
+    assert ("distillation" in says) == ("distil" in way)
+    assert "the 2 of them together" in says
 
 
 @pytest.mark.parametrize(("own", "other", "learned", "refused"), [

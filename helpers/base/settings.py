@@ -158,7 +158,8 @@ class Audio(Section):
     # a recording's last piece is kept if it fills so much of a clip
     min_last_fraction: Probability = 0.5
     max_seconds: Positive = 900.0  # longer recordings are set aside
-    max_clips: Count | None = None  # of a training recording at most so many are kept; None: all
+    # of a training or unlabelled recording at most so many are kept; None: all
+    max_clips: Count | None = None
     # which: the first ones, or those in which most stands out from the recording's background
     choose: Literal["first", "energy"] = "first"
     # each clip of a test recording is a row of the submission: no trimming, none left out

@@ -130,8 +130,10 @@ def _unlabelled(root, data):
     for folder in layouts.folders_of(root, data.unlabelled):
         place = Path(root, folder)
         paths = sorted(layouts.walk(place))
-        if not any(map(layouts.is_sound, paths)):
+        around = Path(root).resolve().is_relative_to(place.resolve())
+        if around or not any(map(layouts.is_sound, paths)):
             what = "holds no recording" if place.is_dir() else "is no folder"
+            what = "holds the data folder" if around else what
             raise SourceError(
                 f"data.unlabelled: {place} {what}. Name folders of recordings, from the data "
                 "folder or absolutely, or leave the setting out."
