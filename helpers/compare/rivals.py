@@ -142,8 +142,10 @@ def taught_in_words(changes: pd.DataFrame, config: Config) -> str:
     for row in changes.itertuples():
         gain = evaluate.points(row.change, row.change_low, row.change_high)
         clear = "no clear gain"
-        if not row.change_low <= 0 <= row.change_high:
-            clear = "a gain" if row.change > 0 else "a loss"
+        if row.change_low > 0:
+            clear = "a gain"
+        if row.change_high < 0:
+            clear = "a loss"
         gains.append(f"{gain} against {row.against}, {clear}")
     what = f"What {' and '.join(ways)} brought out of fold, in points of {metric}"
     return f"{what}: {'; '.join(gains)}."

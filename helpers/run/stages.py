@@ -364,9 +364,12 @@ def _input_digest(name, folder, data, config):
         return relabel.edits_digest(folder / name)
     if name != "data":
         return artifacts.digest(folder / name)
-    unlabelled = layouts.folders_of(data, config.data.unlabelled) if data else []
-    beside = [artifacts.digest(place) for place in unlabelled if place.is_absolute()]
-    return ":".join(filter(None, [artifacts.digest(data), *beside])) or None
+    places = [data]
+    if data:
+        unlabelled = layouts.folders_of(data, config.data.unlabelled)
+        places += [place for place in unlabelled if place.is_absolute()]
+    digests = map(artifacts.digest, filter(None, places))
+    return ":".join(filter(None, digests)) or None
 
 
 def why_stale(stage: StageSpec, config: Config, folder: Path, data) -> str | None:

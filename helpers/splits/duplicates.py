@@ -137,8 +137,12 @@ def _parts(rows):
     others = rows.index[~unlabelled]
     field = rows.index[unlabelled]
     size = max(len(others), PART)
-    firsts = range(0, max(1, len(field)), size)
-    return [([*others, *field[at : at + size]], len(others) if at else 0) for at in firsts]
+    parts = []
+    for first in range(0, max(1, len(field)), size):
+        members = [*others, *field[first : first + size]]
+        known = len(others) if first else 0
+        parts.append((members, known))
+    return parts
 
 
 def _matches(paths, max_seconds):

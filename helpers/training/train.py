@@ -244,9 +244,12 @@ class Round:
             checkpoints.save(model, target, self.labels, self.config, self.turn, ended=ended)
             which = {"fold": self.turn["test"]} | ({"seed": seed} if len(made) > 1 else {})
             history += [which | record for record in records]
-        tables = [self.predictions(networks) for networks in (made, chain(*teachers))]
-        whole = dict(zip(("answers", "teachers"), tables, strict=True))
-        return {**whole, "history": history, "learned": self.learned}
+        return {
+            "answers": self.predictions(made),
+            "teachers": self.predictions(chain(*teachers)),
+            "history": history,
+            "learned": self.learned,
+        }
 
     def predictions(self, made) -> list[pd.DataFrame]:
         """What each of some networks answers to the test fold, numbered in the column seed."""
