@@ -122,7 +122,8 @@ SCHEMAS = {
     ),
     "ablation.csv": columns(text="step setting tried metric verdict recipe", number="*"),
     "balance.csv": columns(text="balance", number="*"),
-    "trials.csv": columns(whole="trial", number="score low high seconds", text="metric search *"),
+    "trials.csv": columns(whole="trial", number="score low high preparing seconds")
+    | columns(text="metric search *"),
 }
 # What a table may say besides: which of the labels are secondary, what a recording is worth.
 SURENESS = columns(text="secondary", number="weight")

@@ -139,14 +139,20 @@ class Search:
         return networks * epochs * learned / _learned(self.inside, self.trial_turns)
 
     def attempt(self, settings: dict, number: int) -> dict:
-        """A trial: its settings, its score on the validated folds with interval, its seconds."""
+        """A trial: its settings, its score on the validated folds with interval, its seconds.
+
+        Those of preparing its waveforms stand apart: few trials have to.
+        """
         started = time.monotonic()
         config = self.trial_config(settings)
+        self.prepare(config, self.inside)
+        preparing = time.monotonic() - started
         predictions = self.answers(config, self.inside, self.trial_turns)
         metric = evaluate.headline(config)[0]
         entry = evaluate.scores_of(predictions, config)[metric]
         score = {"score": entry["value"], "low": entry["low"], "high": entry["high"]}
-        seconds = {"seconds": round(time.monotonic() - started, 1)}
+        whole = time.monotonic() - started
+        seconds = {"preparing": round(preparing, 1), "seconds": round(whole, 1)}
         about = {"metric": metric, "search": self.key}
         return {"trial": number, **settings, **score, **seconds, **about}
 
@@ -292,7 +298,11 @@ def best_of(trials: list[dict]) -> dict:
 def needed(search: Search, trials: list[dict]) -> float:
     """Seconds that one more trial and the comparison after it take, at most."""
     longest = max(trial["seconds"] for trial in trials)
-    return longest + SPARE * search.longer * (trials[0]["seconds"] + longest)
+    preparing = max(trial["preparing"] for trial in trials)
+    training = [trial["seconds"] - trial["preparing"] for trial in trials]
+    both_sides = search.longer * (training[0] + max(training))
+    both_prepared = 2 * preparing * len(search.recordings) / len(search.inside)
+    return longest + SPARE * (both_sides + both_prepared)
 
 
 # --- what comes of it
