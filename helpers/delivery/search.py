@@ -297,12 +297,12 @@ def best_of(trials: list[dict]) -> dict:
 
 def needed(search: Search, trials: list[dict]) -> float:
     """Seconds that one more trial and the comparison after it take, at most."""
-    longest = max(trial["seconds"] for trial in trials)
-    preparing = max(trial["preparing"] for trial in trials)
-    training = [trial["seconds"] - trial["preparing"] for trial in trials]
-    both_sides = search.longer * (training[0] + max(training))
-    both_prepared = 2 * preparing * len(search.recordings) / len(search.inside)
-    return longest + SPARE * (both_sides + both_prepared)
+    table = pd.DataFrame(trials)
+    training = table["seconds"] - table["preparing"]
+    trained = search.longer * (training.iloc[0] + training.max())
+    more = len(search.recordings) / len(search.inside)
+    prepared = 2 * more * table["preparing"].max()
+    return table["seconds"].max() + SPARE * (trained + prepared)
 
 
 # --- what comes of it
