@@ -488,5 +488,5 @@ def hidden_scores(asked, probabilities, answers, truth: pd.Series, config) -> di
 def hidden_in_words(scores: dict) -> str:
     """The scores of `hidden_scores` in a line."""
     metrics = {name: entry for name, entry in scores.items() if name != "n_recordings"}
-    words = [f"{name.replace('_', ' ')} {evaluate.percent(metrics[name])}" for name in metrics]
+    words = [f"{evaluate.in_words(name)} {evaluate.percent(metrics[name])}" for name in metrics]
     return f"Hidden test: {', '.join(words)}"
