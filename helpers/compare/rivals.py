@@ -106,7 +106,8 @@ def taught(folder: Path, rows: pd.DataFrame, config: Config) -> pd.DataFrame:
     home = Path(folder) / "models" / "cnn"
     if not (home / "teachers.csv").is_file():
         return pd.DataFrame()
-    student = _recordings_of(artifacts.read_table(home / "out_of_fold.csv"), rows, config)
+    kept = artifacts.read_table(home / "out_of_fold.csv")
+    student = decisions.of_recordings(kept, rows, config)
     answers = artifacts.read_table(home / "teachers.csv")
     seeds = config.train.seeds
     before = {"one network that learned from labels alone": answers[answers["seed"].eq(0)]}
@@ -118,17 +119,10 @@ def taught(folder: Path, rows: pd.DataFrame, config: Config) -> pd.DataFrame:
     changes = []
     for name, part in before.items():
         clips = part.drop(columns="seed").groupby(["clip_id", "fold"], sort=False).mean()
-        teachers = _recordings_of(clips.reset_index(), rows, config)
+        teachers = decisions.of_recordings(clips.reset_index(), rows, config)
         change = evaluate.paired_change([teachers], [student], config)
         changes.append({"against": name, **change})
     return pd.DataFrame(changes)
-
-
-def _recordings_of(answers, rows, config):
-    clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
-    return decisions.per_recording(
-        answers, clips, config.data.multilabel, config.model.aggregate
-    ).sort_values("recording_id", ignore_index=True)
 
 
 def taught_in_words(changes: pd.DataFrame, config: Config) -> str:
