@@ -1,6 +1,6 @@
 """Earshot: from a folder of recordings to an honest audio classifier.
 
-Fourteen rooms, in reading order; a room imports only rooms above it:
+Fifteen rooms, in reading order; a room imports only rooms above it:
 
 base        what every room stands on: errors, files of a run, tables, labels, settings, threads
 demo        the embedded data sets, made from physics
@@ -14,6 +14,7 @@ training    how a network learns: batches, augmentation, losses, a step, an epoc
 submission  the contract with a competition
 compare     the other models, the ensembles, a trained run in use
 view        what is looked at and listened to
+tuning      what settings are worth, and a search for better ones
 delivery    what leaves a run, and what comes into another session
 run         a preset becomes a run: settings, stages, report, the series, the command line
 

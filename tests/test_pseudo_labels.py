@@ -20,9 +20,10 @@ from helpers.base.settings import Config, Data
 from helpers.compare import rivals
 from helpers.data import label_table, layouts, sources
 from helpers.listeners import runs
-from helpers.run import cli, pipeline, presets, stages, worth
+from helpers.run import cli, pipeline, presets, stages
 from helpers.splits import certificate, partition
 from helpers.training import train
+from helpers.tuning import ablation, changes
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 PITCH_HZ = {"low": 300, "high": 1500}
@@ -318,7 +319,7 @@ def test_the_ablation_leaves_pseudo_labels_out_where_there_is_nothing_to_learn(
     packed, rows = clips
     np.save(tmp_path / "waveforms.npy", packed)
     artifacts.write_table(tmp_path / "waveforms.csv", rows)
-    measured = worth.measure_ingredients(tmp_path, small_config(), only=(worth.PSEUDO,))
+    measured = ablation.measure_ingredients(tmp_path, small_config(), only=(changes.PSEUDO,))
     assert list(measured) == []
     assert "neither a test set nor data.unlabelled" in capsys.readouterr().out
 

@@ -13,12 +13,11 @@ from tables import noise, prediction_rows, small_config, tone
 
 from helpers.base import artifacts, errors, work
 from helpers.base.settings import Config
-from helpers.compare import variants
 from helpers.data.sources import LEARNED_ONLY
-from helpers.delivery import search
 from helpers.metrics import evaluate
 from helpers.run import cli, presets, report
 from helpers.training import train
+from helpers.tuning import search, variants, words
 from helpers.view import score_plots
 
 RATE = 8000
@@ -339,13 +338,13 @@ def test_where_nothing_beats_the_preset_nothing_is_compared(small, few, monkeypa
 def test_only_a_clear_gain_is_called_one(low, high, says, small):
     config, run = small
     begun = search.begin(run, config, config.data.root)
-    board = pd.DataFrame({"model": [search.PRESET, search.CHOICE], "accuracy": [0.8, 0.85]})
+    board = pd.DataFrame({"model": [words.PRESET, words.CHOICE], "accuracy": [0.8, 0.85]})
     board[evaluate.DIFFERENCE] = [0.0, 0.05]
     board[f"{evaluate.DIFFERENCE}_low"] = [0.0, low]
     board[f"{evaluate.DIFFERENCE}_high"] = [0.0, high]
-    words = search.verdict(board, begun)
-    assert says in words and "8 recordings of fold 1 and fold 2" in words
-    assert "85.0 % with the choice, 80.0 % with the preset" in words
+    said = words.verdict(board, begun)
+    assert says in said and "8 recordings of fold 1 and fold 2" in said
+    assert "85.0 % with the choice, 80.0 % with the preset" in said
 
 
 def test_the_report_shows_a_search_of_these_settings_alone(small, monkeypatch):

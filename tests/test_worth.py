@@ -16,6 +16,7 @@ from helpers.metrics import evaluate
 from helpers.run import cli, journal, presets, stages, worth
 from helpers.splits import rules
 from helpers.training import train
+from helpers.tuning import ablation, changes, cleaning, variants
 
 RATE = 8000
 
@@ -28,12 +29,12 @@ RATE = 8000
 )
 def test_every_step_is_tried_the_other_way_and_alone(rules):
     config = small_config(clean=rules)
-    tried = worth.trials(config, worth.STEPS)
-    assert {step for step, *_ in tried} == {step for step, *_ in worth.STEPS}
+    tried = changes.trials(config, changes.STEPS)
+    assert {step for step, *_ in tried} == {step for step, *_ in changes.STEPS}
     for step, setting, value, takes_out in tried:
-        off = next(off for name, _, off, _ in worth.STEPS if name == step)
-        assert (worth.value_of(config, setting) == off) != (value == off) == takes_out
-        before, after = config.model_dump(), worth.vary(config, setting, value).model_dump()
+        off = next(off for name, _, off, _ in changes.STEPS if name == step)
+        assert (variants.value_of(config, setting) == off) != (value == off) == takes_out
+        before, after = config.model_dump(), variants.vary(config, setting, value).model_dump()
         name = setting.removeprefix("clean.")
         assert before["clean"].pop(name) != after["clean"].pop(name)
         assert before == after
@@ -42,7 +43,7 @@ def test_every_step_is_tried_the_other_way_and_alone(rules):
 def test_of_a_step_that_is_off_every_value_is_tried_and_of_one_that_is_on_none():
     off, on = small_config(), small_config(clean={"high_pass_hz": 80.0})
     for config, values in ((off, [50.0, 100.0]), (on, [None])):
-        tried = worth.trials(config, worth.STEPS, ("clean.high_pass_hz",))
+        tried = changes.trials(config, changes.STEPS, ("clean.high_pass_hz",))
         assert [value for _, _, value, _ in tried] == values
 
 
@@ -50,7 +51,7 @@ def test_what_other_settings_forbid_is_not_tried():
     timed = small_config(
         data={"labels_csv": "labels.csv", "start_column": "start"}, clean={"trim_db": None}
     )
-    assert "trim" not in {step for step, *_ in worth.trials(timed, worth.STEPS)}
+    assert "trim" not in {step for step, *_ in changes.trials(timed, changes.STEPS)}
 
 
 # --- the change, by hand -----------------------------------------------------------------------
@@ -152,12 +153,14 @@ def test_a_group_that_counts_twice_is_there_twice():
 def test_a_step_is_on_afterwards_only_where_it_helps(on):
     """Off makes a step that is on worse (below 0), or on makes one that is off better."""
     stays_on = {
-        sign: worth.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(("keep", "turn on"))
+        sign: changes.verdict(on, *sorted((sign * 0.01, sign * 0.02))).startswith(
+            ("keep", "turn on")
+        )
         for sign in (1, -1)
     }
     assert stays_on == ({1: False, -1: True} if on else {1: True, -1: False})
     for low, high in ((-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0)):
-        assert worth.verdict(on, low, high).startswith("no difference") and worth.verdict(
+        assert changes.verdict(on, low, high).startswith("no difference") and changes.verdict(
             on, low, high
         ).endswith("off")
 
@@ -197,8 +200,8 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EARSHOT_HOME", str(home))
         patch.setenv("EARSHOT_HEADLESS", "1")
-        patch.setattr(worth, "SEEDS", 2)
-        patch.setattr(worth, "STEPS", worth.STEPS[1:3])  # a high-pass at 100 Hz, and trimming
+        patch.setattr(cleaning, "SEEDS", 2)
+        patch.setattr(changes, "STEPS", changes.STEPS[1:3])  # a high-pass at 100 Hz, and trimming
         yield config, explore_and_clean(config, home / "data")
 
 
@@ -256,8 +259,8 @@ def test_what_is_on_and_helps_is_kept(run, measured):
         artifacts.read_table(folder / "recordings.csv"),
     )
     used, root = recordings[recordings["split"].eq("train")], config.data.root
-    on = worth.measure_steps(
-        used, clips, root, worth.vary(config, "clean.high_pass_hz", 100.0)
+    on = cleaning.measure_steps(
+        used, clips, root, variants.vary(config, "clean.high_pass_hz", 100.0)
     ).set_index("step")
     assert on.loc["high-pass", "verdict"] == "keep: it helps"
     off = measured.loc["high-pass"]
@@ -279,12 +282,14 @@ def test_the_same_run_gives_the_same_ledger(run, measured):
 
 def test_what_is_heard_is_what_02_and_04_would_make(run, tmp_path):
     config, folder = run
-    config = worth.vary(config, "clean.high_pass_hz", 100.0)
+    config = variants.vary(config, "clean.high_pass_hz", 100.0)
     recordings, clips = (
         artifacts.read_table(folder / name) for name in ("recordings.csv", "clips.csv")
     )
     used = recordings[recordings["split"].eq("train")].assign(status="used")
-    table = worth.feature_table(used, clips[clips["split"].eq("train")], config.data.root, config)
+    table = cleaning.feature_table(
+        used, clips[clips["split"].eq("train")], config.data.root, config
+    )
     written = windowing.write_clips(used, config.data.root, config, tmp_path / "clips").assign(
         parent_id=""
     )
@@ -309,7 +314,7 @@ def test_where_labels_hold_for_a_time_each_clip_has_its_own(run):
         .iloc[::2]
         .assign(label=lambda rows: rows["clip_id"].str[:1])
     )
-    table = worth.feature_table(
+    table = cleaning.feature_table(
         recordings[recordings["split"].eq("train")], touched, config.data.root, config
     )
     assert dict(zip(table["clip_id"], table["label"], strict=True)) == dict(
@@ -344,7 +349,7 @@ def test_a_ledger_is_read_only_beside_the_clips_that_it_was_measured_on(run, mea
 
 
 def test_what_is_shown_are_percent_and_points(measured):
-    table = worth.shown(
+    table = changes.shown(
         measured.reset_index().assign(
             change=0.0312, change_low=-0.01, change_high=0.07, seeds_sd=0.004
         )
@@ -366,7 +371,7 @@ def test_a_run_without_clips_is_told_which_notebook_comes_first(run, capsys):
 def test_settings_that_are_not_the_runs_are_refused(run):
     config, folder = run
     with pytest.raises(errors.StageError, match=r"its settings changed.*Run 02_clean\.ipynb first"):
-        worth.write_ledger(worth.vary(config, "clean.denoise", True), folder.name)
+        worth.write_ledger(variants.vary(config, "clean.denoise", True), folder.name)
 
 
 def test_an_interrupted_ledger_leaves_what_was_there(run, measured, monkeypatch, capsys):
@@ -398,9 +403,9 @@ def recipe(**changes):
     return small_config(train={"epochs": 2, "select": "last", **changes})
 
 
-def tried(**changes):
+def tried(**settings):
     """The settings that are tried of a recipe, and their values."""
-    return [trial[1:3] for trial in worth.trials(recipe(**changes), worth.INGREDIENTS)]
+    return [trial[1:3] for trial in changes.trials(recipe(**settings), changes.INGREDIENTS)]
 
 
 def test_what_is_on_is_taken_out_and_what_is_off_is_added():
@@ -413,20 +418,22 @@ def test_no_change_is_tried_twice_or_means_nothing():
     for mix in ("none", "mixup", "between_class"):
         values = tried(mix=mix)
         assert len(set(values)) == len(values)
-        assert all(worth.value_of(recipe(mix=mix), setting) != value for setting, value in values)
+        assert all(
+            variants.value_of(recipe(mix=mix), setting) != value for setting, value in values
+        )
     assert "model.pooling" not in dict(tried())  # the plain CNN has none
     # A part of a clip begins anywhere, shifted or not.
     assert "train.shift" in dict(tried(crop=1.0)) and "train.shift" not in dict(tried(crop=0.5))
 
 
 def test_a_network_is_tried_with_its_own_width():
-    varied = worth.vary(recipe(), "model.name", "resnet")
+    varied = variants.vary(recipe(), "model.name", "resnet")
     assert (varied.model.name, varied.model.channels) == ("resnet", (24, 24, 48, 96))
 
 
 def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewer(packed_run):
     rows = artifacts.read_table(packed_run / "waveforms.csv")
-    plan = worth.plan(rows)
+    plan = ablation.plan(rows)
     folds = sorted(rows["fold"].dropna().unique())
     assert sorted(turn["test"] for turn in plan) == folds
     assert all(
@@ -437,9 +444,9 @@ def test_every_fold_is_scored_once_by_networks_that_learned_from_two_others_fewe
 
 def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(packed_run, monkeypatch):
     with work.cpu_threads(1):
-        [table] = worth.measure_ingredients(packed_run, recipe(), only=("train.masks",))
+        [table] = ablation.measure_ingredients(packed_run, recipe(), only=("train.masks",))
         monkeypatch.setattr(train, "cross_validate", None)  # it would raise
-        [again] = worth.measure_ingredients(packed_run, recipe(), only=("train.masks",))
+        [again] = ablation.measure_ingredients(packed_run, recipe(), only=("train.masks",))
     pd.testing.assert_frame_equal(table, again)
     row = table.iloc[0]
     assert row["change"] == pytest.approx(row["toggled"] - row["reference"], abs=1e-5)
@@ -448,7 +455,7 @@ def test_a_change_of_nothing_is_no_change_and_nothing_is_trained_twice(packed_ru
 
 def test_what_is_taken_out_was_on_also_where_an_ingredient_replaces_another(packed_run):
     with work.cpu_threads(1):
-        *_, table = worth.measure_ingredients(
+        *_, table = ablation.measure_ingredients(
             packed_run, recipe(mix="between_class"), only=("train.mix",)
         )
     assert table["tried"].tolist() == ["none", "mixup"]
@@ -468,11 +475,11 @@ def test_short_clips_are_filled_anew_from_what_was_there(packed_run):
     )
     rows = rows.assign(valid_seconds=rows["valid_seconds"] / 2)
     settings, half = recipe().audio, packed.shape[1] // 2
-    looped = worth.filled(
+    looped = ablation.filled(
         packed, rows, settings.model_copy(update={"short_clips": "loop"}), packed_run / "looped.npy"
     )
     np.testing.assert_array_equal(looped[:, half : 2 * half], looped[:, :half])
-    padded = worth.filled(
+    padded = ablation.filled(
         looped, rows, settings.model_copy(update={"short_clips": "pad"}), packed_run / "padded.npy"
     )
     assert not padded[:, half:].any()

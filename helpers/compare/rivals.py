@@ -24,6 +24,8 @@ from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
 from helpers.training import train
 
+GAINS = {1: "a gain", 0: "no clear gain", -1: "a loss"}  # by `evaluate.direction`
+
 
 def cross_validate(
     name: str,
@@ -135,11 +137,7 @@ def taught_in_words(changes: pd.DataFrame, config: Config) -> str:
     gains = []
     for row in changes.itertuples():
         gain = evaluate.points(row.change, row.change_low, row.change_high)
-        clear = "no clear gain"
-        if row.change_low > 0:
-            clear = "a gain"
-        if row.change_high < 0:
-            clear = "a loss"
+        clear = GAINS[evaluate.direction(row.change_low, row.change_high)]
         gains.append(f"{gain} against {row.against}, {clear}")
     what = f"What {' and '.join(ways)} brought out of fold, in points of {metric}"
     return f"{what}: {'; '.join(gains)}."

@@ -309,6 +309,15 @@ def points(
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"  # + 0.0: no negative zero
 
 
+def direction(low: float, high: float) -> int:
+    """Where a change lies by its interval: 1 above 0, -1 below; 0 where nobody can tell.
+
+    >>> direction(0.01, 0.02), direction(-0.02, -0.01), direction(0.0, 0.02)
+    (1, -1, 0)
+    """
+    return int(low > 0) - int(high < 0)
+
+
 def in_words(metric: str) -> str:
     """A metric's name for reading.
 

@@ -13,11 +13,12 @@ from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import hearing, inference
 from helpers.data import folders, public, sources
-from helpers.delivery import blend, export, kit, search
+from helpers.delivery import blend, export, kit
 from helpers.run import journal, pipeline, presets, report, stages, worth
 from helpers.splits import certificate
 from helpers.submission import submit
 from helpers.training import processes, train
+from helpers.tuning import changes, search
 
 BAR_AFTER = 2  # seconds that a file takes before it gets a bar
 STOPPED = 130  # by hand, as shells say it
@@ -450,7 +451,7 @@ def write_kit(run: str, user: str, attach: str | None, out: str):
 def cleaning_worth(run, **settings):
     """Measure what the cleaning steps of a run are worth."""
     config = presets.load(**settings)
-    print(worth.shown(worth.write_ledger(config, run)).to_string(index=False))
+    print(changes.shown(worth.write_ledger(config, run)).to_string(index=False))
     print("\nA step stays on only if it helps; an interval that holds 0 shows no difference.")
     print("One or two intervals in twenty miss 0 by chance: confirm a change with another seed.")
     folder = journal.run_folder(config, run)
@@ -462,7 +463,7 @@ def recipe_worth(run, seeds, only, **settings):
     config = presets.load(**settings)
     chosen = tuple(filter(None, only.split(",")))
     for table in worth.write_ablation(config, run, seeds, chosen):
-        print(worth.shown(table.tail(1)).to_string(index=False), flush=True)
+        print(changes.shown(table.tail(1)).to_string(index=False), flush=True)
     path = journal.run_folder(config, run) / worth.ABLATION
     print(f"\n{path}; an interval that holds 0 shows no difference.")
 

@@ -19,26 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from helpers.audio import augment, features
 from helpers.base import artifacts, code, errors
 from helpers.base.settings import Config
-from helpers.base.targets import counted
-from helpers.compare import variants
 from helpers.data.sources import LEARNED_ONLY
 from helpers.metrics import decisions, evaluate
 from helpers.splits import partition, rules
 from helpers.training import train
+from helpers.tuning import variants, words
 from helpers.view import score_plots
-from helpers.view.style import ends
 
 TESTED = 3  # folds at most that the comparison tests
 VALIDATED = 3  # folds at most that a trial is validated on, and parts of an official training side
 EPOCHS = 0.5  # of the preset's, that a trial lasts
 SPARE = 1.15  # of the time that the comparison should take
-PRESET = "the preset"
-CHOICE = "the choice"
 SECTIONS = (
     *("data", "audio", "clean", "split", "augment"),
     *("features", "model", "train", "evaluate"),
@@ -197,14 +192,14 @@ class Search:
     def compare(self, choice: dict) -> pd.DataFrame:
         """The choice beside the preset, on the folds that the search never saw: a leaderboard."""
         scored = {}
-        for name, settings in ((PRESET, {}), (CHOICE, choice)):
+        for name, settings in ((words.PRESET, {}), (words.CHOICE, choice)):
             config = self.whole_config(settings)
             path = self.folder / "compared" / config.digest(SECTIONS)[:16] / "predictions.csv"
             if not path.is_file():
                 table = self.answers(config, self.recordings, self.test_turns)
                 artifacts.write_table(path, decisions.with_paths(table, self.recordings))
             scored[name] = artifacts.read_table(path)
-        return evaluate.leaderboard(scored, {}, self.config, against=PRESET)
+        return evaluate.leaderboard(scored, {}, self.config, against=words.PRESET)
 
 
 def _digest(*parts):
@@ -273,13 +268,13 @@ def run(search: Search, minutes: float, force: bool = False) -> Iterator[str]:
     trials = [] if force else read_trials(search.folder, search.key)
     if not trials:
         artifacts.remove(search.folder)
-    yield introduction(search, trials)
+    yield words.introduction(search, trials)
     while settings := variants.propose(trials, search.tried, search.config):
         if trials and needed(search, trials) > deadline - time.monotonic():
             break
         trials.append(search.attempt(settings, len(trials)))
         artifacts.write_table(search.folder / "trials.csv", pd.DataFrame(trials))
-        yield trial_in_words(trials, search, deadline - time.monotonic())
+        yield words.trial_in_words(trials, search, deadline - time.monotonic())
     if len(trials) < 2:
         more = math.ceil(needed(search, trials) / 60)
         raise errors.StageError(
@@ -288,11 +283,6 @@ def run(search: Search, minutes: float, force: bool = False) -> Iterator[str]:
         )
     yield from conclude(search, trials)
     artifacts.remove(search.folder / "waveforms")
-
-
-def best_of(trials: list[dict]) -> dict:
-    """The trial with the highest score, the first of several."""
-    return max(trials, key=lambda trial: trial["score"])
 
 
 def needed(search: Search, trials: list[dict]) -> float:
@@ -310,20 +300,20 @@ def needed(search: Search, trials: list[dict]) -> float:
 
 def conclude(search: Search, trials: list[dict]) -> Iterator[str]:
     """Compare the best trial with the preset, and write search.yaml, search.json and search.png."""
-    best = best_of(trials)
-    said = [choice_in_words(best, trials, search)]
+    best = words.best_of(trials)
+    said = [words.choice_in_words(best, trials, search)]
     yield said[0]
     choice = search.changes(best)
     artifacts.remove(search.folder / "comparison.csv")
     if choice:
         board = search.compare(choice)
         artifacts.write_table(search.folder / "comparison.csv", board)
-        said.append(verdict(board, search))
+        said.append(words.verdict(board, search))
         yield said[1]
     shares = variants.importance(trials, search.tried, search.config.seed)
-    result = {"key": search.key, "says": [introduction(search), *said], "importance": shares}
+    result = {"key": search.key, "says": [words.introduction(search), *said], "importance": shares}
     artifacts.write_json(search.folder / "search.json", result)
-    artifacts.write_text(search.folder / "search.yaml", preset_of(search, choice, said))
+    artifacts.write_text(search.folder / "search.yaml", words.preset_of(search, choice, said))
     with artifacts.replacing(search.folder / "search.png") as path:
         picture = score_plots.tried_settings(pd.DataFrame(trials), shares)
         picture.savefig(path, dpi=150, format="png")
@@ -337,101 +327,3 @@ def read_result(run: Path, config: Config) -> tuple[dict, pd.DataFrame] | None:
     result = artifacts.read_json(path)
     trials = read_trials(path.parent, result["key"])
     return (result, pd.DataFrame(trials)) if result["key"] == key_of(run, config) else None
-
-
-def preset_of(search: Search, choice: dict, said: list[str]) -> str:
-    """The choice as a preset, whose run tests the folds alone that chose nothing."""
-    config = variants.changed(search.config, choice)
-    says = list(said)
-    if choice and not search.has_sides:
-        config = config.but("split.test_folds", len(search.tested))
-        says.append("split.test_folds leaves a run the folds that no trial saw; keep the seed.")
-    tree = config.model_dump(mode="json", exclude_defaults=True, exclude={"preset", "recognised"})
-    lines = [f"# {line}" for line in says]
-    return "\n".join([*lines, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)])
-
-
-# --- in words
-
-
-def introduction(search: Search, trials: list[dict] = ()) -> str:
-    """What is tried and how, in a few sentences."""
-    order = (
-        "proposed by Optuna" if variants.optuna() else "in a random order (Optuna is not installed)"
-    )
-    folds = counted(len(search.trial_turns), "validation fold", "validation folds")
-    epochs = search.trial_config({}).train.epochs
-    before = f" {counted(len(trials), 'trial is', 'trials are')} done already." if trials else ""
-    return (
-        f"Tried are {', '.join(search.tried)}, {order}. Each trial trains {epochs} of "
-        f"{search.config.train.epochs} epochs and is scored on {folds}. "
-        f"Left out of all trials: {_tested(search)}.{before}"
-    )
-
-
-def _tested(search):
-    """What the comparison tests, in words."""
-    if search.has_sides:
-        return "the official validation side"
-    return " and ".join(f"fold {number}" for number in search.tested)
-
-
-def trial_in_words(trials: list[dict], search: Search, left: float) -> str:
-    """The last trial in a line. Args: left seconds."""
-    trial = trials[-1]
-    best = best_of(trials)
-    made = in_words(search.changes(trial)) or "the preset's own settings"
-    minutes = max(0, left) / 60
-    took = f"{trial['seconds']:.0f} s, {minutes:.1f} min left"
-    most = f"best: trial {best['trial']}"
-    return f"trial {trial['trial']}: {_score(trial)} · {took} · {most} · {made}"
-
-
-def in_words(settings: dict) -> str:
-    """Settings in a line.
-
-    >>> in_words({"train.mix": "none", "train.masks": 0})
-    'train.mix=none train.masks=0'
-    """
-    return " ".join(f"{setting}={value}" for setting, value in settings.items())
-
-
-def _score(trial):
-    entry = {"value": trial["score"], "low": trial["low"], "high": trial["high"]}
-    return f"{evaluate.in_words(trial['metric'])} {evaluate.percent(entry)}"
-
-
-def choice_in_words(best: dict, trials: list[dict], search: Search) -> str:
-    """Which trial scored highest, and what its score is not."""
-    count = counted(len(trials), "trial", "trials")
-    own = _score(trials[0])
-    if not (choice := search.changes(best)):
-        return f"Of {count} none scored above the preset's own settings, {own}: keep the preset."
-    return (
-        f"Of {count} number {best['trial']} scored highest, {_score(best)}, with "
-        f"{in_words(choice)}; the preset's own settings reach {own}. The highest of several scores "
-        "is too high by luck: the comparison counts."
-    )
-
-
-def verdict(board: pd.DataFrame, search: Search) -> str:
-    """Whether the choice is better than the preset, on what the search never saw.
-
-    Args: board of `Search.compare`.
-    """
-    scores = board.set_index("model")
-    metric = evaluate.headline(search.config)[0]
-    value, low, high = scores.loc[CHOICE, ends(evaluate.DIFFERENCE)]
-    says = "no clear gain, keep the preset"
-    if low > 0:
-        says = "the choice is better"
-    elif high < 0:
-        says = "the choice is worse, keep the preset"
-    count = int(search.recordings["fold"].isin(search.tested).sum())
-    percent = (100 * scores[metric]).map("{:.1f} %".format)
-    return (
-        f"Both trained as usual and tested on {counted(count, 'recording', 'recordings')} of "
-        f"{_tested(search)}: {evaluate.in_words(metric)} {percent[CHOICE]} with the choice, "
-        f"{percent[PRESET]} with the preset. The difference in points is "
-        f"{evaluate.points(value, low, high)}: {says}."
-    )

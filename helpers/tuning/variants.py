@@ -64,12 +64,24 @@ def changed(config: Config, settings: dict) -> Config:
 
 
 def allows(config: Config, settings: dict) -> bool:
-    """Whether settings go together, and each mel band catches a frequency."""
+    """Whether settings go together and mean anything, and each mel band catches a frequency."""
+    if idle(config) & set(settings):
+        return False
     try:
         features.front_end(changed(config, settings))
     except ValueError:
         return False
     return True
+
+
+def idle(config: Config) -> set[str]:
+    """The settings that change nothing where the config's others are as they are."""
+    found = set()
+    if config.model.name != "resnet":
+        found |= {"model.coordinate", "model.pooling"}
+    if config.train.crop < 1:  # a part begins anywhere already
+        found.add("train.shift")
+    return found
 
 
 def space(config: Config, recordings: pd.DataFrame) -> dict[str, list]:
