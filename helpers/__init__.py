@@ -1,12 +1,13 @@
 """Earshot: from a folder of recordings to an honest audio classifier.
 
-Fifteen rooms, in reading order; a room imports only rooms above it:
+Sixteen rooms, in reading order; a room imports only rooms above it:
 
 base        what every room stands on: errors, files of a run, tables, labels, settings, threads
 demo        the embedded data sets, made from physics
 metrics     from probabilities to answers, scores, intervals, doubted labels
 audio       from bytes to clips, copies, spectrograms
-data        which recordings there are, what they are called, where they lie
+layouts     how recordings lie in a folder, and what names and tables tell
+data        which recordings there are, and what their labels are
 splits      which are used, what stays together, folds, and the proof
 models      the networks, by name, and how they are kept
 listeners   pretrained networks that turn sound into embeddings

@@ -6,7 +6,8 @@ import competitions
 import pytest
 
 from helpers.base import errors
-from helpers.data import annotations, layouts, sources
+from helpers.data import sources
+from helpers.layouts import annotations, by_table
 from helpers.run import presets
 from helpers.splits import partition
 
@@ -147,5 +148,5 @@ def test_labels_beside_class_folders_are_named_and_not_read(tmp_path):
         for take in range(2):
             studio.record(f"{name}/{take}.wav", seconds=0.1)
             studio.text(f"{name}/{take}.txt", "bark\n")
-    keys, says = layouts.by_table(tmp_path)
+    keys, says = by_table.keys_of(tmp_path)
     assert keys == {} and says.endswith("data.labels_csv=**/*.txt")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.base.errors import SourceError
-from helpers.data import filenames
+from helpers.layouts import filenames
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 # Real-looking names of each set, with the source and the official fold that they tell.

@@ -7,7 +7,8 @@ from competitions import ALL
 from signals import plant
 
 from helpers.base import artifacts, targets
-from helpers.data import layouts, sources
+from helpers.data import sources
+from helpers.layouts import by_place, by_table
 from helpers.run import presets
 
 PRESETS = {name: name for name in ALL} | {"speech_commands_2017": "speech_commands"}
@@ -158,7 +159,7 @@ def test_the_preset_with_the_most_marks_wins_and_between_equals_none(tmp_path, f
     plant(tmp_path, *files)
     if table:
         (tmp_path / "train.csv").write_text(table)
-    preset, says = layouts.recognise(tmp_path, MARKS)
+    preset, says = by_place.preset_of(tmp_path, MARKS)
     assert preset == name
     if name:
         assert says == f"preset {name}: {', '.join(MARKS[name])}"
@@ -178,7 +179,7 @@ def tabled(root, columns, rows, table="labels.csv", audio="audio", files=CLIPS):
     lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
     (root / table).parent.mkdir(parents=True, exist_ok=True)
     (root / table).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return layouts.by_table(root)
+    return by_table.keys_of(root)
 
 
 def labelled(*more, ids=CLIPS):
@@ -273,7 +274,7 @@ def test_between_two_tables_none_is_taken_and_it_is_said(tmp_path):
 
 def test_class_folders_alone_are_left_to_themselves(tmp_path):
     plant(tmp_path, "dog/1.wav", "cat/2.wav", "test/3.wav", "notes.txt")
-    assert layouts.by_table(tmp_path) == ({}, "")
+    assert by_table.keys_of(tmp_path) == ({}, "")
     recognised = presets.load(data=tmp_path)
     assert (recognised.preset, recognised.data.labels_csv, recognised.recognised) == (
         "folder",
@@ -283,7 +284,7 @@ def test_class_folders_alone_are_left_to_themselves(tmp_path):
 
 
 def test_a_folder_that_is_empty_or_not_there_is_left_to_itself(tmp_path):
-    assert layouts.by_table(tmp_path) == layouts.by_table(tmp_path / "nowhere") == ({}, "")
+    assert by_table.keys_of(tmp_path) == by_table.keys_of(tmp_path / "nowhere") == ({}, "")
     tables_alone = tabled(tmp_path, ["id", "label"], labelled(), files=[])
     assert tables_alone == ({}, "")
 
@@ -394,7 +395,7 @@ def test_a_broken_table_does_not_stop_the_recognition_or_hide_a_good_one(tmp_pat
     for name in ("labels.csv", "train.csv", "train_metadata.csv", "metadata/UrbanSound8K.csv"):
         plant(tmp_path, name, content=BROKEN[broken])
     assert presets.load(data=tmp_path).preset == "folder"
-    assert layouts.by_table(tmp_path) == ({}, "")
+    assert by_table.keys_of(tmp_path) == ({}, "")
     assert tabled(tmp_path, ["id", "label"], labelled(ids=[*CLIPS, "0.wav"]), "good.csv")[
         0
     ] == plain("good.csv")
@@ -403,13 +404,13 @@ def test_a_broken_table_does_not_stop_the_recognition_or_hide_a_good_one(tmp_pat
 def test_the_same_table_is_taken_where_it_is_not_broken(tmp_path):
     plant(tmp_path, "dog/0.wav", "cat/1.wav")
     plant(tmp_path, "labels.csv", content=GOOD.encode("utf-8-sig"))
-    assert layouts.by_table(tmp_path)[0] == plain()
+    assert by_table.keys_of(tmp_path)[0] == plain()
 
 
 def test_a_link_that_leads_nowhere_does_not_stop_the_recognition(tmp_path):
     plant(tmp_path, "dog/0.wav", "cat/1.wav")
     (tmp_path / "labels.csv").symlink_to(tmp_path / "gone.csv")
-    assert layouts.by_table(tmp_path) == ({}, "")
+    assert by_table.keys_of(tmp_path) == ({}, "")
 
 
 def test_a_folder_with_the_name_of_a_table_does_not_stop_the_recognition(tmp_path):

@@ -18,7 +18,8 @@ from helpers.audio import recording
 from helpers.base import artifacts, errors
 from helpers.base.settings import Config, Data
 from helpers.compare import rivals
-from helpers.data import label_table, layouts, sources
+from helpers.data import label_table, sources
+from helpers.layouts import listing
 from helpers.listeners import runs
 from helpers.run import cli, pipeline, presets, stages
 from helpers.splits import certificate, partition
@@ -101,7 +102,7 @@ def test_sizes_and_tables_are_read_from_what_has_labels(tmp_path):
     config = presets.load(data=root, settings="data.unlabelled=[field]")
     assert config.data.labels_csv == "labels.csv"
     assert config.audio.clip_seconds == 0.5
-    assert len(layouts.recordings(root)) == 30 and len(layouts.recordings(root, "field")) == 10
+    assert len(listing.recordings(root)) == 30 and len(listing.recordings(root, "field")) == 10
 
 
 def test_a_preset_that_is_recognised_asks_for_no_unlabelled_folder():

@@ -28,7 +28,8 @@ from helpers.audio.decoder import Decoded
 from helpers.base import artifacts
 from helpers.base.errors import AudioIssue
 from helpers.base.settings import Data
-from helpers.data import layouts, sources
+from helpers.data import sources
+from helpers.layouts import listing
 
 LAW = settings(deadline=None, derandomize=True, max_examples=50)
 RATE = 16000
@@ -334,7 +335,7 @@ def test_a_damaged_file_is_finite_audio_or_an_issue_never_anything_else(tmp_path
 @pytest.mark.parametrize("suffix", containers.SUFFIXES)
 def test_every_suffix_that_is_looked_for_fits_a_format(tmp_path, suffix):
     names = [name for name, one in containers.FORMATS.items() if suffix in one.suffixes.split()]
-    assert names and layouts._kind(PurePosixPath(f"a/b{suffix.upper()}")) == "train"
+    assert names and listing._kind(PurePosixPath(f"a/b{suffix.upper()}")) == "train"
 
 
 def test_an_aifc_is_an_aiff_by_its_name_too(tmp_path):

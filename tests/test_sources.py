@@ -13,7 +13,8 @@ from signals import plant
 from helpers.base import artifacts, targets
 from helpers.base.errors import SourceError
 from helpers.base.settings import Data
-from helpers.data import filenames, sources
+from helpers.data import sources
+from helpers.layouts import filenames
 
 LAW = settings(deadline=None, derandomize=True, max_examples=60)
 TWO_CLASSES = ("dog/a.wav", "cat/b.wav")

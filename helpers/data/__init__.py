@@ -1,8 +1,7 @@
-"""Which recordings there are, what they are called, and where they lie.
+"""Which recordings there are, and what their labels are.
 
 Notebooks: 01, 02, 07 and 08.
 
-annotations (any file of labels as a table), layouts (folders recognised), label_table and filenames
-(what tables and names say), sources (every file and its label), relabel (labels judged anew),
+sources (every file and its label), label_table (what tables say), relabel (labels judged anew),
 public (data sets downloaded), folders (given, made or downloaded).
 """

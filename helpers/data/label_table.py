@@ -11,8 +11,8 @@ import pandas as pd
 
 from helpers.base import tables, targets
 from helpers.base.errors import SourceError
-from helpers.data import annotations, filenames
-from helpers.data.layouts import TABLE, ZERO_OR_ONE
+from helpers.layouts import annotations, filenames
+from helpers.layouts.columns import TABLE, ZERO_OR_ONE
 
 UNKNOWN = ("?", "nan")  # labels that are none: withheld, or left empty by another program
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from helpers.base import tables, work
 from helpers.base.errors import SourceError
-from helpers.data import layouts
+from helpers.layouts import listing
 
 PIECE = 1 << 20  # bytes read at a time
 ATTEMPTS = 3  # in a row that bring nothing new, at one address
@@ -300,7 +300,7 @@ def _verify_archive(one, archive):
 
 
 def _verify_content(one, root):
-    sounds = filter(layouts.is_sound, layouts.walk(root))
+    sounds = filter(listing.is_sound, listing.walk(root))
     found = sum(not tables.is_hidden(path) for path in sounds)
     if found < one.recordings:
         raise ValueError(f"it holds {found} recordings, not {one.recordings}")

@@ -19,7 +19,8 @@ import pandas as pd
 from helpers.audio import containers
 from helpers.base import artifacts, tables, targets
 from helpers.base.errors import SourceError
-from helpers.data import annotations, filenames, label_table, layouts, relabel
+from helpers.data import label_table, relabel
+from helpers.layouts import annotations, filenames, listing, words
 
 # Folds of official sides: the validation side is tested, all else is only learned from.
 VALIDATION = 1
@@ -115,7 +116,7 @@ def _as_esc50(root, data):
 
 def _files(root, data):
     """Every file below a folder but the unlabelled, before anything is known of its label."""
-    paths = sorted(map(str, layouts.walk(root, layouts.folders_of(root, data.unlabelled))))
+    paths = sorted(map(str, listing.walk(root, listing.folders_of(root, data.unlabelled))))
     table = pd.DataFrame([_file(root, path, data) for path in paths])
     table = table.reindex(columns=["recording_id", "path", "split", "status", "reason"])
     if data.test_csv:
@@ -127,11 +128,11 @@ def _files(root, data):
 
 def _unlabelled(root, data):
     """The files of each folder of data.unlabelled, a table each."""
-    for folder in layouts.folders_of(root, data.unlabelled):
+    for folder in listing.folders_of(root, data.unlabelled):
         place = Path(root, folder)
-        paths = sorted(layouts.walk(place))
+        paths = sorted(listing.walk(place))
         around = Path(root).resolve().is_relative_to(place.resolve())
-        if around or not any(map(layouts.is_sound, paths)):
+        if around or not any(map(listing.is_sound, paths)):
             what = "holds no recording" if place.is_dir() else "is no folder"
             what = "holds the data folder" if around else what
             raise SourceError(
@@ -147,7 +148,7 @@ def _unlabelled(root, data):
 def _file(root, path, data):
     """A file as a row, before anything is known of its label."""
     place = PurePosixPath(path)
-    in_test = layouts.in_test_folder(place)
+    in_test = listing.in_test_folder(place)
     if data.test_folders:
         in_test = any(map(place.is_relative_to, data.test_folders))
     status, reason = _status(root, path)
@@ -175,7 +176,7 @@ def _status(root, path):
         return "ignored", "hidden or system file"
     if place.is_symlink() and place.is_dir():
         return "ignored", "a link to a folder, not followed: copy the folder, or give it as DATA"
-    if not layouts.is_sound(PurePosixPath(path)):
+    if not listing.is_sound(PurePosixPath(path)):
         return "ignored", "not an audio file by its name"
     if path != path.encode("utf-8", "ignore").decode():
         return "quarantined", "NAME_UNSAFE: the name is not valid UTF-8; rename the file"
@@ -243,7 +244,7 @@ def _labels_of_places(table, data):
 
 def _folder_label(path, data):
     """The class that a file's innermost folder names; "" where that is a mere container."""
-    name = layouts.class_folder(path)
+    name = listing.class_folder(path)
     if not name or str(PurePosixPath(path).parent) in data.validation_folders:
         return ""
     match = re.fullmatch(data.label_pattern, name) if data.label_pattern else None
@@ -460,12 +461,12 @@ def _thin_out(table, max_per_class, multilabel):
 
 def _hint(root):
     """Why a table below the folder cannot be read, or what was seen and how it may be read."""
-    for name in layouts.label_tables(root)[:1]:
+    for name in listing.label_tables(root)[:1]:
         try:
             annotations.read(root, name)
         except SourceError as error:
             return f" {error}"
-    return f"\n{layouts.seen(root)}"
+    return f"\n{words.seen(root)}"
 
 
 def _check_classes(table, root, multilabel):

@@ -18,7 +18,8 @@ from helpers.base import recipe
 from helpers.base.artifacts import REPOSITORY
 from helpers.base.errors import ConfigError
 from helpers.base.settings import ENSEMBLES, Audio, Compare, Config
-from helpers.data import folders, layouts
+from helpers.data import folders
+from helpers.layouts import by_place, by_table, listing
 from helpers.metrics import scoring
 
 PRESETS = REPOSITORY / "presets"
@@ -50,10 +51,10 @@ def load(
     """Read a preset, apply what the caller changed, validate.
 
     Where neither preset nor settings say where the labels stand, they are read from the table that
-    names the recordings of the data folder, if there is one (`layouts.by_table`).
+    names the recordings of the data folder, if there is one (`by_table.keys_of`).
 
     Args: preset name in ``presets/`` or path of a YAML file (None: what the data folder is
-        recognised as, by `layouts.recognise`, else ``folder``; without data ``demo``); data folder
+        recognised as, by `by_place.preset_of`, else ``folder``; without data ``demo``); data folder
         of recordings or None; seed int or None (the preset's); fast bool; settings as text,
         ``"train.epochs=20 clean.denoise=true"``; knobs ``{"train.epochs": 20}``, a notebook's own
         parameters, where None leaves what the preset has.
@@ -101,7 +102,7 @@ def _begin(preset, data):
             f"The name of the data folder is not valid UTF-8: {str(data)!a}. Rename it."
         ) from None
     marks = {name: tuple(_read_preset(name).get("layout", ())) for name in presets()}
-    name, says = layouts.recognise(data, marks)
+    name, says = by_place.preset_of(data, marks)
     return {**_read_preset(name or "folder"), "recognised": says}
 
 
@@ -243,7 +244,7 @@ def _read_by_table(values):
     elsewhere = own.get("source", "folder") != "folder"
     if told or elsewhere or not isinstance(own.get("root"), str):
         return values
-    keys, says = layouts.by_table(Path(own["root"]).expanduser(), own)
+    keys, says = by_table.keys_of(Path(own["root"]).expanduser(), own)
     recognised = "; ".join(filter(None, (says, values.get("recognised"))))
     return {**keys, **values, "recognised": recognised}
 
@@ -267,7 +268,7 @@ def _read_by_place(values):
     if own.get("source", "folder") != "folder" or not isinstance(own.get("root"), str):
         return values
     rows_are_told = not ROWS.isdisjoint(values)
-    keys, says = layouts.by_place(Path(own["root"]).expanduser(), own, rows_are_told)
+    keys, says = by_place.keys_of(Path(own["root"]).expanduser(), own, rows_are_told)
     given = {key: value for key, value in values.items() if value != AUTO or key not in keys}
     words = [values.get("recognised"), says]
     recognised = "; ".join(filter(None, words))
@@ -324,7 +325,7 @@ def settle(values: dict, root, sample_rate: float, unlabelled=()) -> dict:
     Returns {key: number} for the keys that were AUTO.
     """
     wanted = [key for key, value in values.items() if value == AUTO]
-    paths = layouts.recordings(root, unlabelled) if wanted and root and Path(root).is_dir() else []
+    paths = listing.recordings(root, unlabelled) if wanted and root and Path(root).is_dir() else []
     seconds = durations([Path(root) / path for path in paths])
     if len(seconds) < 2:
         return {}

@@ -17,8 +17,9 @@ import pandas as pd
 from helpers.base import artifacts, code
 from helpers.base.errors import StageError
 from helpers.base.settings import Config
-from helpers.data import layouts, relabel
+from helpers.data import relabel
 from helpers.delivery import sessions
+from helpers.layouts import listing
 from helpers.listeners import naming
 from helpers.run import journal
 
@@ -366,7 +367,7 @@ def _input_digest(name, folder, data, config):
         return artifacts.digest(folder / name)
     places = [data]
     if data:
-        unlabelled = layouts.folders_of(data, config.data.unlabelled)
+        unlabelled = listing.folders_of(data, config.data.unlabelled)
         places += [place for place in unlabelled if place.is_absolute()]
     digests = map(artifacts.digest, filter(None, places))
     return ":".join(filter(None, digests)) or None

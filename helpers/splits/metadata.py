@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from helpers.data import filenames
+from helpers.layouts import filenames
 
 TO_ALL_RATES = "lower audio.sample_rate or features.f_max to what every recording holds"
 # The facts by kind, and what to do where one tells the class.

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 
 from helpers.base import targets
-from helpers.data import filenames
+from helpers.layouts import filenames
 from helpers.splits import metadata, partition
 
 COLUMNS = (

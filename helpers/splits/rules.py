@@ -8,7 +8,8 @@ import pandas as pd
 
 from helpers.audio import features, recording, windowing
 from helpers.base import artifacts, errors
-from helpers.data import label_table, layouts
+from helpers.data import label_table
+from helpers.layouts import listing
 
 NOISE_CLIPS = 200  # of train.noise_folder, at most
 RULES = ("SILENT", "TOO_SHORT", "DUP_LABEL_CONFLICT", "DUP_SAME_LABEL")  # codes that `judge` gives
@@ -170,7 +171,7 @@ def write_noise(used: pd.DataFrame, root: Path, config, folder: Path) -> None:
     """
     place = root / config.train.noise_folder
     inside = [path for path in used["path"] if (root / path).is_relative_to(place)]
-    paths = [place / path for path in sorted(layouts.walk(place)) if layouts.is_sound(path)]
+    paths = [place / path for path in sorted(listing.walk(place)) if listing.is_sound(path)]
     paths = [path for path in paths if artifacts.content_digest(path) not in set(used["sha256"])]
     if inside or not paths:
         what = f"{inside[0]} is used otherwise" if inside else "there is no other recording in it"
