@@ -27,7 +27,7 @@ from helpers.metrics import decisions, evaluate
 from helpers.models import networks
 from helpers.run import presets
 from helpers.splits import partition, rules
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 from helpers.training import train
 
 BUDGETED = 240  # windows that are timed; twelve make a minute
@@ -82,8 +82,8 @@ def soundscape_scores(config, recordings, rows, heard):
     test = recordings[recordings["split"].eq("test")]
     asked = submit.contract_of(root, test, rows, config, contract.find_sample(root))
     clips = rows[rows["split"].eq("test")]
-    shares = submit.shares(rows, asked.classes)
-    answers = submit.row_probabilities(asked, heard, clips, shares, config)
+    prior = priors.of_run(root, recordings, rows, asked.classes, config)
+    answers = submit.row_probabilities(asked, heard, clips, prior, config)
     said = submit.said(asked, answers, None, submit.files(asked, recordings))
     truth = folders.hidden_labels(root, recordings, config)
     several = config.but("data.multilabel", True)  # several are heard at once

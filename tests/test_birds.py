@@ -23,7 +23,7 @@ from helpers.demo import birds
 from helpers.metrics import scoring
 from helpers.run import pipeline, presets
 from helpers.splits import rules
-from helpers.submission import submit
+from helpers.submission import priors, submit
 from helpers.training import batches, perturb, train
 
 law = settings(deadline=None, max_examples=25, derandomize=True)
@@ -173,12 +173,12 @@ def test_a_row_is_the_mean_of_what_overlaps_it_by_how_much_it_does():
     clips["clip_id"] = [f"c{start}" for start in starts]
     heard = clips[["clip_id"]].assign(owl=[0.0, 0.4, 0.8, 0.0, 0.4])
     rows = pd.DataFrame({"recording_id": ["r"] * 4, "end_seconds": [5.0, 10, 15, 20]})
-    shares = pd.Series({"owl": 0.1})
+    known = priors.Prior(pd.Series({"owl": 0.1}))
 
     def answers(steps):
         audio = {"clip_seconds": 5.0, "test_windows": True, "test_steps": steps}
         config = small_config(audio=audio, data={"multilabel": True})
-        table = submit.row_probabilities(SimpleNamespace(rows=rows), heard, clips, shares, config)
+        table = submit.row_probabilities(SimpleNamespace(rows=rows), heard, clips, known, config)
         assert table["heard"].tolist() == [True, True, True, False]
         return table["owl"].tolist()
 

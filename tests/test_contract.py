@@ -18,7 +18,7 @@ from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config
 from helpers.data import sources
 from helpers.run import presets
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 
 LABELS = ["cat", "dog"]
 
@@ -229,10 +229,11 @@ def test_a_hidden_test_set_is_asked_for_what_the_sample_holds(entered, name):
     asked = entry.draw(entry.sample)
     assert len(asked.rows) == 3 and set(asked.rows["recording_id"]) == {""} and len(entry.test) == 0
     shares = pd.Series(np.linspace(0.1, 0.4, len(entry.classes)), entry.classes)
+    known = priors.Prior(shares)
     no_times = {"start_seconds": np.zeros(0), "valid_seconds": np.zeros(0)}
     no_clips = pd.DataFrame({"clip_id": [], "recording_id": [], **no_times})
     nothing_said = pd.DataFrame({"clip_id": [], **dict.fromkeys(entry.classes, np.zeros(0))})
-    likely = submit.row_probabilities(asked, nothing_said, no_clips, shares, entry.config)
+    likely = submit.row_probabilities(asked, nothing_said, no_clips, known, entry.config)
     assert not likely["heard"].any() and likely[entry.classes].eq(shares).all(axis=None)
     assert submit.problems(submit.build(asked, likely), asked) == []
 

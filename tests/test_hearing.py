@@ -27,7 +27,7 @@ from helpers.compare import hearing, inference
 from helpers.data import sources
 from helpers.run import cli
 from helpers.splits import rules
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 from helpers.training import train
 
 RATE, WINDOW = 8000, 1.0
@@ -252,9 +252,8 @@ def test_a_test_recording_is_answered_as_the_same_file_in_use(bundle, scenes, tm
         None,
         True,
     )
-    found = submit.row_probabilities(
-        asked, said, packed_rows, pd.Series(0.25, sorted(SOUNDS)), CONFIG
-    )
+    known = priors.Prior(pd.Series(0.25, sorted(SOUNDS)))
+    found = submit.row_probabilities(asked, said, packed_rows, known, CONFIG)
     expected = bundle.predict_file(scenes[2][0])[sorted(SOUNDS)]
     np.testing.assert_allclose(found.loc[0, sorted(SOUNDS)].astype(float), expected, atol=2e-3)
     assert (

@@ -110,7 +110,7 @@ def test_the_weights_are_all_that_predicting_needs(trained, pip, tmp_path):
     asked = test.asked()
     probabilities = test.predict(asked)
     assert probabilities["heard"].all() and set(asked.rows["id"]) == set(made.truth)
-    assert test.shares.to_dict() == hidden.class_shares(folder, test.bundle.labels).to_dict()
+    assert test.prior.shares.to_dict() == hidden.class_shares(folder, test.bundle.labels).to_dict()
 
 
 def test_without_a_run_networks_a_name_or_the_internet_the_rest_is_written(

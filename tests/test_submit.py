@@ -22,7 +22,7 @@ from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config
 from helpers.data import sources
 from helpers.run import cli, presets
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
 LABELS = ["cat", "dog"]
@@ -71,13 +71,13 @@ def cells(asked, probabilities, thresholds=None):
 
 
 def test_the_prior_is_the_share_of_each_class():
-    shares = submit.prior(pd.Series(["cat", "dog", "cat", "cat"]), LABELS)
+    shares = priors.shares(pd.Series(["cat", "dog", "cat", "cat"]), LABELS)
     assert shares.to_dict() == {"cat": 0.75, "dog": 0.25} and shares.index.tolist() == LABELS
 
 
 def test_the_prior_of_several_labels_counts_each_where_it_is():
     labels = pd.Series(["cat|dog", "dog", "", "dog"])
-    assert submit.prior(labels, LABELS).to_dict() == {"cat": 0.25, "dog": 0.75}
+    assert priors.shares(labels, LABELS).to_dict() == {"cat": 0.25, "dog": 0.75}
 
 
 SHARES = pd.Series({"dog": 0.3, "cat": 0.7})
@@ -116,7 +116,7 @@ def found_for(*rows, how="mean", multilabel=False, said=SAID, clips=CLIPS, **opt
         data={"multilabel": multilabel},
         submit=options,
     )
-    return submit.row_probabilities(rows_of(*rows), said, clips, SHARES, config)
+    return submit.row_probabilities(rows_of(*rows), said, clips, priors.Prior(SHARES), config)
 
 
 def test_a_recording_is_the_mean_of_its_clips_and_one_without_clips_gets_the_prior():
@@ -414,7 +414,8 @@ def test_a_label_stays_with_its_file_in_any_order(order, said):
     spoken = certain(*said).drop(columns="heard").assign(clip_id=clips)
     cut = pd.DataFrame({"clip_id": clips, "recording_id": [f"r{n}" for n in range(8)]})
     cut = cut.assign(start_seconds=0.0, valid_seconds=4.0)
-    found = submit.row_probabilities(asked, spoken, cut, pd.Series(0.5, LABELS), Config())
+    known = priors.Prior(pd.Series(0.5, LABELS))
+    found = submit.row_probabilities(asked, spoken, cut, known, Config())
     table = submit.build(asked, found)
     assert table["id"].tolist() == order and submit.problems(table, asked) == []
     assert dict(zip(table["id"], table["class"], strict=True)) == dict(

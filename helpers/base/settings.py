@@ -303,8 +303,21 @@ class Submit(Section):
     smooth: Probability = 0.0  # share of a window's answer that its two neighbours give
     file_mean: Probability = 0.0  # how far a window's answer is drawn to all of its recording
     file_by: Literal["mean", "max"] = "mean"  # to their mean, or the highest of each class
+    # Where or when a recording was made, and so which classes are likely, as training recordings
+    # have it: a regex sought in its path, whose named groups are such facts, as in
+    # (?P<site>[A-Z]{3})_\d{8}_(?P<hour>\d\d); columns of the tables of labels and of the test set
+    prior_pattern: Pattern | None = None
+    prior_columns: Names = ()
+    prior_weight: Probability = 1.0  # how far that counts
     # files: the sample is out of date, the files on disk count
     rows_from: Literal["sample", "files"] = "sample"
+
+    @field_validator("prior_pattern")
+    @classmethod
+    def _names_facts(cls, pattern):
+        if pattern and not re.compile(pattern).groupindex:
+            raise ValueError("it needs named groups, such as (?P<site>[A-Z]+)")
+        return pattern
 
     @field_validator("id", "column")
     @classmethod

@@ -27,7 +27,7 @@ from helpers.compare import rivals
 from helpers.data import folders, label_table
 from helpers.metrics import decisions, evaluate, scoring
 from helpers.splits import partition
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 from helpers.view import score_plots
 
 FILE_COLUMNS = ("path", "file", "filename")  # of a CSV, else its first column names the files
@@ -83,8 +83,10 @@ class Run:
         clips = self.rows.query("split == 'test'")
         told = (self.config, packed, clips, table)
         heard = rivals.test_probabilities(self.model, self.folder, *told)
-        shares = submit.shares(self.rows, asked.classes)
-        rows = submit.row_probabilities(asked, heard, clips, shares, self.config)
+        root = folders.locate(self.config)
+        told = (self.recordings, self.rows, asked.classes, self.config)
+        prior = priors.of_run(root, *told)
+        rows = submit.row_probabilities(asked, heard, clips, prior, self.config)
         return rows.set_index(asked.rows["id"])
 
 

@@ -23,11 +23,12 @@ from helpers.compare import inference
 from helpers.data import folders, sources
 from helpers.delivery import sessions
 from helpers.splits import rules
-from helpers.submission import contract, submit
+from helpers.submission import contract, priors, submit
 from helpers.submission.contract import Contract
 from helpers.training import processes
 
 SHARES = "shares.json"  # of the training classes, where waveforms.csv does not come along
+FACTS = "facts.json"  # and what where and when taught
 KEPT_BACK = 0.05  # of the time, for what comes after the last file
 CLIPS = 128  # of a batch, which is decoded before networks hear it, at most about
 FEWEST = 8  # clips of a batch
@@ -67,7 +68,7 @@ class HiddenTest:
     model: str
     config: Config
     root: Path
-    shares: pd.Series  # of the training classes
+    prior: priors.Prior  # what is known of the files before they are heard
     deadline: float  # in seconds of time.monotonic
     files: pd.DataFrame  # of the test set; `predict` adds what became of each
     sample: pd.DataFrame | None
@@ -109,7 +110,7 @@ class HiddenTest:
                 bar.update(done * passes - bar.n)
         heard = pd.concat(clips, ignore_index=True)
         config = self.config
-        return submit.row_probabilities(asked, heard, heard, self.shares, config)
+        return submit.row_probabilities(asked, heard, heard, self.prior, config)
 
     def _warm_up(self, files):
         """Learn from silence how long a network takes; the very first clips take longer."""
@@ -236,14 +237,28 @@ def begin(
         raise errors.StageError(f"There are no test files below {root}, and no sample submission.")
     deadline = started + 60 * minutes * (1 - KEPT_BACK)
     shares = class_shares(folder, bundle.labels)
-    return HiddenTest(bundle, model, config, root, shares, deadline, files, sample, started)
+    learned = facts_learned(folder, root, bundle.labels)
+    prior = priors.of_files(root, files, shares, learned, config)
+    return HiddenTest(bundle, model, config, root, prior, deadline, files, sample, started)
 
 
 def class_shares(folder: Path, classes: list[str]) -> pd.Series:
     """The shares of the classes among a run's training recordings; folder of it, or its weights."""
     if (folder / SHARES).is_file():
         return pd.Series(artifacts.read_json(folder / SHARES), dtype=float)[classes]
-    return submit.shares(artifacts.read_table(folder / "waveforms.csv"), classes)
+    rows = artifacts.read_table(folder / "waveforms.csv")
+    return priors.shares(priors.training(rows)["label"], classes)
+
+
+def facts_learned(folder: Path, root: Path, classes: list[str]) -> dict:
+    """What where and when taught a run, as of `priors.learn`; folder of it, or its weights."""
+    if (folder / FACTS).is_file():
+        return artifacts.read_json(folder / FACTS)
+    config = Config(**artifacts.read_json(folder / "run.json")["config"])
+    if not priors.asked(config):
+        return {}
+    tables = [artifacts.read_table(folder / name) for name in ("recordings.csv", "waveforms.csv")]
+    return priors.learned_by(root, *tables, classes, config)
 
 
 def _test_files(root, config):

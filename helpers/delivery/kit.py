@@ -17,7 +17,10 @@ from packaging.requirements import Requirement
 
 from helpers.base import artifacts
 from helpers.base.artifacts import REPOSITORY
+from helpers.base.settings import Config
+from helpers.data import folders
 from helpers.delivery import hidden
+from helpers.submission import priors
 
 CODE = (
     *("helpers", "notebooks", "presets", "app/starter", "app/earshot_onnx.py"),
@@ -205,6 +208,10 @@ def weights(run: Path, target: Path) -> None:
     config = {**config, "data": {**config["data"], "root": root}}
     artifacts.write_json(target / "run.json", {"config": config, "stages": {}})
     artifacts.write_json(target / hidden.SHARES, hidden.class_shares(run, labels).to_dict())
+    own = Config(**record["config"])
+    if priors.asked(own):
+        learned = hidden.facts_learned(run, folders.locate(own), labels)
+        artifacts.write_json(target / hidden.FACTS, learned)
 
 
 def wheels(folder: Path) -> str:

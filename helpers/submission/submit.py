@@ -13,32 +13,28 @@ from helpers.base.errors import SubmissionError
 from helpers.base.settings import Config, Submit
 from helpers.base.targets import counted
 from helpers.metrics import decisions, evaluate
-from helpers.submission import contract
-from helpers.submission.contract import Contract
-
-
-def prior(labels: pd.Series, classes) -> pd.Series:
-    """The share of the training recordings with each class: said of what cannot be heard."""
-    return pd.Series(targets.matrix(labels, classes).mean(axis=0), index=list(classes), dtype=float)
+from helpers.submission import contract, priors
+from helpers.submission.contract import Contract, find_sample
+from helpers.submission.priors import Prior
 
 
 def row_probabilities(
     asked: Contract,
     clip_probabilities: pd.DataFrame,
     clips: pd.DataFrame,
-    class_shares: pd.Series,
+    prior: Prior,
     config: Config,
 ) -> pd.DataFrame:
     """Probabilities of every row of a contract: a window's are its clip's, a recording's its clips'
     together, each counted by the sound that it holds.
 
     Args: asked Contract; clip_probabilities with clip_id and a column per class; clips with
-        clip_id, recording_id, start_seconds and valid_seconds; class_shares of `prior`, said of
-        what cannot be heard; config.
+        clip_id, recording_id, start_seconds and valid_seconds; prior what is known of recordings
+        before they are heard; config.
     Returns a table like asked.rows: the classes, and `heard` bool.
     """
     rows = asked.rows
-    classes = sorted(class_shares.index)
+    classes = sorted(prior.shares.index)
     size = config.audio.clip_seconds
     facts = ["clip_id", "recording_id", "start_seconds", "valid_seconds"]
     heard = clip_probabilities[["clip_id", *classes]].merge(clips[facts], on="clip_id")
@@ -64,7 +60,8 @@ def row_probabilities(
         single[is_window] = drawn.loc[places]
     of_window = is_window[:, None]
     table = pd.DataFrame(np.where(of_window, single, whole), columns=classes, index=rows.index)
-    return table.fillna(class_shares).assign(heard=table.notna().all(axis=1))
+    known = prior.applied(table, rows["recording_id"], config)
+    return known.assign(heard=table.notna().all(axis=1))
 
 
 def drawn_together(
@@ -385,7 +382,7 @@ def check_file(path, config: Config, root, recordings: pd.DataFrame):
     Raises SubmissionError where sample and files do not fit each other, SourceError where the file
         cannot be read.
     """
-    sample = contract.find_sample(root)
+    sample = find_sample(root)
     test = recordings.query("split == 'test' and status != 'ignored'")
     usable = recordings.query("status in ('ok', 'used')")
     if test.empty and sample is None:
@@ -409,12 +406,6 @@ def contract_of(root, recordings, rows: pd.DataFrame, config, sample=None):
     return contract.draw_up(root, recordings, classes, config, sample)
 
 
-def shares(rows: pd.DataFrame, classes) -> pd.Series:
-    """The share of the training recordings with each class; rows of waveforms.csv."""
-    train = rows.query("split == 'train'").drop_duplicates("recording_id")
-    return prior(train["label"], classes)
-
-
 def files(asked, recordings: pd.DataFrame) -> pd.DataFrame:
     """The file behind each row of a contract: path and reason, "" without one, by recording_id."""
     known = recordings.set_index("recording_id")[["path", "reason"]]
@@ -430,7 +421,7 @@ def said(asked, probabilities: pd.DataFrame, thresholds, files: pd.DataFrame) ->
 
 def shares_of_both(answers: pd.DataFrame, training: pd.Series) -> pd.DataFrame:
     """The shares of the classes in the training set, and among what is said: a table by label."""
-    predicted = prior(answers["said"], training.index)
+    predicted = priors.shares(answers["said"], training.index)
     table = pd.DataFrame({"training": training, "predicted": predicted})
     return table.reset_index(names="label")
 
