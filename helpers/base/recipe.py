@@ -44,7 +44,12 @@ TABLES = ("table", "embedding", "both")
 # A network's own width, where another one is compared with it.
 WIDTHS = {"cnn": (32, 64, 128, 256), "resnet": (24, 24, 48, 96)}
 PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cnn" is the run's own
-TIMM = r"timm:[\w.\-]+"  # besides those that are registered, any image network of timm
+# Besides those that are registered: what such networks of others read.
+PUBLISHED = {
+    r"timm:[\w.\-]+": "picture",
+    r"(torchaudio|hf):\S+": "waveform",
+}
+CALLED = {"picture": ("timm:<name>",), "waveform": ("torchaudio:<BUNDLE>", "hf:<name>")}
 
 
 MAKERS = {}  # what makes a model, by its name, filled where it stands: `model`
@@ -79,10 +84,11 @@ def kinds() -> dict[str, str]:
 def reads(name: str) -> str | None:
     """What a model reads; None if there is no model of this name.
 
-    >>> reads("gru"), reads("timm:resnet18"), reads("wavenet")
-    ('frames', 'picture', None)
+    >>> reads("gru"), reads("timm:resnet18"), reads("hf:facebook/wavlm-base"), reads("wavenet")
+    ('frames', 'picture', 'waveform', None)
     """
-    return "picture" if re.fullmatch(TIMM, name) else kinds().get(name)
+    published = (kind for name_of, kind in PUBLISHED.items() if re.fullmatch(name_of, name))
+    return next(published, kinds().get(name))
 
 
 def named(*wanted: str) -> Names:
@@ -94,16 +100,17 @@ def named(*wanted: str) -> Names:
     return tuple(name for name, kind in kinds().items() if kind in wanted)
 
 
-def require(key: str, name: str, names: Iterable[str], timm: bool = False) -> None:
+def require(key: str, name: str, names: Iterable[str], published: Names = ()) -> None:
     """Refuse a name that is none of these.
 
-    Args: key of the setting that it stands in; timm whether timm:<name> may stand there too.
-    Raises ValueError with all that there are.
+    Args: key of the setting that it stands in; published what networks of others may read that may
+        stand there too. Raises ValueError with all that there are.
     """
-    if name in names or (timm and re.fullmatch(TIMM, name)):
+    is_published = ":" in name and reads(name) in published
+    if name in names or is_published:
         return
-    words = ", ".join([*names, "timm:<name>"] if timm else names)
-    raise ValueError(f"{key}: got {name!r}. There are: {words}")
+    others = [word for kind in published for word in CALLED[kind]]
+    raise ValueError(f"{key}: got {name!r}. There are: {', '.join([*names, *others])}")
 
 
 Channels = whole(1, 4096)
@@ -121,12 +128,13 @@ class Model(Section):
     # events more finely
     pooling: Literal["mean", "mean_max", "gem", "attention"] = "mean_max"
     dropout: Probability = 0.2
-    # a timm network starts from its published weights, where they can be had
+    # a published network (timm, torchaudio, hf) starts from its weights, where they can be had
     pretrained: bool = True
     # how a recording's clips give one answer
     aggregate: Literal["mean", "max", "top", "noisy_or"] = "mean"
-    # timm: a file of such weights, its path absolute or from the folder that holds data/; any
-    # network: run:<name>, which begins from the network of another run, but for the last layer
+    # timm, torchaudio: a file of such weights, its path absolute or from the folder that holds
+    # data/; any network: run:<name>, which begins from the network of another run, but for the last
+    # layer
     weights: Text = None
 
     @property

@@ -31,10 +31,18 @@ def digest(config) -> str:
     return _digest(_local(kind, what), path(config.features.listener_weights or what))
 
 
+def begins_elsewhere(config) -> bool:
+    """Whether a network begins from what lies in no run folder of its own."""
+    return bool(config.model.weights or ":" in config.model.name)
+
+
 def weights_digest(config) -> str:
-    """SHA-256 of what model.weights names: a file, or the networks of another run."""
+    """SHA-256 of what a network begins from, as far as it lies on this disk: a file, the networks
+    of another run, a folder of transformers.
+    """
     run = config.model.begins_from
-    return _digest(_local("run", run) if run else path(config.model.weights))
+    _, _, what = config.model.name.partition(":")
+    return _digest(_local("run", run) if run else path(config.model.weights or what))
 
 
 def _local(kind, what):

@@ -4,23 +4,17 @@ Their weights come from a file, from the cache, or from the network where there 
 be had is said at once. No code comes with them, and nothing is unpickled but plain tensors.
 """
 
-import copy
-import socket
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torchaudio
-from safetensors.torch import load_file
 from torch import nn
 
 from helpers.audio import images
-from helpers.base import errors
 from helpers.base.settings import LISTENER
 from helpers.listeners import naming
 from helpers.listeners.listener import Listener, device, identity_of, of_torch
-from helpers.models import backbones
+from helpers.models import backbones, encoders
 
 # Grey pictures as timm's networks know them: mean and deviation of ImageNet over the colours
 MEAN = 0.449
@@ -47,56 +41,15 @@ def torchaudio_bundle(config, what: str, folder: Path) -> Listener:
     Args: config; what its name, such as WAV2VEC2_BASE; folder of the run.
     Raises ConfigError for an unknown bundle, or weights that cannot be had.
     """
-    known = vars(torchaudio.pipelines).items()
-    kind = torchaudio.pipelines.Wav2Vec2Bundle
-    bundles = {name: bundle for name, bundle in known if isinstance(bundle, kind)}
-    if what not in bundles:
-        raise errors.ConfigError(
-            f"features.listener: torchaudio has no bundle {what!r}. There are: {', '.join(bundles)}"
-        )
-    bundle = copy.copy(bundles[what])
     weights = config.features.listener_weights
-    if weights:
-        bundle._get_state_dict = lambda _: read_weights(naming.path(weights))
-    with _had(f"torchaudio:{what}"), _impatient():
-        model = bundle.get_model(dl_kwargs={"weights_only": True, "progress": False})
-    rate = int(bundle.sample_rate)
-    return of_torch(f"torchaudio:{what}", LastLayer(model), rate, None, what)
+    weights = weights and naming.path(weights)
+    with _had(f"torchaudio:{what}"):
+        network, rate = encoders.of_torchaudio("features.listener", what, weights)
+    return of_torch(f"torchaudio:{what}", LastLayer(network), rate, None, what)
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, .safetensors or of torch, of which nothing else is read."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-@contextmanager
-def _impatient():
-    """A block in which a network that does not answer is given up."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(backbones.PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextmanager
 def _had(name):
-    """A block in which a network is fetched or read; what prevents it becomes one clear message."""
-    try:
-        yield
-    except errors.MissingLibrary:
-        raise
-    # those of hubs, of their HTTP libraries and of torch share no other base
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise errors.ConfigError(
-            f"features.listener: {name} could not be had ({reason}). Its weights come from the "
-            "cache, from the network, or from a file of yours: features.listener_weights, for "
-            "transformers hf:<folder>."
-        ) from None
+    return encoders.had("features.listener", name, "features.listener_weights")
 
 
 # --- transformers
@@ -110,7 +63,7 @@ def transformers_network(config, what: str, folder: Path) -> Listener:
     Raises ConfigError where it cannot be had, MissingLibrary without transformers.
     """
     with _had(f"hf:{what}"):
-        extractor, model = _from_pretrained(what)
+        extractor, model = encoders.from_transformers("features.listener", what)
     network = model.get_encoder() if model.config.is_encoder_decoder else model
     network = network.to(device()).eval()
     rate = extractor.sampling_rate
@@ -125,34 +78,6 @@ def transformers_network(config, what: str, folder: Path) -> Listener:
 
     identity = identity_of(network, extractor.to_json_string())
     return Listener(f"hf:{Path(what).name}", rate, _window(extractor), identity, hear)
-
-
-def _from_pretrained(what):
-    """The feature extractor and the network of a folder, the cache, or the hub if it answers."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise errors.MissingLibrary(
-            f"features.listener hf:<name> needs transformers ({error}): "
-            "pip install -r requirements-extras.txt"
-        ) from error
-    local = naming.path(what)
-    source = str(local) if local.is_dir() else what
-    safe = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(source, **safe)
-    except OSError:
-        if local.is_dir() or not backbones.hub_answers():
-            raise
-        safe["local_files_only"] = False
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(source, **safe)
-    model, told = transformers.AutoModel.from_pretrained(
-        source, use_safetensors=True, output_loading_info=True, **safe
-    )
-    missing = {name for name in told["missing_keys"] if "masked_spec_embed" not in name}
-    if missing:
-        raise ValueError(f"it lacks {len(missing)} weights, such as {min(missing)}")
-    return extractor, model
 
 
 def _window(extractor):

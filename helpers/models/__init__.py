@@ -2,6 +2,6 @@
 
 Notebooks: 05 to 07.
 
-networks (the classifier and its networks), resnet, backbones (timm), checkpoints (on disk), explain
-(what an answer rests on).
+networks (the classifier and its networks), resnet, backbones (timm), encoders (torchaudio and
+transformers), checkpoints (on disk), explain (what an answer rests on).
 """

@@ -264,6 +264,8 @@ def _body(network):
 
 def _own_body(network):
     """The same of one of our networks, whose classifier stands last."""
+    if hasattr(network, "layers"):
+        return network.layers()
     parts = []
     for name, part in network.named_children():
         parts += part.children() if name == "blocks" else [part]

@@ -12,7 +12,7 @@ from torch import nn
 from helpers.audio import features, images
 from helpers.base import artifacts, errors, recipe, targets
 from helpers.base.settings import Config
-from helpers.models import backbones
+from helpers.models import backbones, encoders
 from helpers.models.resnet import ResNet
 
 BODY = "network."  # before the names of a network's weights in a saved AudioClassifier
@@ -311,7 +311,9 @@ def _network(config, n_classes, fresh):
     if model.name in networks:
         network = recipe.MAKERS[model.name](config, n_classes)
         return _begun(network, weights) if weights and model.begins_from else network
-    recipe.require("model.name", model.name, networks, timm=True)
+    recipe.require("model.name", model.name, networks, (*recipe.CALLED,))
+    if recipe.reads(model.name) == "waveform":
+        return encoders.build(config, n_classes, weights, fresh)
     pretrained = fresh and model.pretrained
     channels = len(config.features.windows)
     return backbones.build(model.name, n_classes, model.dropout, pretrained, weights, channels)
@@ -380,6 +382,9 @@ def outline(model: AudioClassifier, n_samples: int) -> pd.DataFrame:
 def _parts(model):
     """The front end, and the parts of the network, its blocks one by one: (name, module)."""
     yield "front end", model.front_end
+    if isinstance(model.network, encoders.Encoder):
+        yield from {**model.network.parts(), "head": model.network.head}.items()
+        return
     is_backbone = isinstance(model.network, backbones.Backbone)
     network = model.network.network if is_backbone else model.network
     for name, part in network.named_children():

@@ -201,12 +201,12 @@ def _require_names(config):
     model = config.model.name
     try:
         recipe.require("evaluate.metric", config.evaluate.metric, (AUTO, *sorted(scoring.METRICS)))
-        recipe.require("model.name", model, networks, timm=True)
+        recipe.require("model.name", model, networks, (*recipe.CALLED,))
         for name in config.compare.models:
-            recipe.require("compare.models", name, compared, timm=True)
+            recipe.require("compare.models", name, compared, ("picture",))
         if config.train.inputs == "images":
             pictures = recipe.named("picture")
-            recipe.require("train.inputs=images: model.name", model, pictures, timm=True)
+            recipe.require("train.inputs=images: model.name", model, pictures, ("picture",))
     except ValueError as error:
         raise ConfigError(f"Preset {config.preset!r} cannot be used:\n  {error}") from None
 

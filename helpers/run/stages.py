@@ -30,7 +30,7 @@ class StageSpec:
 
     Of relabel.csv, which 07 writes and a person edits, only the edits count. "{listener}" stands
     for the listener's own files; only with a listener there are embeddings. "{weights}" stands for
-    those of model.weights. "models/{compare}" stands for a folder per model compared,
+    those that a network begins from. "models/{compare}" stands for a folder per model compared,
     "models/{submit}" for those that the submission needs.
     """
 
@@ -57,7 +57,7 @@ NEVER_RUN = "not run yet"  # a reason to run
 
 def _expand(names, config):
     lacking = [] if config.features.listener else [EMBEDDINGS, LISTENER]
-    lacking += [] if config.model.weights else [WEIGHTS]
+    lacking += [] if naming.begins_elsewhere(config) else [WEIGHTS]
     models = {"models/{compare}": config.compare.models, "models/{submit}": config.submitted()}
     paths = []
     for name in names:

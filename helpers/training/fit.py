@@ -87,6 +87,7 @@ class Trainer:
         parameters are trained throughout.
         """
         alone = self.training.share[1] == 1 and self.settings.unfreeze == 1
+        alone = alone and getattr(self.model.network, "capturable", True)
         return self.device.type == "cuda" and alone and self.format != torch.float16
 
     @property

@@ -24,7 +24,7 @@ import torch
 from helpers.audio import features, images
 from helpers.base import artifacts, code, targets, work
 from helpers.base.settings import LISTENER, Config
-from helpers.listeners import runs
+from helpers.listeners import naming, runs
 from helpers.models import checkpoints, networks
 from helpers.splits import partition
 from helpers.training import batches, fit, losses, optimise, processes
@@ -433,6 +433,8 @@ def digest(packed: np.ndarray, rows: pd.DataFrame, config: Config) -> str:
     facts = ["clip_id", "label", "split", "group", "fold", *artifacts.sureness(rows)]
     clips = rows[facts].to_csv(index=False)
     text = json.dumps(settings, sort_keys=True) + clips + code.module_digest("training.fit")
+    if naming.begins_elsewhere(config):
+        text += naming.weights_digest(config)
     sha = hashlib.sha256(text.encode())
     sha.update(np.ascontiguousarray(packed).reshape(-1))
     return sha.hexdigest()
