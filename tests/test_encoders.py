@@ -150,6 +150,11 @@ def test_what_does_not_fit_is_said_at_once(published, tmp_path):
         networks.build(small_config(model=options), 2)
     with pytest.raises(errors.ConfigError, match=r"no bundle 'TINI'"):
         networks.build(config_of({"name": "torchaudio:TINI"}), 2)
+    if options["name"].startswith("hf:"):
+        own = tmp_path / "own.safetensors"
+        save_file({"x": torch.zeros(1)}, own)
+        with pytest.raises(errors.ConfigError, match=r"hf:<folder> brings its own"):
+            networks.build(config_of({**options, "weights": str(own)}), 2)
     missing = {"name": "torchaudio:TINY", "weights": str(tmp_path / "gone.pth")}
     if options["name"].startswith("torchaudio"):
         with pytest.raises(errors.ConfigError, match=r"model.name: torchaudio:TINY could not be"):

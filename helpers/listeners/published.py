@@ -32,7 +32,7 @@ class LastLayer(nn.Module):
         self.network = network
 
     def forward(self, waveforms):
-        return self.network.extract_features(waveforms)[0][-1].mean(dim=1)
+        return encoders.frames(self.network, waveforms).mean(dim=1)
 
 
 def torchaudio_bundle(config, what: str, folder: Path) -> Listener:

@@ -23,7 +23,6 @@ from helpers.models import backbones
 WAVEFORM = "input_values"  # what transformers calls a waveform, but also AST's picture
 # In training they leave out layers and mask frames by chance, of generators of their own.
 BY_CHANCE = {"layer_drop": 0.0, "layerdrop": 0.0, "apply_spec_augment": False}
-
 FACTORIES = {  # by the kind of a bundle
     "Wav2Vec2": torchaudio.models.wav2vec2_model,
     "WavLM": torchaudio.models.wavlm_model,
@@ -35,8 +34,8 @@ class Encoder(nn.Module):
 
     Shape: standardised waveform [B, 1, 1, N] -> logits [B, n_classes].
 
-    Args: network of `frames_of`; n_classes; dropout; origin "pretrained", "file" or "random": where
-        its weights come from.
+    Args: network as `frames` asks it; n_classes; dropout; origin "pretrained", "file" or "random":
+        where its weights come from.
     """
 
     capturable = False  # its steps are no CUDA graph: they look at lengths on the host
@@ -45,11 +44,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.network = network
         self.origin = origin
-        size = _frames(network, torch.zeros(1, 16000)).shape[-1]
+        with torch.no_grad():
+            size = frames(network.eval(), torch.zeros(1, 16000)).shape[-1]
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, n_classes))
 
     def forward(self, x):
-        return self.head(_frames(self.network, x.flatten(1)).mean(dim=1))
+        return self.head(frames(self.network, x.flatten(1)).mean(dim=1))
 
     def parts(self) -> dict[str, nn.Module]:
         """What it is made of, by name: the convolutions of the waveform, then layer by layer."""
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         return [first, *above]
 
 
-def _frames(network, waveforms):
+def frames(network, waveforms):
     """What a network's last layer says of waveforms [B, N]: [B, frames, D]."""
     if hasattr(network, "extract_features"):
         return network.extract_features(waveforms)[0][-1]
@@ -98,16 +98,17 @@ def _network(name, weights, published):
     """(network, its sample rate in Hz) with the weights that it is to begin from."""
     kind, _, what = name.partition(":")
     tensors = read_weights(weights) if weights else {}
-    named = tensors.items()
     of_a_run = {
         name.removeprefix(backbones.OURS): tensor
-        for name, tensor in named
+        for name, tensor in tensors.items()
         if name.startswith(backbones.OURS)
     }
     if kind == "torchaudio":
         file = None if of_a_run else weights
         network, rate = of_torchaudio("model.name", what, file, published)
     else:
+        if weights and not of_a_run:
+            raise errors.ConfigError("model.weights is for torchaudio; hf:<folder> brings its own")
         extractor, network = from_transformers("model.name", what, published)
         rate = extractor.sampling_rate
         if not hasattr(network.config, "conv_stride"):
