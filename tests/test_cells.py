@@ -18,7 +18,7 @@ from helpers.metrics import decisions, evaluate
 from helpers.models import networks
 from helpers.run import presets, stages
 from helpers.splits import certificate, duplicates, name_groups, partition, rules
-from helpers.submission import submit
+from helpers.submission import priors, submit
 from helpers.training import train
 from helpers.view import results
 
@@ -189,8 +189,8 @@ def test_a_submission_is_described_and_scored_against_a_key(multilabel, tmp_path
     answers = answers.reset_index(drop=True).assign(heard=True)
     thresholds = decisions.own_thresholds(table) if multilabel else None
     said = submit.said(asked, answers, thresholds, submit.files(asked, tests))
-    shares = submit.shares(rows, asked.classes)
-    both = submit.shares_of_both(said, shares)
+    prior = priors.of_run(tmp_path, tests, rows, asked.classes, config)
+    both = submit.shares_of_both(said, prior.shares)
     assert both["training"].tolist() == pytest.approx([0.5, 0.5])
     unsure = submit.least_sure(said, answers["heard"], count=3)
     assert len(unsure) == 3 and unsure["top"].is_monotonic_increasing
