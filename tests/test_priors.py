@@ -98,7 +98,7 @@ def named(*paths):
 
 
 def test_names_tell_by_their_named_groups(tmp_path):
-    config = asking(prior_pattern=r"(?P<site>[A-Z]{3})_\d{8}_(?P<hour>\d\d)")
+    config = asking(prior_pattern=r"(?P<site>[A-Z]{3})_(20|19)\d{6}_(?P<hour>\d\d)")
     recordings = named("a/SSW_20170429_053000.ogg", "b/COL_20190101_230000.ogg", "c/x.ogg")
     told = priors.facts(tmp_path, recordings, config)
     assert told.loc["r0"].to_dict() == {"site": "SSW", "hour": "05"}

@@ -5,6 +5,7 @@ submit.prior_columns), the classes that were frequent there become likelier, and
 likely (Bayes' rule; each fact by itself, as naive Bayes has it).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def facts(root: str | Path, recordings: pd.DataFrame, config: Config) -> pd.Data
     """
     told = pd.DataFrame(index=recordings.index)
     if pattern := config.submit.prior_pattern:
-        told = recordings["path"].str.extract(pattern)
+        names = list(re.compile(pattern).groupindex)
+        told = recordings["path"].str.extract(pattern)[names]
         if len(told) and told.isna().all(axis=None):
             raise ConfigError(
                 f"submit.prior_pattern {pattern!r} is found in none of the paths, such as "
