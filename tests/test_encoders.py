@@ -4,10 +4,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torchaudio
 from here import no_kernels
+from networks import tiny_bundle
 from pages import TINY, page
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tables import small_config, tone
 
 from helpers.audio import features
@@ -19,24 +19,6 @@ from helpers.models import backbones, checkpoints, networks
 from helpers.run import pipeline
 from helpers.training import batches, fit
 
-PARAMS = {
-    "extractor_mode": "group_norm",
-    "extractor_conv_layer_config": [(16, 10, 5), (16, 8, 4), (16, 8, 4), (16, 4, 4)],
-    "extractor_conv_bias": False,
-    "encoder_embed_dim": 24,
-    "encoder_projection_dropout": 0.0,
-    "encoder_pos_conv_kernel": 7,
-    "encoder_pos_conv_groups": 4,
-    "encoder_num_layers": 2,
-    "encoder_num_heads": 2,
-    "encoder_attention_dropout": 0.0,
-    "encoder_ff_interm_features": 32,
-    "encoder_ff_interm_dropout": 0.0,
-    "encoder_dropout": 0.0,
-    "encoder_layer_norm_first": False,
-    "encoder_layer_drop": 0.5,
-    "aux_num_out": None,
-}
 TRAIN = {"train": {"epochs": 3, "select": "last", "precision": "fp32"}}
 
 
@@ -45,12 +27,8 @@ def published(request, monkeypatch, tmp_path):
     """A tiny network of either kind: (what model.name and model.weights say, its first weights)."""
     torch.manual_seed(0)
     if request.param == "torchaudio":
-        bundle = torchaudio.pipelines.Wav2Vec2Bundle("no.pth", PARAMS, 16000, False, "Wav2Vec2")
-        monkeypatch.setattr(torchaudio.pipelines, "TINY", bundle, raising=False)
-        network = torchaudio.models.wav2vec2_model(**PARAMS)
-        path = tmp_path / "tiny.safetensors"
-        save_file(network.state_dict(), path)
-        return {"name": "torchaudio:TINY", "weights": str(path)}, network.state_dict()
+        path = tiny_bundle(monkeypatch, tmp_path, normalised=False)
+        return {"name": "torchaudio:TINY", "weights": str(path)}, load_file(path)
     transformers = pytest.importorskip("transformers")
     described = transformers.WavLMConfig(
         hidden_size=24,

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torchaudio
-from networks import save_folds, weights
+from networks import save_folds, tiny_bundle, weights
 from safetensors.torch import save_file
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 from torch import nn
@@ -286,31 +285,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_words(run, perch, tmp_path):
 @pytest.fixture
 def bundle(monkeypatch, tmp_path):
     """A bundle of torchaudio with a tiny network, and a file of its weights."""
-    params = {
-        "extractor_mode": "group_norm",
-        "extractor_conv_layer_config": [(16, 10, 5), (16, 8, 4)],
-        "extractor_conv_bias": False,
-        "encoder_embed_dim": 24,
-        "encoder_projection_dropout": 0.0,
-        "encoder_pos_conv_kernel": 7,
-        "encoder_pos_conv_groups": 4,
-        "encoder_num_layers": 2,
-        "encoder_num_heads": 2,
-        "encoder_attention_dropout": 0.0,
-        "encoder_ff_interm_features": 32,
-        "encoder_ff_interm_dropout": 0.0,
-        "encoder_dropout": 0.0,
-        "encoder_layer_norm_first": False,
-        "encoder_layer_drop": 0.0,
-        "aux_num_out": None,
-    }
-    tiny = torchaudio.pipelines.Wav2Vec2Bundle("tiny.pth", params, 16000, True, "Wav2Vec2")
-    monkeypatch.setattr(torchaudio.pipelines, "TINY", tiny, raising=False)
-    torch.manual_seed(0)
-    network = torchaudio.models.wav2vec2_model(**params)
-    path = tmp_path / "tiny.safetensors"
-    save_file(network.state_dict(), path)
-    return path
+    return tiny_bundle(monkeypatch, tmp_path)
 
 
 def test_a_bundle_of_torchaudio_with_weights_from_a_file(run, bundle):

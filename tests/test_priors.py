@@ -103,8 +103,13 @@ def test_names_tell_by_their_named_groups(tmp_path):
     told = priors.facts(tmp_path, recordings, config)
     assert told.loc["r0"].to_dict() == {"site": "SSW", "hour": "05"}
     assert told.loc["r2"].to_dict() == {"site": "", "hour": ""}
-    with pytest.raises(ConfigError, match=r"prior_pattern .* none of the paths, such as 'c/x.ogg'"):
-        priors.facts(tmp_path, named("c/x.ogg"), config)
+    rows = pd.DataFrame({"recording_id": ["r0"], "split": "train", "label": "gull"})
+    with pytest.raises(ConfigError, match=r"site, hour is told of no .* such as 'c/x.ogg'"):
+        priors.learned_by(tmp_path, named("c/x.ogg"), rows, CLASSES, config)
+    learned = {"site": {"SSW": {"gull": 1.0, "wren": 0.0}}}
+    everywhere = pd.Series(0.5, CLASSES)  # a hidden test set may tell nothing: no row is lost
+    silent = priors.of_files(tmp_path, named("c/x.ogg"), everywhere, learned, config)
+    assert silent.moved.eq(0).all(axis=None)
     with pytest.raises(ValidationError, match=r"named groups"):
         asking(prior_pattern="[A-Z]+")
 
@@ -118,8 +123,10 @@ def test_tables_of_labels_and_of_the_test_set_tell_by_their_columns(tmp_path):
     config = small_config(data=data, submit={"prior_columns": ["site"]})
     told = priors.facts(tmp_path, named("a.wav", "x/b.wav", "test/c.wav", "d.wav"), config)
     assert told["site"].tolist() == ["sea", "wood", "wood", ""]
-    with pytest.raises(ConfigError, match=r"no table has a column 'moon' \(train.csv, test.csv\)"):
-        priors.facts(tmp_path, named("a.wav"), config.but("submit.prior_columns", ("moon",)))
+    elsewhere = config.but("submit.prior_columns", ("moon",))
+    rows = pd.DataFrame({"recording_id": ["r0"], "split": "train", "label": "gull"})
+    with pytest.raises(ConfigError, match=r"moon is told of no training recording"):
+        priors.learned_by(tmp_path, named("a.wav"), rows, CLASSES, elsewhere)
 
 
 # --- what it is worth --------------------------------------------------------------------------

@@ -62,18 +62,12 @@ def shares(labels: pd.Series, classes) -> pd.Series:
 def facts(root: str | Path, recordings: pd.DataFrame, config: Config) -> pd.DataFrame:
     """What is told of recordings: a column per fact, "" where it is not, by recording_id.
 
-    Args: root data folder; recordings with recording_id and path; config. Raises ConfigError where
-        the pattern fits none of them; SourceError.
+    Args: root data folder; recordings with recording_id and path; config. Raises SourceError.
     """
     told = pd.DataFrame(index=recordings.index)
     if pattern := config.submit.prior_pattern:
         names = list(re.compile(pattern).groupindex)
         told = recordings["path"].str.extract(pattern)[names]
-        if len(told) and told.isna().all(axis=None):
-            raise ConfigError(
-                f"submit.prior_pattern {pattern!r} is found in none of the paths, such as "
-                f"{recordings['path'].iloc[0]!r}."
-            )
     for column in config.submit.prior_columns:
         told[column] = recordings["path"].map(_cells(root, recordings["path"], column, config))
     return told.fillna("").set_index(recordings["recording_id"])
@@ -83,14 +77,11 @@ def _cells(root, paths, column, config):
     """What the tables of labels and of the test set say in a column, by path."""
     data = config.data
     named = [name for name in (*data.tables, data.test_csv, config.submit.rows_csv) if name]
-    tables_read = [annotations.read(root, name) for name in named]
-    telling = [table for table in tables_read if column in table]
-    if not telling:
-        raise ConfigError(
-            f"submit.prior_columns: no table has a column {column!r} ({', '.join(named) or 'none'})"
-        )
+    there = [name for name in named if (Path(root) / name).is_file()]
     found = {}
-    for table in telling:
+    for table in (annotations.read(root, name) for name in there):
+        if column not in table:
+            continue
         ids = table[data.id_column if data.id_column in table else table.columns[0]]
         cells = dict(zip(ids.map(tables.spelling), table[column], strict=True))
         below = label_table.below(cells, paths)
@@ -146,13 +137,21 @@ def training(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def learned_by(root, recordings: pd.DataFrame, rows: pd.DataFrame, classes, config) -> dict:
-    """What a run's training recordings teach, as of `learn`; {} where no facts are asked for."""
+    """What a run's training recordings teach, as of `learn`; {} where no facts are asked for.
+
+    Raises ConfigError for a fact that is told of none of them; of test recordings it may be.
+    """
     if not asked(config):
         return {}
-    told = facts(root, recordings, config)
     train = training(rows)
-    known = told.loc[train["recording_id"]]
-    return learn(train["label"], known, classes, config.data.multilabel)
+    paths = recordings[recordings["recording_id"].isin(train["recording_id"])]
+    told = facts(root, paths, config).loc[train["recording_id"]]
+    if untold := [fact for fact in told if told[fact].eq("").all()]:
+        raise ConfigError(
+            f"submit.prior_pattern and submit.prior_columns: {', '.join(untold)} is told of no "
+            f"training recording, such as {paths['path'].iloc[0]!r}."
+        )
+    return learn(train["label"], told, classes, config.data.multilabel)
 
 
 def of_run(root, recordings: pd.DataFrame, rows: pd.DataFrame, classes, config) -> Prior:
