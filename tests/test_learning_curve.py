@@ -77,18 +77,38 @@ def test_the_quick_model_has_a_curve_in_words_and_in_a_picture(several, monkeypa
     config = small_config(data={"multilabel": several})
     size = {"groups_per_fold": 2, "clips_per_group": 2}
     table = tagged_rows(**size) if several else noisy(feature_rows(**size))
-    curve = learning_curve.of_run(table, None, None, config)
-    assert curve["metric"] == evaluate.headline(config)[0] and curve["model"] == "dnn"
-    says = learning_curve.in_words(curve)
+    more = learning_curve.of_run(table, None, None, config)
+    [curve] = learning_curve.drawn(more)
+    assert more["metric"] == evaluate.headline(config)[0] and curve["model"] == "dnn"
+    says = learning_curve.in_words(more)
     assert "not the network of 05" in says and f"{curve['sizes'][-1]['recordings']:.0f}" in says
-    axis = score_plots.more_recordings(curve).axes[0]
+    axis = score_plots.more_recordings([curve], more["metric"]).axes[0]
     assert len(axis.get_xticks()) == len(curve["sizes"])
+
+
+def test_with_a_listener_a_model_that_reads_it_has_a_curve_of_its_own(monkeypatch):
+    monkeypatch.setattr(table_network, "EPOCHS", 4)
+    models = ["svm", "listener_linear", "listener_knn"]
+    config = small_config(compare={"models": models}, features={"listener": "onnx:any.onnx"})
+    table = noisy(feature_rows(groups_per_fold=4))
+    heard = targets.matrix(table["label"], ["a", "b", "c"])  # a listener that knows the classes
+    table = table.assign(**{f"embedding_{place}": heard[:, place] for place in range(3)})
+    more = learning_curve.of_run(table, None, None, config)
+    quick, listener = more["curves"]
+    assert (quick["model"], listener["model"]) == ("dnn", "listener_linear")
+    assert [point["value"] for point in listener["sizes"]] == [1.0] * len(quick["sizes"])
+    assert (
+        "listener_linear, which learns from what the listener hears"
+        in (learning_curve.in_words(more).splitlines()[1])
+    )
+    axis = score_plots.more_recordings(learning_curve.drawn(more), more["metric"]).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["dnn", "listener_linear"]
 
 
 def test_the_network_of_05_learns_from_parts_too():
     packed, rows = tone_clips(groups_per_fold=4, clips_per_group=1)
     config = small_config(compare={"learning_curve": "network"}, train={"epochs": 1})
-    curve = learning_curve.of_run(None, packed, rows, config)
+    [curve] = learning_curve.of_run(None, packed, rows, config)["curves"]
     counts = [point["recordings"] for point in curve["sizes"]]
     assert curve["model"] == "cnn" and counts == [4, 8]  # of three folds one chooses the epoch
 
@@ -102,8 +122,11 @@ def test_what_is_not_asked_for_is_not_measured():
 def words(low, high):
     sizes = [{"recordings": count, "value": 0.5, "low": 0.4, "high": 0.6} for count in (10, 20)]
     gain = {"value": (low + high) / 2, "low": low, "high": high}
-    curve = {"model": "dnn", "metric": "accuracy", "sizes": sizes, "gain": gain}
-    return learning_curve.in_words(curve)
+    return say({"model": "dnn", "sizes": sizes, "gain": gain})
+
+
+def say(curve):
+    return learning_curve.in_words({"metric": "accuracy", "curves": [curve]})
 
 
 def test_only_a_clear_gain_promises_more():
@@ -111,5 +134,4 @@ def test_only_a_clear_gain_promises_more():
         0.01, 0.05
     )
     assert "no clear gain" in words(-0.01, 0.05) and "no clear gain" in words(-0.05, -0.01)
-    few = {"model": "dnn", "metric": "accuracy", "sizes": [{}]}
-    assert learning_curve.in_words(few).startswith("Too few recordings")
+    assert say({"model": "dnn", "sizes": [{}]}).startswith("Too few recordings")

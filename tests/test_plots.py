@@ -58,7 +58,7 @@ LEDGER = pd.DataFrame(
 ).assign(change=[0.01, -0.03], change_low=[-0.01, -0.05], change_high=[0.03, -0.01])
 WEIGHTS = pd.DataFrame({"all": [0.7, 0.3], "fold 1": [0.6, 0.4]}, ["one", "other"])
 SIZES = {"recordings": [5, 10], "value": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]}
-CURVE = {"metric": "accuracy", "sizes": SIZES}
+CURVES = [{"model": name, "sizes": SIZES} for name in ("dnn", "listener_linear")]
 TRIALS = pd.DataFrame({"train.mix": ["none", "mixup"], "score": [0.5, 0.6], "metric": "accuracy"})
 SHORTCUT = {"column": "sample_rate", "auc": 0.9, "low": 0.8, "high": 0.95, "flagged": True}
 AUDIT = {"asks": "the class", "chance": 0.5, "columns": [SHORTCUT], "kinds": []}
@@ -125,7 +125,7 @@ def drawn(name, files):
             np.random.default_rng(0).normal(size=(len(tone_clips()[1]), 4)), tone_clips()[1]
         ),
         "weights": lambda: score_plots.weights(WEIGHTS),
-        "more_recordings": lambda: score_plots.more_recordings(CURVE),
+        "more_recordings": lambda: score_plots.more_recordings(CURVES, "accuracy"),
         "tried_settings": lambda: score_plots.tried_settings(TRIALS, {"train.mix": 1.0}),
         "changes": lambda: score_plots.changes(LEDGER, "What each cleaning step does"),
         "reliability": lambda: score_plots.reliability(*decisions.calibration(scored)),

@@ -39,8 +39,8 @@ class Section(BaseModel):
 
 
 NETWORKS = ("picture", "frames", "waveform")  # what networks read
-# what models on tables read: features, the embeddings of a listener, or both
-TABLES = ("table", "embedding", "both")
+HEARD = ("embedding", "both")  # the embeddings of a listener, alone or with the features
+TABLES = ("table", *HEARD)  # what models on tables read
 # A network's own width, where another one is compared with it.
 WIDTHS = {"cnn": (32, 64, 128, 256), "resnet": (24, 24, 48, 96)}
 PLAIN = "plain_cnn"  # what "cnn" is called among the compared models, where "cnn" is the run's own

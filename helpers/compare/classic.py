@@ -68,7 +68,7 @@ def columns_of(name: str, table: pd.DataFrame) -> list[str]:
     """
     columns = features.feature_columns(table)
     reads = recipe.reads(name)
-    if reads in ("embedding", "both"):
+    if reads in recipe.HEARD:
         return embed.columns(table) + columns * (reads == "both")
     if name != "mfcc_linear":
         return columns

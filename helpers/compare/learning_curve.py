@@ -2,7 +2,8 @@
 
 A part of each round's training side is learned from, whole groups of each class; what the round
 tests stays as it is. The parts are halves of halves, each held by the next larger one, and drawn
-several times. What the last doubling brought is paired, recording by recording.
+several times. What the last doubling brought is paired, recording by recording. Where there is a
+listener, a model on its embeddings has a curve beside the other.
 """
 
 import functools
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from helpers.base import targets, work
+from helpers.base import recipe, targets, work
 from helpers.base.settings import Config
 from helpers.compare import classic
 from helpers.metrics import decisions, evaluate, intervals
@@ -26,19 +27,32 @@ DRAWS = 3
 
 
 def of_run(table: pd.DataFrame, packed: np.ndarray, rows: pd.DataFrame, config: Config) -> dict:
-    """The curve that compare.learning_curve asks for: of the quick model, or of the network.
+    """The curves that compare.learning_curve asks for: of the quick model or of the network, and
+    with a listener of the first model that reads it.
 
-    Args: table the feature table; packed int16 [clips, samples]; rows of waveforms.csv; config.
-    Returns what `measure` does; {} where none is asked for.
+    Args: table the feature table, with the embeddings; packed int16 [clips, samples]; rows of
+        waveforms.csv; config.
+    Returns metric, and curves: what `measure` does and its model, a list. {} where none is asked
+        for.
     """
     asked = config.compare.learning_curve
     if asked == "none":
         return {}
-    if asked == "quick":
-        fit = functools.partial(of_table, QUICK, config)
-        return {"model": QUICK, **measure(table, config, fit)}
-    fit = functools.partial(_of_network, packed, config)
-    return {"model": config.model.name, **measure(rows, config, fit, config.train.select)}
+    if asked == "network":
+        fit = functools.partial(_of_network, packed, config)
+        curve = measure(rows, config, fit, config.train.select)
+        curves = [{"model": config.model.name, **curve}]
+    else:
+        curves = [_of_model(QUICK, table, config)]
+    heard = [name for name in config.compare.models if recipe.reads(name) in recipe.HEARD]
+    curves += [_of_model(name, table, config) for name in heard[:1]]
+    return {"metric": evaluate.headline(config)[0], "curves": curves}
+
+
+def _of_model(name, table, config):
+    """The curve of a model on a table of columns."""
+    fit = functools.partial(of_table, name, config)
+    return {"model": name, **measure(table, config, fit)}
 
 
 def of_table(name: str, config: Config, table: pd.DataFrame, turn: dict) -> pd.DataFrame:
@@ -57,8 +71,9 @@ def measure(rows: pd.DataFrame, config: Config, fit: Callable, select: str = "la
     Args: rows with parent_id, recording_id, label, group, fold; fit makes of rows and a round of
         `partition.rounds` the clip probabilities of its test fold, and learns from no row without a
         fold; select as of `partition.rounds`.
-    Returns metric; sizes, a list of recordings (to learn from, the mean over rounds and draws),
-        value, low, high, the largest last; gain, what the last doubling brought: value, low, high.
+    Returns sizes, a list of recordings (to learn from, the mean over rounds and draws), value, low,
+        high, the largest last; where there are two or more also gain, what the last doubling
+        brought: value, low, high.
     """
     plan = partition.rounds(rows["fold"].dropna(), select, config.split.test_folds)
     shares = parts(rows, plan, config.data.multilabel)
@@ -80,7 +95,7 @@ def measure(rows: pd.DataFrame, config: Config, fit: Callable, select: str = "la
     for share in shares:
         score = intervals.interval(drawn[share], sizes)
         points.append({"recordings": round(float(np.mean(learned[share])), 1), **score})
-    curve = {"metric": evaluate.headline(config)[0], "sizes": points}
+    curve = {"sizes": points}
     if len(shares) > 1:
         curve["gain"] = intervals.difference(drawn[1.0] - drawn[0.5], sizes)
     return curve
@@ -137,20 +152,34 @@ def _over_draws(samples, seed):
     return (counts.T * samples).mean(axis=0)
 
 
-def in_words(curve: dict) -> str:
-    """What the curve says of more recordings; "" without a curve."""
-    if not curve:
-        return ""
-    quick = "the quick dense network on the feature table, which is not the network of 05"
-    model = quick if curve["model"] == QUICK else f"the network of 05, {curve['model']}"
+def in_words(found: dict) -> str:
+    """What each curve says of more recordings, a line each. Args: found of `of_run`."""
+    return "\n".join(_says(curve, found["metric"]) for curve in found.get("curves", ()))
+
+
+def _says(curve, metric):
+    model = _named(curve["model"])
     if "gain" not in curve:
         return f"Too few recordings to learn from half of them: no learning curve of {model}."
     half, whole = (round(point["recordings"]) for point in curve["sizes"][-2:])
     gain = curve["gain"]
     points = evaluate.points(gain["value"], gain["low"], gain["high"])
-    metric = evaluate.in_words(curve["metric"])
     says = f"{whole} recordings to learn from instead of {half}: that brought {model}, {points}"
-    says = f"{says} points of {metric}."
+    says = f"{says} points of {evaluate.in_words(metric)}."
     if gain["low"] > 0:
         return f"{says} More recordings like these are likely to help."
     return f"{says} That is no clear gain: from this, nobody can promise that more would help."
+
+
+def _named(model):
+    """A model in the words of a reader of 06."""
+    if model == QUICK:
+        return "the quick dense network on the feature table, which is not the network of 05"
+    if recipe.reads(model) in recipe.HEARD:
+        return f"{model}, which learns from what the listener hears"
+    return f"the network of 05, {model}"
+
+
+def drawn(found: dict) -> list[dict]:
+    """The curves of several points, which can be drawn."""
+    return [curve for curve in found.get("curves", ()) if "gain" in curve]

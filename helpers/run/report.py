@@ -79,6 +79,7 @@ def contents(folder: Path) -> dict:
     metrics = read("metrics.json")
     submission = read("submission.csv")
     found = cautions.of(folder)
+    more = read("learning_curve.json")
     by_class = evaluate.per_class(
         predictions, config.evaluate.bootstrap_samples, config.seed, config.data.multilabel
     )
@@ -107,7 +108,8 @@ def contents(folder: Path) -> dict:
         **_models(folder, board, config),
         "search": _search(folder, config),
         **_audits(read("shortcuts.json"), read("leak_gap.json"), config),
-        **_more(read("learning_curve.json")),
+        "more": learning_curve.in_words(more).splitlines(),
+        "by_size": [_by_size(curve) for curve in more.get("curves", ())],
         **_training(pd.DataFrame(read("history.json")), predictions, config),
         "taught": [
             *train.pseudo_labels_in_words(folder, rows, config).splitlines(),
@@ -355,14 +357,13 @@ def _audits(shortcuts, gap, config):
     }
 
 
-def _more(curve):
-    """Whether more recordings would help; the picture where there were enough to halve."""
-    points = pd.DataFrame(curve.get("sizes", []))
+def _by_size(curve):
+    """A learning curve as a picture; None where there were too few recordings to halve."""
     if "gain" not in curve:
-        return {"more": learning_curve.in_words(curve), "by_size": None}
+        return None
+    points = pd.DataFrame(curve["sizes"])
     names = points["recordings"].map("{:.0f} recordings".format)
-    drawn = forest(names, points[["value", "low", "high"]])
-    return {"more": learning_curve.in_words(curve), "by_size": drawn}
+    return forest(names, points[["value", "low", "high"]])
 
 
 def _training(history, predictions, config):

@@ -374,21 +374,27 @@ def _one_setting(axis, trials, setting):
 
 
 @styled
-def more_recordings(curve: dict) -> Figure:
+def more_recordings(curves: list[dict], metric: str) -> Figure:
     """The score by the number of recordings that are learned from, each twice the one before.
 
-    Args: curve of `learning_curve.measure`.
+    Args: curves of `learning_curve.drawn`; metric that they are of.
     """
-    points = pd.DataFrame(curve["sizes"])
-    reach = np.abs(points[["low", "high"]].sub(points["value"], axis=0)).T
     figure, axis = plt.subplots(figsize=(6.4, 3.2))
-    line = {"color": BLUE, "marker": "o", "capsize": 3, "linewidth": 1.6}
-    axis.errorbar(points["recordings"], points["value"], yerr=reach, **line)
+    line = {"marker": "o", "capsize": 3, "linewidth": 1.6}
+    for curve, colour, aside in zip(curves, (BLUE, ORANGE), (1, 1.03), strict=False):
+        points = pd.DataFrame(curve["sizes"])
+        reach = np.abs(points[["low", "high"]].sub(points["value"], axis=0)).T
+        places = points["recordings"] * aside  # whiskers do not hide each other
+        axis.errorbar(
+            places, points["value"], yerr=reach, color=colour, label=curve["model"], **line
+        )
+    if len(curves) > 1:
+        axis.legend(frameon=False)
     axis.set_xscale("log", base=2)
     axis.set_xticks(points["recordings"], points["recordings"].map("{:.0f}".format))
     axis.minorticks_off()
     axis.set(title="Would more recordings help?", xlabel="recordings to learn from, in each round")
-    axis.set(ylabel=f"{evaluate.in_words(curve['metric'])}, with its 95 % interval")
+    axis.set(ylabel=f"{evaluate.in_words(metric)}, with its 95 % interval")
     percent_axis(axis.yaxis)
     grid(axis, "y")
     return figure
