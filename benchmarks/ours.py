@@ -82,9 +82,7 @@ def network(packed, rows, config, device="cpu"):
 
 def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
-    config = train.with_number_format(
-        packed, config, len(labels(rows, config)), torch.device(device)
-    )
+    config = train.on_this_machine(packed, config, len(labels(rows, config)), torch.device(device))
     model = network(packed, rows, config, device)
     work.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)

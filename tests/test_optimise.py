@@ -169,7 +169,7 @@ def test_the_average_follows_weights_that_are_loaded_into_the_model():
         torch.testing.assert_close(value, other[name])
 
 
-# --- number formats ----------------------------------------------------------------------------
+# --- number formats and threads ----------------------------------------------------------------
 
 
 def taking(**seconds):
@@ -210,6 +210,28 @@ def test_a_process_tries_each_kind_of_network_once(untried, monkeypatch):
     monkeypatch.setattr(optimise, "pass_seconds", taking(fp32=0.5, bf16=1.0))
     assert first == optimise.cpu_format(network(1), torch.ones(4, 3)) == "bf16"
     assert optimise.cpu_format(network(), torch.ones(8, 3)) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("by_threads", "expected"),
+    [
+        ({8: 1.0, 4: 2.0, 2: 3.0, 1: 4.0}, 8),
+        ({8: 1.0, 4: 0.9, 2: 0.1, 1: 0.1}, 8),  # half as many are not clearly faster
+        ({8: 4.0, 4: 2.0, 2: 1.0, 1: 1.5}, 2),  # a container that may use two cores of eight
+        ({8: 4.0, 4: 2.0, 2: 1.0, 1: 0.5}, 1),
+    ],
+)
+def test_fewer_threads_are_taken_where_they_are_clearly_faster(
+    untried, monkeypatch, by_threads, expected
+):
+    held = [8]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: held[-1])
+    monkeypatch.setattr(torch, "set_num_threads", held.append)
+    monkeypatch.setattr(optimise, "pass_seconds", lambda *arguments: by_threads[held[-1]])
+    assert optimise.cpu_threads(network(), torch.ones(4, 3), None) == expected
+    assert held[-1] == 8
+    monkeypatch.setattr(optimise, "pass_seconds", lambda *arguments: pytest.fail("it tries again"))
+    assert optimise.cpu_threads(network(), torch.ones(4, 3), None) == expected
 
 
 def test_a_trial_leaves_the_network_and_the_random_numbers_as_they_are(untried):

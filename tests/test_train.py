@@ -640,7 +640,7 @@ def test_a_new_training_tries_again_and_the_card_says_what_was_chosen(
 
 def test_a_number_format_that_is_asked_for_is_not_tried(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(optimise, "pass_seconds", lambda *arguments: pytest.fail("it tries"))
-    config = small_config(train={"epochs": 1, "precision": "fp32"})
+    config = small_config(train={"epochs": 1, "precision": "fp32", "threads": 1})
     train.cross_validate(*clips, config, tmp_path / "models", "cpu", tmp_path / "kept")
     assert precisions(tmp_path / "models") == ["fp32"] * 3
     assert sorted(path.stem for path in (tmp_path / "kept").iterdir()) == [

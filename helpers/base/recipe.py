@@ -222,7 +222,7 @@ class Train(Section):
     # auto: half on a GPU, or where a CPU is faster so
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     capture: bool = True  # on one GPU: the whole step as one CUDA graph
-    threads: whole(0) = 0  # CPU threads; 0: all cores
+    threads: whole(0) = 0  # CPU threads; 0: a short trial says how many
     processes: Count = 1  # each trains whole folds, on a GPU of its own where there are several
 
     @model_validator(mode="after")

@@ -32,7 +32,6 @@ from helpers.training import batches, fit, losses, optimise, processes
 # Settings that say how a training is carried out, not what comes of it: a checkpoint outlives their
 # change.
 CARRIED_OUT = ("max_minutes", "threads", "processes", "capture", "views")
-TRIAL_CLIPS = 4  # that number formats are tried on
 # Generations of a fold's networks: those that learn from labels, and the one that they teach, which
 # may teach another one, of the number after it. Seeds follow from these numbers.
 FIRST = 0
@@ -85,7 +84,7 @@ def cross_validate(
     if checkpoint_folder:
         learned = digest(packed, rows, config)
         kept_at = functools.partial(checkpoint, checkpoint_folder, learned)
-    config = with_number_format(packed, config, len(labels), device, kept_at)
+    config = on_this_machine(packed, config, len(labels), device, kept_at)
     count = min(config.train.processes, len(plan)) if processes.place()[1] == 1 else 1
     shares = [plan[number::count] for number in range(count)]
     learn = functools.partial(
@@ -126,33 +125,48 @@ def train_rounds(packed, rows, labels, config, folder, device, kept_at, watch, n
     return made
 
 
-def with_number_format(packed, config, n_classes, device=None, kept_at=None):
-    """The config with a train.precision that says what is calculated in, where it was "auto".
+def on_this_machine(packed, config, n_classes, device=None, kept_at=None):
+    """The config as this machine carries it out: with a train.precision in place of "auto", and on
+    a CPU with train.threads in place of 0.
 
-    On a CPU a short trial of the network chooses. All processes take what the first one chose, and
-    a training that goes on takes what it began with, or it would end with other weights.
+    On a CPU a short trial of the network chooses both. All processes take what the first one chose,
+    and a training that goes on takes the number format that it began with, or it would end with
+    other weights.
 
     Args: packed clips; config; n_classes; device; kept_at as of Round.
     """
-    if config.train.precision != "auto":
-        return config
     device = torch.device(device or processes.device())
-    if device.type == "cuda":
-        chosen = optimise.gpu_format(device)
-    else:
+    if device.type != "cuda":
         kept = kept_at and kept_at("number_format")
-        chosen = processes.agreed(_cpu_format(packed, config, n_classes, kept))
-    return config.but("train.precision", chosen)
+        precision, threads = processes.agreed(_cpu_way(packed, config, n_classes, kept))
+        return config.but("train.precision", precision).but("train.threads", threads)
+    if config.train.precision == "auto":
+        return config.but("train.precision", optimise.gpu_format(device))
+    return config
 
 
-def _cpu_format(packed, config, n_classes, kept):
+def _cpu_way(packed, config, n_classes, kept):
+    """The number format and the threads of a training on this CPU."""
+    train = config.train
+    model = networks.build(config, n_classes, fresh=False)
+    clips = torch.from_numpy(packed[np.arange(train.batch_size) % len(packed)])
+    batch = model.features(features.unpack(clips))
+    precision = train.precision
+    threads = train.threads
+    with work.cpu_threads(threads):
+        if precision == "auto":
+            precision = _cpu_format(model.network, batch, kept)
+        if not threads:
+            kind = optimise.FORMATS[precision]
+            threads = optimise.cpu_threads(model.network, batch, kind)
+    return precision, threads
+
+
+def _cpu_format(network, batch, kept):
     state = kept.read() if kept else None
     if state:
         return state["precision"]
-    model = networks.build(config, n_classes, fresh=False)
-    clips = torch.from_numpy(packed[np.arange(TRIAL_CLIPS) % len(packed)])
-    with work.cpu_threads(config.train.threads):
-        chosen = optimise.cpu_format(model.network, model.features(features.unpack(clips)))
+    chosen = optimise.cpu_format(network, batch)
     if kept:
         kept.write({"precision": chosen})
     return chosen
