@@ -181,6 +181,14 @@ def test_another_network_does_not_start_from_the_weights_of_the_first():
     assert first.with_network("timm:resnet18").model.weights == "resnet18.pth"
 
 
+def test_attention_is_of_the_residual_network_and_leaves_the_others_alone():
+    heard = presets.load("demo", settings="model.pooling=attention")
+    assert heard.with_network("resnet").model.pooling == "attention"
+    assert heard.with_network("gru").model.pooling == "mean_max"
+    with pytest.raises(errors.ConfigError, match=r"is of model\.name=resnet, not of cnn"):
+        presets.load("esc10", settings="model.pooling=attention")
+
+
 # --- presets -----------------------------------------------------------------------------------
 
 

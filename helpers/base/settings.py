@@ -417,6 +417,11 @@ class Config(Section):
             raise ValueError(
                 f"submit.model is {self.submit.model!r}: it may be cnn or one of compare.models"
             )
+        if self.model.pooling == "attention" and self.model.name != "resnet":
+            raise ValueError(
+                f"model.pooling=attention is of model.name=resnet, not of {self.model.name}, whose "
+                "frames are too long or not there"
+            )
         return self
 
     def but(self, key: str, value) -> "Config":
@@ -447,14 +452,14 @@ class Config(Section):
     def with_network(self, name: str) -> "Config":
         """The same config with another network, which learns from waveforms.
 
-        Width and weights stay only where it is the same network.
+        Width, pooling and weights stay only where it is the same network.
         """
         network = "cnn" if name == PLAIN else name
         config = self.but("train.inputs", "waveforms")
         if network == self.model.name:
             return config
         channels = WIDTHS.get(network, self.model.channels)
-        own = {"name": network, "channels": channels, "weights": None}
+        own = {"name": network, "channels": channels, "weights": None, "pooling": "mean_max"}
         return config.but("model", {**dict(self.model), **own})
 
     def digest(self, sections: Names) -> str:
