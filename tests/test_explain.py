@@ -7,6 +7,7 @@ import pytest
 import torch
 from tables import noise, small_config, tone
 
+from helpers.audio import features
 from helpers.models import explain, networks
 
 CLASSES = 3
@@ -60,5 +61,5 @@ def test_embeddings_are_what_the_last_layer_is_given(name):
     vectors = explain.embeddings(model, packed)
     last = model.network.head[-1]
     logits = vectors @ last.weight.detach().numpy().T + last.bias.detach().numpy()
-    heard = model(torch.from_numpy(packed.astype(np.float32) / 32767)).detach().numpy()
+    heard = model(torch.from_numpy(features.unpack(packed))).detach().numpy()
     np.testing.assert_allclose(logits, heard, rtol=1e-3, atol=1e-4)
