@@ -1,9 +1,9 @@
-"""The results of a run on ESC-10 as files that are small enough to keep: a table, its protocol,
-per-clip probabilities.
+"""The results of a run on ESC-10 as files that are small enough to keep.
 
 ``python -m benchmarks.esc10 --run esc10_gpu`` after ``make run-all PRESET=esc10_gpu`` (add
-``DATA=path/to/ESC-10`` to both where the recordings lie elsewhere) writes results/esc10_gpu.json
-and results/esc10_gpu.csv.
+``DATA=path/to/ESC-10`` to both where the recordings lie elsewhere) writes a table with its
+protocol, results/esc10_gpu.json, and every clip's probabilities, results/esc10_gpu.csv.
+``--against results/esc10-seeds.csv`` says how the accuracy differs from those, in pairs.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from helpers.base import artifacts, errors
 from helpers.base.settings import Config
@@ -30,15 +31,12 @@ PROTOCOL = (
 def results(folder):
     """The results of a run: (a dict for reading, the probabilities per clip and seed)."""
     run = journal.read_run(folder)
-    config, rows = Config(**run["config"]), artifacts.read_table(folder / "waveforms.csv")
-    clips = rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+    config = Config(**run["config"])
+    clips = training_clips(folder)
     several = folder / "models" / "cnn" / "seeds.csv"
     together = artifacts.read_table(folder / "models" / "cnn" / "out_of_fold.csv")
     table = artifacts.read_table(several) if several.is_file() else together.assign(seed=0)
-    single = {
-        int(seed): accuracy(part.drop(columns="seed"), clips, config)
-        for seed, part in table.groupby("seed")
-    }
+    single = {seed: accuracy(part) for seed, part in by_seed(table, clips, config).items()}
     predicted = decisions.per_recording(together, clips, False, config.model.aggregate)
     values = np.array([score["accuracy"] for score in single.values()])
     found = {
@@ -58,9 +56,34 @@ def results(folder):
     return found, table.round(4)
 
 
-def accuracy(table, clips, config):
+def training_clips(folder):
+    """The rows of waveforms.csv that networks are tested on."""
+    rows = artifacts.read_table(folder / "waveforms.csv")
+    return rows[rows["split"].eq("train") & rows["parent_id"].eq("")]
+
+
+def by_seed(table, clips, config):
+    """The answers of each seed's networks per recording: {seed: table}."""
+    how = config.model.aggregate
+    return {
+        int(seed): decisions.per_recording(part.drop(columns="seed"), clips, False, how)
+        for seed, part in table.groupby("seed")
+    }
+
+
+def difference(table, other, folder):
+    """The accuracy of a run less that of another table of probabilities, in points, paired over
+    sources, the mean over their seeds.
+    """
+    config = Config(**journal.read_run(folder)["config"])
+    clips = training_clips(folder)
+    before, after = (list(by_seed(one, clips, config).values()) for one in (other, table))
+    change = evaluate.paired_change(before, after, config)
+    return evaluate.points(change["change"], change["change_low"], change["change_high"])
+
+
+def accuracy(found):
     """The share of recordings that one seed's networks have right, in all and by fold."""
-    found = decisions.per_recording(table, clips, False, config.model.aggregate)
     right = found["label"].eq(found["predicted"])
     by_fold = right.groupby(found["fold"]).mean().round(4)
     return {
@@ -79,9 +102,11 @@ def main(arguments=None):
     parser.add_argument(
         "--to", default="results", help="folder that the files go to (default: results)"
     )
+    parser.add_argument("--against", metavar="CSV", help="another run's probabilities, as written")
     options = parser.parse_args(arguments)
     try:
-        found, table = results(artifacts.existing_run(options.run))
+        folder = artifacts.existing_run(options.run)
+        found, table = results(folder)
     except (errors.StageError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -93,6 +118,8 @@ def main(arguments=None):
         f"single {found['single_mean']:.2%} (sd {found['single_deviation'] or 0:.2%}), ensemble",
         found["ensemble"],
     )
+    if options.against:
+        print("points more than those:", difference(table, pd.read_csv(options.against), folder))
     return 0
 
 

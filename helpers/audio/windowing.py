@@ -239,6 +239,7 @@ def _pieces(samples, begins, ends, shortest, rate, rules):
     sound = sound_frames(samples, rate, rules)
     pause = round(APART * (ends[0] - begins[0]) / hop)
     shared = (ends[:-1] - begins[1:] >= shortest).all()  # what is so short lies in one window
+    longest = ends[0] - begins[0]  # of the last window's rest
     rows = []
     for take, (first, last) in enumerate(takes(sound, pause)):
         gain = _gain(samples, first * hop, last * hop, rate, rules)
@@ -253,19 +254,21 @@ def _pieces(samples, begins, ends, shortest, rate, rules):
             high = min(last, -(-end // hop))
             frames = low + np.flatnonzero(sound[low:high])
             if len(frames) >= enough:
-                part = _part(frames[0] * hop, (frames[-1] + 1) * hop, begin, end, rate)
+                part = _part(frames[0] * hop, (frames[-1] + 1) * hop, begin, end, rate, longest)
                 rows.append((window, take, *part, gain))
-    pieces = pd.DataFrame(rows, columns=list(PIECES)).astype(PIECES)
-    longest = ends[0] - begins[0]  # of the last window's rest
-    pieces["stop"] = pieces["stop"].clip(upper=pieces["start"] + longest)
-    return pieces.sort_values(["window", "take"], ignore_index=True)
+    values = np.array(sorted(rows), dtype=float).reshape(-1, len(PIECES))
+    columns = zip(PIECES.items(), values.T, strict=True)
+    return pd.DataFrame({name: column.astype(kind) for (name, kind), column in columns})
 
 
-def _part(start, stop, begin, end, rate):
-    """A sound in a window: from when to when (seconds), and its samples with a little around."""
+def _part(start, stop, begin, end, rate, longest):
+    """A sound in a window: from when to when (seconds), and its samples with a little around, no
+    more than `longest`.
+    """
     keep = round(clean.KEEP_SECONDS * rate)
     times = (max(start, begin) / rate, min(stop, end) / rate)
-    return *times, max(start - keep, begin), min(stop + keep, end)
+    first = max(start - keep, begin)
+    return *times, first, min(stop + keep, end, first + longest)
 
 
 def _gain(samples, start, stop, rate, rules):

@@ -224,13 +224,10 @@ class Hearing:
 
         Args: key a Series by piece, which may stand there several times; how to join.
         """
-        pieces = key.index
-        key = key.reset_index(drop=True).rename(KEY)
-        table = self.probabilities.loc[pieces].reset_index(drop=True)
-        seconds = self.heard.valid_seconds.loc[pieces].reset_index(drop=True)
-        weights = decisions.weigh(seconds, key, self.heard.overlap)
+        table = self.probabilities.loc[key.index]
+        seconds = self.heard.valid_seconds.loc[key.index]
         several = self.thresholds is not None
-        return decisions.aggregate(table.join(key), KEY, list(table), how, several, weights)
+        return together(table, seconds, key, how, several, self.heard.overlap)
 
     def write(self, folder: Path, stem: str) -> None:
         """Write <stem>.windows.csv, .events.csv, .labels.txt (Audacity), .selections.txt (Raven).
@@ -256,6 +253,25 @@ class Hearing:
         box = f"0\t{self.heard.nyquist_hz:g}"
         times = "{onset:.6f}\t{offset:.6f}"
         return f"{{number}}\tSpectrogram 1\t1\t{times}\t{box}\t{{label}}\t{{probability:.6f}}"
+
+
+def together(
+    probabilities: pd.DataFrame,
+    seconds: pd.Series,
+    key: pd.Series,
+    how: str,
+    multilabel: bool,
+    overlap: float = windowing.OVERLAP,
+) -> pd.DataFrame:
+    """The probabilities of pieces joined by a key, each counted by what it holds.
+
+    Args: probabilities, seconds of sound and key, a row per piece; how as of
+        `decisions.aggregate`; multilabel; overlap of the windows.
+    """
+    table = probabilities.reset_index(drop=True)
+    key = key.reset_index(drop=True).rename(KEY)
+    weights = decisions.weigh(seconds.reset_index(drop=True), key, overlap)
+    return decisions.aggregate(table.join(key), KEY, list(table), how, multilabel, weights)
 
 
 def columns(classes: Iterable[str]) -> list[str]:

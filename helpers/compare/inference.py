@@ -17,6 +17,7 @@ import torch
 from helpers.audio import features, recording, windowing
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts, errors, work
+from helpers.compare import hearing
 from helpers.compare.hearing import Frames, Hearing
 from helpers.models import checkpoints, networks
 from helpers.splits import rules
@@ -184,7 +185,7 @@ class Bundle:
         """
         return self.hear(path, **how).events()
 
-    def predict_files(self, paths: Sequence[Path | str], batch_size: int = 4) -> pd.DataFrame:
+    def predict_files(self, paths: Sequence[Path | str], batch_size: int = 8) -> pd.DataFrame:
         """Class probabilities of many recordings: a row per path, a column per class.
 
         Each thread takes some files from their bytes to the networks' answers, `batch_size` at a
@@ -194,13 +195,19 @@ class Bundle:
 
         def answer(first):
             files = [self._named(path) for path in paths[first : first + batch_size]]
-            return [heard.overall[self.labels] for heard in self._heard(files)]
+            heard = self._heard(files)
+            return [(one.probabilities, one.heard.valid_seconds) for one in heard]
 
         firsts = range(0, len(paths), batch_size)
         with work.cpu_threads(1):
             answers = list(work.in_threads(answer, firsts, "predict files"))
-        rows = list(itertools.chain.from_iterable(answers))
-        return pd.DataFrame(rows, columns=self.labels).set_axis(list(paths))
+        if not answers:
+            return pd.DataFrame(columns=self.labels)
+        probabilities, seconds = zip(*itertools.chain.from_iterable(answers), strict=True)
+        numbers = np.repeat(np.arange(len(paths)), [len(pieces) for pieces in seconds])
+        pieces = (pd.concat(probabilities), pd.concat(seconds), pd.Series(numbers))
+        how = self.config.model.aggregate
+        return hearing.together(*pieces, how, self.multilabel).set_axis(list(paths))
 
     def _named(self, path):
         """The Whole of a path; what is wrong with it says its path."""
