@@ -109,7 +109,7 @@ def contents(folder: Path) -> dict:
         "search": _search(folder, config),
         **_audits(read("shortcuts.json"), read("leak_gap.json"), config),
         "more": learning_curve.in_words(more).splitlines(),
-        "by_size": [_by_size(curve) for curve in more.get("curves", ())],
+        "by_size": _by_size(more),
         **_training(pd.DataFrame(read("history.json")), predictions, config),
         "taught": [
             *train.pseudo_labels_in_words(folder, rows, config).splitlines(),
@@ -357,12 +357,16 @@ def _audits(shortcuts, gap, config):
     }
 
 
-def _by_size(curve):
-    """A learning curve as a picture; None where there were too few recordings to halve."""
-    if "gain" not in curve:
+def _by_size(found):
+    """The learning curves as one picture; None where there were too few recordings to halve."""
+    curves = learning_curve.drawn(found)
+    if not curves:
         return None
-    points = pd.DataFrame(curve["sizes"])
+    tables = [pd.DataFrame(curve["sizes"]).assign(model=curve["model"]) for curve in curves]
+    points = pd.concat(tables)
     names = points["recordings"].map("{:.0f} recordings".format)
+    if len(curves) > 1:
+        names = points["model"] + ", " + names
     return forest(names, points[["value", "low", "high"]])
 
 

@@ -36,7 +36,7 @@ PAIR_WIDTH = 520  # pixels
 LONG = 3  # lines of a docstring from which on the code is shown without it
 WIDEST = 16  # columns of a table
 SCORE = r"[-+]?[\d.,]+( %)?( \([-+\d. to–]+\))?"  # as evaluate.percent and points write them
-BREAKING = "white-space: normal; overflow-wrap: anywhere; min-width: 6em; max-width: 36em"
+BREAKING = "white-space: normal; overflow-wrap: anywhere; min-width: 9em; max-width: 36em"
 # What a column is called in a table's head, with its unit, and how its numbers are written.
 COLUMNS = {
     "duration_seconds": ("length (s)", "{:.2f}"),
