@@ -91,7 +91,7 @@ def test_every_setting_preset_and_path_is_there(page):
     for preset in re.findall(r"PRESET=([a-z]\w*)(?!\S*\.yaml)\b", code(PAGES[page])):
         assert preset in presets.presets(), f"{page} names the preset {preset}"
     folders = "helpers|tests|app|benchmarks|notebooks|presets|results"
-    for path in re.findall(rf"(?<!\S)((?:{folders})/[\w./]+)", code(PAGES[page])):
+    for path in re.findall(rf"(?<!\S)((?:{folders})/[\w./-]+)", code(PAGES[page])):
         assert (REPOSITORY / path).exists(), f"{page} names {path}"
 
 
