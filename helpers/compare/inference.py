@@ -17,8 +17,7 @@ import torch
 from helpers.audio import features, recording, windowing
 from helpers.audio.decoder import Decoded
 from helpers.base import artifacts, errors, work
-from helpers.compare import hearing
-from helpers.compare.hearing import Frames, Hearing
+from helpers.compare.hearing import Frames, Hearing, together
 from helpers.models import checkpoints, networks
 from helpers.splits import rules
 
@@ -207,7 +206,7 @@ class Bundle:
         numbers = np.repeat(np.arange(len(paths)), [len(pieces) for pieces in seconds])
         pieces = (pd.concat(probabilities), pd.concat(seconds), pd.Series(numbers))
         how = self.config.model.aggregate
-        return hearing.together(*pieces, how, self.multilabel).set_axis(list(paths))
+        return together(*pieces, how, self.multilabel).set_axis(list(paths))
 
     def _named(self, path):
         """The Whole of a path; what is wrong with it says its path."""

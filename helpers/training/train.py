@@ -148,6 +148,8 @@ def on_this_machine(packed, config, n_classes, device=None, kept_at=None):
 def _cpu_way(packed, config, n_classes, kept):
     """The number format and the threads of a training on this CPU."""
     train = config.train
+    if train.precision != "auto" and train.threads:
+        return train.precision, train.threads
     model = networks.build(config, n_classes, fresh=False)
     clips = torch.from_numpy(packed[np.arange(train.batch_size) % len(packed)])
     batch = model.features(features.unpack(clips))
