@@ -154,7 +154,7 @@ def test_a_run_trains_one_shows_its_layers_and_exports_it(home, published):
     onnx_graph.write(bundle, folder / "networks.onnx")
     clips = np.load(folder / "waveforms.npy")[:3]
     session = onnxruntime.InferenceSession(folder / "networks.onnx")
-    [answers] = session.run(None, {"waveforms": features.unpack(clips)})
+    [answers] = session.run(["probabilities"], {"waveforms": features.unpack(clips)})
     expected = bundle.predict_clips(features.unpack(clips))
     np.testing.assert_allclose(answers, expected, atol=1e-4)
 

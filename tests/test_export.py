@@ -22,7 +22,7 @@ from helpers.audio import features, recording
 from helpers.base import artifacts
 from helpers.compare import inference
 from helpers.delivery import export, onnx_graph
-from helpers.models import networks
+from helpers.models import explain, networks
 from helpers.run import cli
 
 LABELS = ["bell", "dog", "rain"]
@@ -223,8 +223,10 @@ def test_every_network_answers_the_same_as_onnx_in_any_batch_and_length(
     lengths = (4000,) if onnx_graph.is_resized(bundle) else (4000, 3001, 9875)
     for count, length in ((count, length) for count in (1, 3) for length in lengths):
         clips = np.stack([noise(length, seed) for seed in range(count)])
-        answer = graph.run(None, {"waveforms": clips})[0]
+        answer, embedding = graph.run(None, {"waveforms": clips})
         np.testing.assert_allclose(answer, bundle.predict_clips(clips), atol=export.TOLERANCE)
+        heard = [explain.decided_by(model, torch.from_numpy(clips)) for model in bundle.models]
+        np.testing.assert_allclose(embedding, torch.cat(heard, dim=1), atol=1e-3)
 
 
 def test_resizing_by_matrices_is_what_the_pictures_do():

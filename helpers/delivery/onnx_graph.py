@@ -1,4 +1,4 @@
-"""The networks of a run as one graph of ONNX: waveforms in, probabilities out.
+"""The networks of a run as one graph of ONNX: waveforms in, probabilities and embeddings out.
 
 The graph is traced from the very module that `Bundle` asks. Only what ONNX has no fast operation
 for is exchanged: the Fourier transform becomes a convolution and two products of matrices, the
@@ -17,7 +17,8 @@ from torch import nn
 
 from helpers.audio import features
 from helpers.base import errors
-from helpers.compare.inference import Bundle
+from helpers.compare.inference import Bundle, Ensemble
+from helpers.models import explain
 
 OPSET = 17
 
@@ -110,6 +111,29 @@ def _spread(bands, frequency, n_fft):
     return torch.stack([taken, taken], dim=2).flatten(1).contiguous()
 
 
+class Graph(nn.Module):
+    """What is written: an ensemble, and beside its answers what they rest on.
+
+    Shape: waveforms [B, N] -> (probabilities [B, C], what the networks' last layers decide by, of
+    the clips as they are, side by side [B, size]).
+    """
+
+    def __init__(self, ensemble: Ensemble):
+        super().__init__()
+        self.ensemble = ensemble
+        self.given = []
+        for model in ensemble.models:
+            last = explain.last_layer(model)
+            last.register_forward_pre_hook(lambda _, inputs: self.given.append(inputs[0]))
+
+    def forward(self, waveforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.given.clear()
+        probabilities = self.ensemble(waveforms)
+        unshifted = self.given[: len(self.ensemble.models)]  # the first view's
+        embeddings = [explain.of_clips(inputs) for inputs in unshifted]
+        return probabilities, torch.cat(embeddings, dim=1)
+
+
 def _resize(picture, size, **options):
     """What `interpolate` does to a picture of fixed size, as two products of matrices."""
     height, width = (int(side) for side in picture.shape[-2:])
@@ -132,13 +156,14 @@ def is_resized(bundle: Bundle) -> bool:
 
 
 def write(bundle: Bundle, path: Path) -> None:
-    """Write the networks of a bundle as ONNX: "waveforms" [B, N] -> "probabilities" [B, C].
+    """Write the networks of a bundle as ONNX.
 
-    B is free, and so is N unless the networks see pictures of one size. Raises MissingLibrary
-    without onnx, StageError for a network that cannot be written.
+    "waveforms" [B, N] -> "probabilities" [B, C] and "embedding" [B, size]. The file tells
+    `sample_rate` (Hz) and `clip_seconds` as metadata. B is free, and so is N unless the networks
+    see pictures of one size. Raises MissingLibrary without onnx.
     """
     try:
-        import onnx  # noqa: F401, torch needs it while it writes
+        import onnx
     except ImportError as error:
         raise errors.MissingLibrary(
             f"ONNX needs onnx ({error}): pip install -r requirements-extras.txt"
@@ -146,21 +171,29 @@ def write(bundle: Bundle, path: Path) -> None:
     ensemble = copy.deepcopy(bundle.ensemble).cpu().eval()
     _exchange(ensemble.models[0])
     _exchange_pools(ensemble)
-    rate = bundle.config.audio.sample_rate
-    clips = torch.zeros(2, round(bundle.config.audio.clip_seconds * rate))
+    audio = bundle.config.audio
+    clips = torch.zeros(2, round(audio.clip_seconds * audio.sample_rate))
     free = {0: "clips"} if is_resized(bundle) else {0: "clips", 1: "samples"}
     with torch.no_grad(), warnings.catch_warnings(), mock.patch.object(F, "interpolate", _resize):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            ensemble,
+            Graph(ensemble),
             (clips,),
             path,
             dynamo=False,  # the other way of torch 2.11 fixes the length of pictures that it halves
             opset_version=OPSET,
             input_names=["waveforms"],
-            output_names=["probabilities"],
-            dynamic_axes={"waveforms": free, "probabilities": {0: "clips"}},
+            output_names=["probabilities", "embedding"],
+            dynamic_axes={
+                "waveforms": free,
+                "probabilities": {0: "clips"},
+                "embedding": {0: "clips"},
+            },
         )
+    written = onnx.load(path)
+    told = {"sample_rate": str(audio.sample_rate), "clip_seconds": str(audio.clip_seconds)}
+    onnx.helper.set_model_props(written, told)
+    onnx.save(written, path)
 
 
 def _exchange(model):

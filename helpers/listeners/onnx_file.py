@@ -21,7 +21,6 @@ from helpers.listeners.listener import Listener
 RATES = {15600: 16000, 144000: 48000, 160000: 32000}
 # What an output that is an embedding is called
 CALLED = {"embedding", "embeddings", "feature", "features", "hidden", "pooler"}
-CARD = "card.json"  # what `make export` puts beside its networks.onnx
 NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -72,7 +71,8 @@ def build(config, what: str, folder: Path) -> Listener:
     given = _input(session, path)
     rate = settings.listener_rate or _rate(session, given, path)
     graph = Graph(session, given, _output(session, settings.listener_output, path))
-    window = round(settings.listener_seconds * rate) if settings.listener_seconds else None
+    seconds = settings.listener_seconds or _told(session, "clip_seconds", path)
+    window = round(seconds * rate) if seconds else None
     size = given.shape[-1] if isinstance(given.shape[-1], int) else None
     if len(given.shape) == 4:
         graph.log_mel = _log_mel(settings, rate, given.shape[2])
@@ -149,14 +149,21 @@ def _is_fixed(size):
 
 
 def _rate(session, given, path):
-    """The rate in Hz that a file tells, its exported card, or its number of samples."""
-    told = session.get_modelmeta().custom_metadata_map.get("sample_rate")
-    if not told and (path.parent / CARD).is_file():
-        told = artifacts.read_json(path.parent / CARD).get("sample_rate")
+    """The rate in Hz that a file tells, or its number of samples."""
+    told = _told(session, "sample_rate", path)
     told = told or (len(given.shape) < 4 and RATES.get(given.shape[-1]))
     if not told:
         _refuse(path, "does not tell at which rate it hears: set features.listener_rate (Hz)")
-    return int(float(told))
+    return round(told)
+
+
+def _told(session, name, path):
+    """A number that a file tells as metadata, as networks that Earshot exports do, or None."""
+    words = session.get_modelmeta().custom_metadata_map.get(name)
+    try:
+        return float(words) if words else None
+    except ValueError:
+        _refuse(path, f"tells {name}={words!r}, which is no number")
 
 
 def _output(session, asked, path):

@@ -26,14 +26,22 @@ def decided_by(model: networks.AudioClassifier, waveforms: torch.Tensor) -> torc
 
     Where the last layer answers frame by frame, the mean over the frames.
     """
-    kinds = (nn.Linear, nn.Conv2d)
-    last = [part for part in model.network.modules() if isinstance(part, kinds)][-1]
     given = []
-    handle = last.register_forward_pre_hook(lambda part, inputs: given.append(inputs[0]))
+    handle = last_layer(model).register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     model.eval()(waveforms)
     handle.remove()
-    inputs = given[0]
-    return (inputs.mean(dim=1) if inputs.ndim == 3 else inputs.flatten(1)).float().cpu()
+    return of_clips(given[0]).float().cpu()
+
+
+def last_layer(model: networks.AudioClassifier) -> nn.Module:
+    """What makes a network's logits."""
+    kinds = (nn.Linear, nn.Conv2d)
+    return [part for part in model.network.modules() if isinstance(part, kinds)][-1]
+
+
+def of_clips(inputs: torch.Tensor) -> torch.Tensor:
+    """Inputs of a last layer as one vector per clip: [B, T, size] averaged, others flattened."""
+    return inputs.mean(dim=1) if inputs.ndim == 3 else inputs.flatten(1)
 
 
 def heard_where(model: networks.AudioClassifier, waveform: np.ndarray, number: int) -> np.ndarray:
