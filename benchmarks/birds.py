@@ -25,10 +25,10 @@ from helpers.compare import inference
 from helpers.data import folders, sources
 from helpers.metrics import decisions, evaluate
 from helpers.models import networks
+from helpers.rounds import train
 from helpers.run import presets
 from helpers.splits import partition, rules
 from helpers.submission import contract, priors, submit
-from helpers.training import train
 
 BUDGETED = 240  # windows that are timed; twelve make a minute
 SPECIES = 206  # in 2025

@@ -23,8 +23,8 @@ from helpers.base import artifacts
 from helpers.compare import classic
 from helpers.data import folders
 from helpers.metrics import decisions, suspects
+from helpers.rounds import train
 from helpers.run import journal, pipeline, presets, stages
-from helpers.training import train
 
 TOP = 0.1  # share of the ranking that a person would listen to
 FIRST = (10, 20, 40)  # doubted labels, of which it is counted how many are wrong

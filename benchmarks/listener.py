@@ -22,8 +22,8 @@ from helpers.base.settings import Config
 from helpers.compare import classic
 from helpers.listeners import embed
 from helpers.metrics import decisions, evaluate, intervals
+from helpers.rounds import train
 from helpers.splits import partition
-from helpers.training import train
 
 LONGER = 8
 ALL = "all"

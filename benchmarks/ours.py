@@ -10,8 +10,9 @@ from helpers.audio import features, images, recording, windowing
 from helpers.base import artifacts, targets, work
 from helpers.compare import inference
 from helpers.models import checkpoints, networks
+from helpers.rounds import machine
 from helpers.splits import rules
-from helpers.training import batches, fit, train
+from helpers.training import batches, fit
 
 PLAIN_READS = (
     ".wav",
@@ -82,7 +83,9 @@ def network(packed, rows, config, device="cpu"):
 
 def trainer(packed, rows, config, device="cpu"):
     """A training under way, ready for its first epoch."""
-    config = train.on_this_machine(packed, config, len(labels(rows, config)), torch.device(device))
+    config = machine.on_this_machine(
+        packed, config, len(labels(rows, config)), torch.device(device)
+    )
     model = network(packed, rows, config, device)
     work.keep_memory()
     return fit.Trainer(model, batch(packed, rows, config, device), config.train, config.seed)

@@ -1,6 +1,6 @@
 """Earshot: from a folder of recordings to an honest audio classifier.
 
-Sixteen rooms, in reading order; a room imports only rooms above it:
+Seventeen rooms, in reading order; a room imports only rooms above it:
 
 base        what every room stands on: errors, files of a run, tables, labels, settings, threads
 demo        the embedded data sets, made from physics
@@ -11,7 +11,8 @@ data        which recordings there are, and what their labels are
 splits      which are used, what stays together, folds, and the proof
 models      the networks, by name, and how they are kept
 listeners   pretrained networks that turn sound into embeddings
-training    how a network learns: batches, augmentation, losses, a step, an epoch, cross-validation
+training    how a network learns: batches, augmentation, losses, a step, an epoch
+rounds      cross-validation: which networks learn from which folds, from where they stopped
 submission  the contract with a competition
 compare     the other models, the ensembles, a trained run in use
 view        what is looked at and listened to

@@ -21,10 +21,11 @@ from helpers.base.settings import Audio, Data, Train
 from helpers.data import folders, sources
 from helpers.demo import birds
 from helpers.metrics import scoring
+from helpers.rounds import learner
 from helpers.run import pipeline, presets
 from helpers.splits import rules
 from helpers.submission import priors, submit
-from helpers.training import batches, perturb, train
+from helpers.training import batches, perturb
 
 law = settings(deadline=None, max_examples=25, derandomize=True)
 RATE = 8000  # Hz
@@ -85,7 +86,7 @@ def round_of(rows, **settled):
     config = small_config(data={"multilabel": True}, train=settled)
     packed = np.zeros((len(rows), 800), np.int16)
     turn = {"test": 1, "validation": None, "train": (2,)}
-    return train.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
+    return learner.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])

@@ -16,10 +16,10 @@ from helpers.compare import rivals
 from helpers.data import sources
 from helpers.metrics import decisions, evaluate
 from helpers.models import networks
+from helpers.rounds import train
 from helpers.run import presets, stages
 from helpers.splits import certificate, duplicates, name_groups, partition, rules
 from helpers.submission import priors, submit
-from helpers.training import train
 from helpers.view import results
 
 matplotlib.use("Agg")

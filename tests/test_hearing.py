@@ -25,10 +25,10 @@ from helpers.base import artifacts, errors
 from helpers.base.settings import Data
 from helpers.compare import hearing, inference
 from helpers.data import sources
+from helpers.rounds import train
 from helpers.run import cli
 from helpers.splits import rules
 from helpers.submission import contract, priors, submit
-from helpers.training import train
 
 RATE, WINDOW = 8000, 1.0
 FORGIVING = Data(max_bad_fraction=1)

@@ -20,8 +20,9 @@ from helpers.delivery import export
 from helpers.listeners import embed, runs
 from helpers.listeners.listener import Listener
 from helpers.models import backbones, networks
+from helpers.rounds import train
 from helpers.run import presets, stages
-from helpers.training import batches, fit, train
+from helpers.training import batches, fit
 from helpers.view import plots
 
 LABELS = ["high", "low"]

@@ -14,20 +14,22 @@ from tables import small_config, tone_clips
 
 from helpers.base import artifacts, errors
 from helpers.compare import inference
-from helpers.training import processes, train
+from helpers.rounds import train
+from helpers.training import processes
 
 LABELS = ["high", "low"]
 WATCHED = """
 import sys
 from pathlib import Path
 from safetensors.torch import save_file
+from helpers.rounds import machine
 from helpers.run import cli
-from helpers.training import fit, optimise, processes
+from helpers.training import fit, processes
 
 def seconds(network, x, kind):  # the first process finds bfloat16 the faster one, the other float32
     return 1.0 if (kind is None) == (processes.place()[0] > 0) else 2.0
 
-optimise.pass_seconds = seconds
+machine.pass_seconds = seconds
 folder, made, fitted = Path(sys.argv[1]), [], fit.fit
 
 def watched(model, *arguments, **more):

@@ -21,9 +21,9 @@ from helpers.compare import rivals
 from helpers.data import label_table, sources
 from helpers.layouts import listing
 from helpers.listeners import runs
+from helpers.rounds import learner, train
 from helpers.run import cli, pipeline, presets, stages
 from helpers.splits import certificate, partition
-from helpers.training import train
 from helpers.tuning import ablation, changes
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
@@ -144,9 +144,9 @@ def test_labels_that_hold_from_a_second_on_leave_unlabelled_clips_alone():
 @given(st.integers(2, 6), st.floats(0.2, 5), st.booleans(), st.integers(0, 99))
 def test_a_power_keeps_the_order_of_answers_and_their_sum(classes, power, multilabel, seed):
     answers = np.random.default_rng(seed).dirichlet(np.ones(classes), 5)
-    raised = train.powered(answers, power, multilabel)
+    raised = learner.powered(answers, power, multilabel)
     assert (raised.argsort(axis=1) == answers.argsort(axis=1)).all()
-    np.testing.assert_allclose(train.powered(answers, 1.0, multilabel), answers)
+    np.testing.assert_allclose(learner.powered(answers, 1.0, multilabel), answers)
     if multilabel:
         np.testing.assert_allclose(raised, answers**power)
     else:
@@ -181,14 +181,14 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
     packed, rows = with_unlabelled
     config = small_config(train={"epochs": 1, "select": "last", **ROUNDS})
     asked = []
-    whole = train.Round.with_pseudo_labels
+    whole = learner.Round.with_pseudo_labels
 
     def asking(self, *told):
         members, wanted = whole(self, *told)
         asked.append((self.turn, members))
         return members, wanted
 
-    monkeypatch.setattr(train.Round, "with_pseudo_labels", asking)
+    monkeypatch.setattr(learner.Round, "with_pseudo_labels", asking)
     table, history = train.cross_validate(packed, rows, config, tmp_path, "cpu")
     assert len(asked) == 3 * 2
     for turn, members in asked:
@@ -215,11 +215,13 @@ def test_rounds_learn_what_shares_no_group_with_a_held_out_fold_and_score_none_o
 def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabelled):
     packed, rows = with_unlabelled
     turn = {"test": 1, "validation": None, "train": (2, 3)}
-    clock = train.Clock(1.0, 1)
+    clock = learner.Clock(1.0, 1)
 
     def chances(weight, members):
         config = small_config(train={"pseudo_labels": 0, "pseudo_weight": weight})
-        worker = train.Round(packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None)
+        worker = learner.Round(
+            packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None
+        )
         return worker.chances(members, torch.full((len(members), 2), 0.5))
 
     labelled = partition.fold_rows(rows, [2, 3]).index
@@ -229,7 +231,7 @@ def test_a_clip_without_a_label_is_drawn_as_often_as_its_weight_says(with_unlabe
     assert set(drawn[: len(labelled)].tolist()) == {1.0}
     assert set(drawn[len(labelled) :].tolist()) == {0.25}
     config = small_config(train={"pseudo_weight": 0.25, "batch_size": 4})
-    worker = train.Round(packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None)
+    worker = learner.Round(packed, rows, ["high", "low"], turn, config, "cpu", clock, None, None)
     made = worker.batches(both, np.zeros((len(both), 2), np.float32), torch.Generator())
     expected = len(labelled) + 0.25 * (len(both) - len(labelled))
     assert len(made) == len(list(made)) == -(-expected // 4)

@@ -15,8 +15,8 @@ from helpers.base import artifacts, errors, work
 from helpers.base.settings import Config
 from helpers.data.sources import LEARNED_ONLY
 from helpers.metrics import evaluate
+from helpers.rounds import train
 from helpers.run import cli, presets, report
-from helpers.training import train
 from helpers.tuning import search, variants, words
 from helpers.view import score_plots
 

@@ -18,9 +18,10 @@ from helpers.audio import features, images
 from helpers.base import artifacts, errors, targets
 from helpers.compare import inference
 from helpers.models import checkpoints, networks
+from helpers.rounds import learner, machine, train
 from helpers.run import cli
 from helpers.splits import partition
-from helpers.training import batches, fit, optimise, processes, train
+from helpers.training import batches, fit, optimise, processes
 from helpers.view import curves
 
 law = settings(deadline=None, max_examples=60, derandomize=True)
@@ -39,8 +40,8 @@ class Bar:
 
 
 def one_round(clips, config, turn=TURN, kept_at=None, labels=LABELS):
-    return train.Round(
-        *clips, labels, turn, config, "cpu", train.Clock(math.inf, 1), Bar(), kept_at
+    return learner.Round(
+        *clips, labels, turn, config, "cpu", learner.Clock(math.inf, 1), Bar(), kept_at
     )
 
 
@@ -233,7 +234,7 @@ def test_what_is_looked_at_for_show_is_the_tested_fold_and_as_much_that_was_lear
     config = small_config(train={"select": "last", "epochs": 200, "crop": 0.5})
     turn = {"test": 1, "validation": None, "train": (2, 3)}
     glance = one_round(clips, config, turn).glance()
-    assert len(glance.epochs) == train.GLANCES and max(glance.epochs) == 200
+    assert len(glance.epochs) == learner.GLANCES and max(glance.epochs) == 200
     rows = clips[1]
     folds = {name: set(rows["fold"][batch.rows]) for name, batch in glance.clips.items()}
     assert folds == {"held_out": {1}, "unaltered": {2, 3}}
@@ -460,7 +461,7 @@ def test_without_a_test_set_there_are_no_pseudo_labels(clips):
 @given(st.integers(1, 6), st.floats(0.1, 10), st.data())
 def test_a_clock_shares_what_is_left_among_the_networks_that_are_left(networks, minutes, drawn):
     now = 1000.0
-    clock = train.Clock(minutes, networks, now)
+    clock = learner.Clock(minutes, networks, now)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: now)
         for left in range(networks, 0, -1):
@@ -473,7 +474,7 @@ def test_a_clock_shares_what_is_left_among_the_networks_that_are_left(networks, 
 
 
 def test_a_clock_without_a_limit_has_no_deadline():
-    assert train.Clock(math.inf, 3).deadline() == math.inf
+    assert learner.Clock(math.inf, 3).deadline() == math.inf
 
 
 @pytest.mark.parametrize("teaching", [{}, {"distil": 0.5}, {"pseudo_labels": 0.6}])
@@ -590,10 +591,10 @@ def cpu_prefers(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
 
     def prefer(name):
-        monkeypatch.setattr(optimise, "CHOSEN", {})
+        monkeypatch.setattr(machine, "CHOSEN", {})
         faster = optimise.FORMATS[name]
         monkeypatch.setattr(
-            optimise, "pass_seconds", lambda network, x, kind: 1.0 if kind == faster else 2.0
+            machine, "pass_seconds", lambda network, x, kind: 1.0 if kind == faster else 2.0
         )
 
     return prefer
@@ -639,7 +640,7 @@ def test_a_new_training_tries_again_and_the_card_says_what_was_chosen(
 
 
 def test_a_number_format_that_is_asked_for_is_not_tried(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(optimise, "pass_seconds", lambda *arguments: pytest.fail("it tries"))
+    monkeypatch.setattr(machine, "pass_seconds", lambda *arguments: pytest.fail("it tries"))
     config = small_config(train={"epochs": 1, "precision": "fp32", "threads": 1})
     train.cross_validate(*clips, config, tmp_path / "models", "cpu", tmp_path / "kept")
     assert precisions(tmp_path / "models") == ["fp32"] * 3

@@ -13,9 +13,9 @@ from helpers.audio import features, recording, windowing
 from helpers.base import artifacts, errors, targets, work
 from helpers.data import sources
 from helpers.metrics import evaluate
+from helpers.rounds import train
 from helpers.run import cli, journal, presets, stages, worth
 from helpers.splits import rules
-from helpers.training import train
 from helpers.tuning import ablation, changes, cleaning, variants
 
 RATE = 8000

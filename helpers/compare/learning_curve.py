@@ -18,8 +18,8 @@ from helpers.base import recipe, targets, work
 from helpers.base.settings import Config
 from helpers.compare import classic
 from helpers.metrics import decisions, evaluate, intervals
+from helpers.rounds import train
 from helpers.splits import partition
-from helpers.training import train
 
 QUICK = "dnn"  # the model on the feature table
 FEWEST = 2  # recordings of a class, on average, in the smallest part

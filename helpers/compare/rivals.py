@@ -22,7 +22,7 @@ from helpers.compare import classic, inference
 from helpers.listeners import embed
 from helpers.metrics import decisions, evaluate
 from helpers.models import checkpoints
-from helpers.training import train
+from helpers.rounds import train
 
 GAINS = {1: "a gain", 0: "no clear gain", -1: "a loss"}  # by `evaluate.direction`
 

@@ -14,10 +14,11 @@ from helpers.base.targets import counted
 from helpers.compare import hearing, inference
 from helpers.data import folders, public, sources
 from helpers.delivery import blend, export, kit
+from helpers.rounds import train
 from helpers.run import journal, pipeline, presets, report, stages, worth
 from helpers.splits import certificate
 from helpers.submission import submit
-from helpers.training import processes, train
+from helpers.training import processes
 from helpers.tuning import changes, search
 
 BAR_AFTER = 2  # seconds that a file takes before it gets a bar

@@ -18,9 +18,9 @@ from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.compare import learning_curve, rivals
 from helpers.metrics import decisions, evaluate, suspects
+from helpers.rounds import train
 from helpers.run import cautions, journal, stages, worth
 from helpers.splits import partition
-from helpers.training import train
 from helpers.tuning import search
 from helpers.view import boards, curves, score_plots
 from helpers.view.style import ends

@@ -14,8 +14,8 @@ import pandas as pd
 from helpers.base import artifacts, errors
 from helpers.base.settings import Config
 from helpers.data import folders
+from helpers.rounds import train
 from helpers.run import journal, stages
-from helpers.training import train
 from helpers.tuning import ablation, cleaning
 
 LEDGER = "cleaning_ledger.csv"

@@ -3,6 +3,6 @@
 Notebooks: 05.
 
 batches (memory map to device), perturb (augmentation, batched), losses, optimise (schedule,
-averages, formats), capture (a step as a CUDA graph), fit (a step, an epoch), train
-(cross-validation), processes (several GPUs).
+averages, formats), capture (a step as a CUDA graph), fit (a step, an epoch, a training), processes
+(several GPUs).
 """

@@ -21,8 +21,8 @@ from helpers.audio import windowing
 from helpers.base import artifacts, code
 from helpers.base.settings import Audio, Config
 from helpers.metrics import decisions
+from helpers.rounds import learner, train
 from helpers.splits import partition
-from helpers.training import train
 from helpers.tuning import changes, variants
 
 
@@ -41,7 +41,7 @@ def measure_ingredients(
     reference, _ = predictions(folder, packed, rows, config, seeds)
     measured = []
     tried = changes.trials(config, changes.INGREDIENTS, only)
-    if not train.unlabelled(rows).any() and any(trial[1] == changes.PSEUDO for trial in tried):
+    if not learner.unlabelled(rows).any() and any(trial[1] == changes.PSEUDO for trial in tried):
         print("Pseudo-labels are left out: there is neither a test set nor data.unlabelled.")
         tried = [trial for trial in tried if trial[1] != changes.PSEUDO]
     for trial in tried:

@@ -25,8 +25,8 @@ from helpers.base import artifacts, code, errors
 from helpers.base.settings import Config
 from helpers.data.sources import LEARNED_ONLY
 from helpers.metrics import decisions, evaluate
+from helpers.rounds import train
 from helpers.splits import partition, rules
-from helpers.training import train
 from helpers.tuning import variants, words
 from helpers.view import score_plots
 

@@ -15,8 +15,9 @@ from IPython.display import display
 from helpers.audio import features
 from helpers.base import targets
 from helpers.models import networks
+from helpers.rounds import learner
 from helpers.splits import partition
-from helpers.training import batches, fit, losses, optimise, perturb, train
+from helpers.training import batches, fit, losses, optimise, perturb
 from helpers.view import score_plots
 
 BATCH = 16  # clips of the batch of which some are shown
@@ -295,17 +296,17 @@ def rehearsal(packed: np.ndarray, rows: pd.DataFrame, config) -> fit.Trainer:
     """
     labels = targets.classes(rows, config.data.multilabel)
     turn = partition.rounds(rows["fold"].dropna(), config.train.select, config.split.test_folds)[0]
-    learner = train.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
-    training = learner.training_rows()
+    first = learner.Round(packed, rows, labels, turn, config, "cpu", None, None, None)
+    training = first.training_rows()
     wanted = targets.matrix(training["label"], labels)
     settings = config.but("train.precision", "fp32").but("train.warmup_fraction", 0.0).train
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = networks.build(config, len(labels), fresh=False)
-        model.fit_standardisation(learner.batches(training.index, wanted))
+        model.fit_standardisation(first.batches(training.index, wanted))
         model.begin_at(torch.from_numpy(wanted).mean(dim=0))
         shuffled = torch.Generator().manual_seed(config.seed)
-        clips = learner.batches(training.index, wanted, shuffled)
+        clips = first.batches(training.index, wanted, shuffled)
         noise = batches.noise(packed, rows, settings)
         return fit.Trainer(model, clips, settings, config.seed, noise=noise)
 
