@@ -152,7 +152,10 @@ def test_a_users_folder_works_the_same_way(home, tmp_path, monkeypatch, capsys):
     assert set(submission["Class"]) <= {"Katze", "vélo à main", "Zug 3"}
     assert artifacts.read_json(folder / "metrics.json")["n_recordings"] == 18
     report = (folder / "report.html").read_text(encoding="utf-8")
-    for text in (capsys.readouterr().out, page(folder, "05_train_cnn"), report):
+    printed = capsys.readouterr().out
+    board = artifacts.read_table(folder / "leaderboard.csv").set_index("model")
+    assert f"held out    svm: accuracy {100 * board.loc['svm', 'accuracy']:.1f} %" in printed
+    for text in (printed, page(folder, "05_train_cnn"), report):
         assert "still falling in the last epoch (2)" in text
         assert "train.epochs=4" in html.unescape(text)
 

@@ -434,7 +434,10 @@ def summary(folder: Path, ran: list[str], seconds: float) -> str:
     times = [f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items())]
     lines = [("files", files.format(**run["counts"]))]
     lines += [("", f"ignored: {count} {reason}") for reason, count in ignored.items()]
-    lines += [("held out", _scores(metrics, metrics["headline"]) + note)]
+    submitted = cautions.read(folder)
+    scores = {name: submitted.score(name) or metrics[name] for name in metrics["headline"]}
+    whose = "" if submitted.model == "cnn" else f"{submitted.model}: "
+    lines += [("held out", whose + _scores(scores, metrics["headline"]) + note)]
     if hidden := check.get("hidden_test"):
         lines += [("hidden test", _scores(hidden, metrics["headline"]))]
     lines += [
