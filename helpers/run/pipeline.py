@@ -434,10 +434,7 @@ def summary(folder: Path, ran: list[str], seconds: float) -> str:
     times = [f"{name[:2]} {stage['seconds']:.0f}" for name, stage in sorted(run["stages"].items())]
     lines = [("files", files.format(**run["counts"]))]
     lines += [("", f"ignored: {count} {reason}") for reason, count in ignored.items()]
-    submitted = cautions.read(folder)
-    scores = {name: submitted.score(name) or metrics[name] for name in metrics["headline"]}
-    whose = "" if submitted.model == "cnn" else f"{submitted.model}: "
-    lines += [("held out", whose + _scores(scores, metrics["headline"]) + note)]
+    lines += [("held out", _held_out(cautions.read(folder), metrics) + note)]
     if hidden := check.get("hidden_test"):
         lines += [("hidden test", _scores(hidden, metrics["headline"]))]
     lines += [
@@ -454,6 +451,13 @@ def summary(folder: Path, ran: list[str], seconds: float) -> str:
     title = "Done" if ran else "Nothing changed since the last run"
     told = [f"  {name:<11} {says}".rstrip() for name, says in lines]
     return "\n".join(["", f"{title} · {_clock(seconds)}", *told])
+
+
+def _held_out(facts, metrics):
+    """The scores of the model that is submitted, which is named unless it is the network."""
+    scores = {name: facts.score(name) or metrics[name] for name in metrics["headline"]}
+    whose = "" if facts.model == "cnn" else f"{facts.model}: "
+    return whose + _scores(scores, metrics["headline"])
 
 
 def _scores(metrics, headline):
