@@ -36,7 +36,8 @@ def results(folder):
     several = folder / "models" / "cnn" / "seeds.csv"
     together = artifacts.read_table(folder / "models" / "cnn" / "out_of_fold.csv")
     table = artifacts.read_table(several) if several.is_file() else together.assign(seed=0)
-    single = {seed: accuracy(part) for seed, part in by_seed(table, clips, config).items()}
+    answers = by_seed(table, clips, config)
+    single = {seed: accuracy(part) for seed, part in answers.items()}
     predicted = decisions.per_recording(together, clips, False, config.model.aggregate)
     values = np.array([score["accuracy"] for score in single.values()])
     found = {
@@ -48,6 +49,7 @@ def results(folder):
         "single_mean": round(float(values.mean()), 4),
         "single_deviation": round(float(values.std(ddof=1)), 4) if len(values) > 1 else None,
         "ensemble": evaluate.scores_of(predicted, config)["accuracy"],
+        "wrong_for_most_seeds": hardest(answers),
         "versions": run["versions"],
         "cpu_cores": run["machine"]["cpu_cores"],
         "git_commit": run["git_commit"],
@@ -92,6 +94,14 @@ def accuracy(found):
     }
 
 
+def hardest(answers):
+    """How many recordings of each class most seeds have wrong, the most first: {label: count}."""
+    whole = pd.concat(answers.values())
+    wrong = whole["label"].ne(whole["predicted"])
+    share = wrong.groupby([whole["recording_id"], whole["label"]]).mean()
+    return share[share > 0.5].groupby("label").size().sort_values(ascending=False).to_dict()
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.esc10", description=__doc__.splitlines()[0]
@@ -118,6 +128,8 @@ def main(arguments=None):
         f"single {found['single_mean']:.2%} (sd {found['single_deviation'] or 0:.2%}), ensemble",
         found["ensemble"],
     )
+    wrong = found["wrong_for_most_seeds"]
+    print("wrong for most seeds:", sum(wrong.values()), wrong)
     if options.against:
         print("points more than those:", difference(table, pd.read_csv(options.against), folder))
     return 0
