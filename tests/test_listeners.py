@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from networks import save_folds, tiny_bundle, weights
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tables import feature_rows, small_config, tagged_rows, tone_clips
 from torch import nn
 
@@ -17,7 +17,7 @@ from helpers.audio import features, recording
 from helpers.base import artifacts, errors, recipe, targets
 from helpers.compare import classic, inference, rivals
 from helpers.delivery import export
-from helpers.listeners import embed, runs
+from helpers.listeners import embed, naming, runs
 from helpers.listeners.listener import Listener
 from helpers.models import backbones, networks
 from helpers.rounds import train
@@ -175,6 +175,20 @@ class Perch(Filters):
         return vector.repeat(1, 3), vector, heard
 
 
+class TimeFirst(Filters):
+    """Frames before clips out, [frames, B, 12]."""
+
+    def forward(self, waveforms):
+        return super().forward(waveforms).transpose(0, 1)
+
+
+class ChannelsFirst(Filters):
+    """Frames last, [B, 12, frames]."""
+
+    def forward(self, waveforms):
+        return super().forward(waveforms).transpose(1, 2)
+
+
 class Alone(Filters):
     """One waveform without a batch in, an embedding per frame out, as YAMNet."""
 
@@ -187,6 +201,13 @@ class Picture(nn.Module):
 
     def forward(self, mel):
         return mel.mean(dim=(1, 3))
+
+
+class Turned(Picture):
+    """The same of a spectrogram whose bands come last, as VGGish."""
+
+    def forward(self, mel):
+        return mel.mean(dim=(1, 2))
 
 
 def onnx_file(folder, network, shape, outputs, axes=None):
@@ -240,6 +261,151 @@ def test_a_file_that_sees_log_mel(run, tmp_path):
     config = listening(f"onnx:{path}", rate=8000)
     assert embed.listener(config, run).window == 31 * 128
     assert learned(run, config).shape[1] == 20
+
+
+def test_mel_bands_are_the_smaller_size_wherever_they_stand(run, tmp_path):
+    axes = {"inputs": {0: "batch"}}
+    path = onnx_file(tmp_path, Turned(), (2, 1, 32, 20), ["y"], axes)
+    turned = listening(f"onnx:{path}", rate=8000)
+    assert embed.listener(turned, run).window == 31 * 128
+    path = onnx_file(tmp_path, Picture(), (2, 1, 20, 32), ["y"], axes)
+    expected = learned(run, listening(f"onnx:{path}", rate=8000))
+    np.testing.assert_allclose(learned(run, turned), expected, rtol=1e-5)
+
+
+def test_frames_may_stand_before_or_after_the_numbers_but_not_before_the_clips(run, tmp_path):
+    shape = (2, 1, 4000)
+    axes = {"inputs": {0: "batch", 2: "samples"}}
+    path = onnx_file(tmp_path, Filters(), shape, ["out"], axes)
+    expected = learned(run, listening(f"onnx:{path}", rate=8000))
+    path = onnx_file(tmp_path, ChannelsFirst(), shape, ["out"], axes)
+    found = learned(run, listening(f"onnx:{path}", rate=8000))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    path = onnx_file(tmp_path, TimeFirst(), shape, ["out"], axes)
+    with pytest.raises(errors.ConfigError, match="first axis time"):
+        embed.listener(listening(f"onnx:{path}", rate=8000), run)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_file_of_a_fixed_number_of_clips_hears_any_number(run, tmp_path, size):
+    path = onnx_file(tmp_path, Filters(), (size, 1, 4000), ["out"])
+    fixed = learned(run, listening(f"onnx:{path}", rate=8000))
+    path = onnx_file(tmp_path, Filters(), (2, 1, 4000), ["out"], {"inputs": {0: "batch"}})
+    free = learned(run, listening(f"onnx:{path}", rate=8000))
+    np.testing.assert_allclose(fixed, free, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        (["label", "audio_embeds", "spatial"], "audio_embeds"),
+        (["PREDICTIONS", "GLOBAL_AVG_POOL", "spatial"], "GLOBAL_AVG_POOL"),
+        (["mel_features", "output", "spectrogram"], "output"),
+        (["output_0", "output_1", "output_2"], "output_0"),  # nothing says so: the longest
+    ],
+)
+def test_what_was_chosen_and_guessed_is_said(run, tmp_path, outputs, chosen):
+    path = onnx_file(tmp_path, Perch(), (2, 160000), outputs, {"inputs": {0: "batch"}})
+    heard = embed.listener(listening(f"onnx:{path}"), run)
+    assert heard.hear.output.name == chosen
+    guessed, named = heard.notes
+    assert "a guess, by its 160000 samples" in guessed
+    rest = [name for name in outputs if name != chosen]
+    assert f"its output {chosen}, not" in named and all(name in named for name in rest)
+    rows = artifacts.read_table(run / "waveforms.csv")
+    packed = np.load(run / "waveforms.npy")
+    config = listening(f"onnx:{path}")
+    told = embed.write(run, packed, rows, run / "embeddings.npy", config)
+    assert "end at 4 kHz" in told and "audio.sample_rate=32000" in told and named in told
+    told = embed.write(
+        run, packed, rows, run / "embeddings.npy", listening(f"onnx:{path}", rate=8000)
+    )
+    assert "guess" not in told and "end at" not in told
+
+
+class Deaf(Filters):
+    """The same for every sound."""
+
+    def forward(self, waveforms):
+        return 0 * super().forward(waveforms) + 1
+
+
+class OneNumber(Filters):
+    def forward(self, waveforms):
+        return super().forward(waveforms).mean(dim=(1, 2))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("network", "says"), [(Deaf(), "every clip alike"), (OneNumber(), "one number only")]
+)
+def test_embeddings_that_tell_nothing_are_refused(run, tmp_path, network, says):
+    path = onnx_file(tmp_path, network, (2, 1, 4000), ["out"], {"inputs": {0: "batch"}})
+    with pytest.raises(errors.ConfigError, match=says):
+        learned(run, listening(f"onnx:{path}", rate=8000))
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((2, 50, 20), "should take one input of floats"),  # frames of a filterbank, no waveform
+        ((2, 3, 20, 32), "should take one input of floats"),
+    ],
+)
+def test_an_input_that_is_no_sound_is_refused(run, tmp_path, shape, says):
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)
+
+    axes = {"inputs": {0: "batch", 1: "frames"}}
+    path = onnx_file(tmp_path, Mean(), shape, ["y"], axes)
+    with pytest.raises(errors.ConfigError, match=says):
+        embed.listener(listening(f"onnx:{path}", rate=8000), run)
+
+
+@pytest.mark.parametrize("told", ["32 kHz", "nan", "inf", "0", "-16000", "16"])
+def test_a_rate_that_is_none_is_refused_in_words(run, tmp_path, told):
+    onnx = pytest.importorskip("onnx")
+    path = onnx_file(tmp_path, Filters(), (2, 1, 4000), ["out"], {"inputs": {0: "batch"}})
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"sample_rate": told})
+    onnx.save(model, path)
+    with pytest.raises(errors.ConfigError, match=r"features\.listener_rate"):
+        embed.listener(listening(f"onnx:{path}"), run)
+    assert embed.listener(listening(f"onnx:{path}", rate=8000), run).sample_rate == 8000
+
+
+def test_large_tensors_may_lie_in_a_cache_of_links_and_their_change_is_noticed(
+    run, perch, tmp_path
+):
+    onnx = pytest.importorskip("onnx")
+    blobs = tmp_path / "blobs"
+    snapshot = tmp_path / "snapshot"
+    for folder in (blobs, snapshot):
+        folder.mkdir()
+    options = {"save_as_external_data": True, "size_threshold": 0, "location": "perch.onnx.data"}
+    onnx.save(onnx.load(perch), blobs / "perch.onnx", **options)
+    for name in ("perch.onnx", "perch.onnx.data"):
+        (snapshot / name).symlink_to(blobs / name)
+    config = listening(f"onnx:{snapshot / 'perch.onnx'}")
+    assert embed.listener(config, run).window == 160000
+    before = naming.digest(config)
+    data = blobs / "perch.onnx.data"
+    data.write_bytes(data.read_bytes()[::-1])
+    assert naming.digest(config) != before
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "home", lambda: tmp_path)
+    for key in ("features.listener_weights", "model.weights"):
+        section, _, name = key.partition(".")
+        config = small_config(**{section: {name: "gone.pt"}})
+        with pytest.raises(errors.ConfigError, match=f"{key}: there is no file .*gone.pt"):
+            naming.require_files(config)
+    for name, says in {"onnx:gone.onnx": "no file", "hf:./gone": "no folder"}.items():
+        with pytest.raises(errors.ConfigError, match=f"features.listener: there is {says}"):
+            naming.require_files(listening(name))
+    naming.require_files(small_config())
+    naming.require_files(listening("hf:openai/whisper-base"))
 
 
 def test_what_earshot_exports_hears_as_the_run_itself(run, other):
@@ -351,13 +517,26 @@ def test_a_network_of_transformers_from_a_folder(run, tmp_path, kind, window):
     assert learned(run, config).shape[1] == 24
 
 
+def test_a_network_of_transformers_in_half_precision_or_as_tensors_of_torch(run, tmp_path):
+    folder = transformers_folder(tmp_path / "wavlm", "wavlm")
+    expected = learned(run, listening(f"hf:{folder}"))
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    np.testing.assert_array_equal(learned(run, listening(f"hf:{folder}")), expected)
+    transformers = pytest.importorskip("transformers")
+    transformers.AutoModel.from_pretrained(folder).half().save_pretrained(folder)
+    (folder / "pytorch_model.bin").unlink()
+    np.testing.assert_allclose(learned(run, listening(f"hf:{folder}")), expected, atol=0.02)
+
+
 def test_a_network_of_transformers_that_is_not_to_be_had(run, tmp_path, monkeypatch):
     folder = transformers_folder(tmp_path / "ast", "ast")
     monkeypatch.setattr(backbones, "hub_answers", lambda: False)
     with pytest.raises(errors.ConfigError, match=r"hf:nobody/nothing could not be had"):
         embed.listener(listening("hf:nobody/nothing"), run)
     (folder / "model.safetensors").rename(folder / "kept")
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    torch.save({"x": Filters}, folder / "pytorch_model.bin")  # a class, which is no tensor
     with pytest.raises(errors.ConfigError, match="could not be had"):
         embed.listener(listening(f"hf:{folder}"), run)
     monkeypatch.setitem(sys.modules, "transformers", None)

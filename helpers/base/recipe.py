@@ -84,7 +84,7 @@ def kinds() -> dict[str, str]:
 def reads(name: str) -> str | None:
     """What a model reads; None if there is no model of this name.
 
-    >>> reads("gru"), reads("timm:resnet18"), reads("hf:facebook/wavlm-base"), reads("wavenet")
+    >>> reads("gru"), reads("timm:resnet18"), reads("hf:microsoft/wavlm-base"), reads("wavenet")
     ('frames', 'picture', 'waveform', None)
     """
     published = (kind for name_of, kind in PUBLISHED.items() if re.fullmatch(name_of, name))

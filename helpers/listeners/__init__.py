@@ -3,5 +3,6 @@
 Notebooks: 04.
 
 naming (what features.listener says), listener (windows, and their mean), runs (of Earshot),
-onnx_file, published (torchaudio, transformers, timm), embed (the clips of a run).
+onnx_told (what a graph tells of itself), onnx_file (how it is asked), published (torchaudio,
+transformers, timm), embed (the clips of a run).
 """

@@ -51,13 +51,38 @@ def write(folder: Path, packed: np.ndarray, rows: pd.DataFrame, path: Path, conf
     heard = listener(config, folder)
     count = len(features.described(rows))
     vectors = embeddings(heard, packed[:count], config.audio.sample_rate)
+    _require_telling(heard, vectors)
     with open(path, "wb") as file:
         np.save(file, vectors)
     seconds = heard.window and heard.window / heard.sample_rate
     window = f"windows of {seconds:.3g} s" if seconds else "whole clips"
-    return (
+    what = (
         f"{heard.name} hears {window} at {heard.sample_rate} Hz: {len(vectors)} clips, "
-        f"{vectors.shape[1]} numbers each. {BEFORE[heard.name.startswith('run:')]}"
+        f"{vectors.shape[1]} numbers each."
+    )
+    missed = _missed(heard, config.audio.sample_rate)
+    told = [what, *heard.notes, missed, BEFORE[heard.name.startswith("run:")]]
+    return "\n".join(filter(None, told))
+
+
+def _require_telling(heard, vectors):
+    """Raise ConfigError for embeddings from which nothing can be learned."""
+    alike = len(vectors) > 1 and np.ptp(vectors, axis=0).max() == 0
+    if alike or vectors.shape[1] == 1:
+        says = "every clip alike" if alike else "with one number only"
+        raise errors.ConfigError(
+            f"features.listener: {heard.name} answers {says}, from which nothing can be learned. "
+            "Of an ONNX file features.listener_output names another output."
+        )
+
+
+def _missed(heard, sample_rate):
+    """What a listener does not get to hear, in words."""
+    if heard.sample_rate <= sample_rate:
+        return ""
+    return (
+        f"These clips end at {sample_rate / 2000:g} kHz; it knows higher sounds too, and hears "
+        f"them with audio.sample_rate={heard.sample_rate}."
     )
 
 
@@ -88,7 +113,8 @@ def _chunk(heard, clips, sample_rate):
     vectors = np.concatenate(vectors)
     if not np.isfinite(vectors).all():
         raise errors.ConfigError(
-            f"features.listener: {heard.name} answers some clips with what is no number"
+            f"features.listener: {heard.name} answers some clips with what is no number. Does it "
+            "divide by the loudest, or want a longer window (features.listener_seconds)?"
         )
     return vectors
 

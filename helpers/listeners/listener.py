@@ -23,6 +23,7 @@ class Listener:
     window: samples that it hears at once; None: as many as a clip has.
     identity: SHA-256 of what decides its answers, its weights above all.
     hear: the network, float32 [B, window] -> [B, size].
+    notes: sentences on what was guessed of it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Listener:
     window: int | None
     identity: str
     hear: Callable[[np.ndarray], np.ndarray]
+    notes: tuple[str, ...] = ()
 
     def embed(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray:
         """Embeddings float32 [B, size] of clips float32 [B, samples]: the mean over their windows.

@@ -3,18 +3,19 @@
 It imports no network, so that a stage can be looked at quickly.
 """
 
+import glob
 import hashlib
 from pathlib import Path
 
-from helpers.base import artifacts
+from helpers.base import artifacts, errors
 
 
 def parts(config) -> tuple[str, str]:
     """The kind of a config's listener and what stands behind the colon.
 
     >>> from helpers.base.settings import Config
-    >>> parts(Config(features={"listener": "hf:facebook/wavlm-base"}))
-    ('hf', 'facebook/wavlm-base')
+    >>> parts(Config(features={"listener": "hf:openai/whisper-base"}))
+    ('hf', 'openai/whisper-base')
     """
     kind, _, what = config.features.listener.partition(":")
     return kind, what
@@ -25,10 +26,28 @@ def path(name: str) -> Path:
     return artifacts.home() / Path(name).expanduser()
 
 
+def require_files(config) -> None:
+    """Raise ConfigError where a listener's or a network's file that a config names is not there."""
+    kind, what = parts(config) if config.features.listener else ("", "")
+    weights = None if config.model.begins_from else config.model.weights
+    named = {
+        "features.listener": what if kind == "onnx" else None,
+        "features.listener_weights": config.features.listener_weights,
+        "model.weights": weights,
+    }
+    for key, name in named.items():
+        if name and not path(name).is_file():
+            raise errors.ConfigError(f"{key}: there is no file {path(name)}")
+    if kind == "hf" and what.startswith(("/", "~", ".")) and not path(what).is_dir():
+        raise errors.ConfigError(f"features.listener: there is no folder {path(what)}")
+
+
 def digest(config) -> str:
     """SHA-256 of a config's listener, as far as it lies on this disk."""
     kind, what = parts(config)
-    return _digest(_local(kind, what), path(config.features.listener_weights or what))
+    local = _local(kind, what)
+    beside = local.parent.glob(f"{glob.escape(local.name)}?*")  # large tensors of an ONNX file
+    return _digest(local, *sorted(beside), path(config.features.listener_weights or what))
 
 
 def begins_elsewhere(config) -> bool:

@@ -7,10 +7,12 @@ be had is said at once. No code comes with them, and nothing is unpickled but pl
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from helpers.audio import images
+from helpers.base import errors
 from helpers.base.settings import LISTENER
 from helpers.listeners import naming
 from helpers.listeners.listener import Listener, device, identity_of, of_torch
@@ -76,6 +78,12 @@ def transformers_network(config, what: str, folder: Path) -> Listener:
         pooled = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
         return pooled.float().cpu().numpy()
 
+    try:
+        hear(np.zeros((1, rate), np.float32))
+    except Exception as error:  # networks share no other base of errors
+        raise errors.ConfigError(
+            f"features.listener: hf:{what} cannot be asked with sound alone ({error})"
+        ) from error
     identity = identity_of(network, extractor.to_json_string())
     return Listener(f"hf:{Path(what).name}", rate, _window(extractor), identity, hear)
 

@@ -186,7 +186,7 @@ def had(key: str, name: str, files: str):
         raise
     # those of hubs, of their HTTP libraries and of torch share no other base
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise errors.ConfigError(
             f"{key}: {name} could not be had ({reason}). Its weights come from the cache, from the "
             f"network, or from a file of yours: {files}, for transformers hf:<folder>."
@@ -219,9 +219,9 @@ def from_transformers(key: str, what: str, published: bool = True):
         described = transformers.AutoConfig.from_pretrained(source, **safe)
         return extractor, transformers.AutoModel.from_config(described)
     network, told = transformers.AutoModel.from_pretrained(
-        source, use_safetensors=True, output_loading_info=True, **safe
+        source, weights_only=True, output_loading_info=True, **safe
     )
     missing = {name for name in told["missing_keys"] if "masked_spec_embed" not in name}
     if missing:
         raise ValueError(f"it lacks {len(missing)} weights, such as {min(missing)}")
-    return extractor, network
+    return extractor, network.float()  # some are kept in half precision

@@ -33,6 +33,7 @@ from helpers.base import artifacts, errors
 from helpers.base.settings import Config
 from helpers.base.targets import counted
 from helpers.data import folders
+from helpers.listeners import naming
 from helpers.metrics import evaluate
 from helpers.run import cautions, journal, presets, report, stages
 from helpers.run.stages import STAGES, StageSpec
@@ -122,6 +123,7 @@ def run_all(
     if settled.recognised:
         print(f"Recognised as {settled.recognised}", flush=True)
     root = folders.locate(settled)
+    naming.require_files(settled)
     parameters = {"preset": preset, "data": data, "run": folder.name, "seed": seed}
     parameters |= {"fast": fast, "settings": settings}
     folder.mkdir(parents=True, exist_ok=True)

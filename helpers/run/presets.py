@@ -25,6 +25,7 @@ from helpers.metrics import scoring
 PRESETS = REPOSITORY / "presets"
 # Marks that YAML would take apart.
 AS_TEXT = {"data.label_separator", "submit.separator", "submit.id", "submit.column"}
+AS_TEXT |= {"features.listener_output"}
 HEAD = "listener_linear"  # compared where a listener is set and no model that reads it
 # What `fast` makes of any preset: every stage runs, nothing is worth reading off it.
 FAST = {
@@ -139,7 +140,10 @@ def _parse_settings(settings):
     for word in (settings or "").split():
         key, equals, value = word.partition("=")
         if not equals:
-            raise ConfigError(f"Settings are written key=value with no spaces inside; got {word!r}")
+            raise ConfigError(
+                f"Settings are written key=value with no spaces inside; got {word!r}. A value that "
+                "holds spaces goes into a preset of your own."
+            )
         try:
             pairs[key] = value if key in AS_TEXT else yaml.safe_load(value)
         except yaml.YAMLError:
