@@ -97,7 +97,30 @@ def demo(tmp_path):
 
 def test_nothing_is_said_against_the_demo_run(demo):
     assert [one.level for one in cautions.of(demo)] == ["green"]
-    assert len(cautions.of(demo)[0].says.split(";")) == len(cautions.RULES)
+    unasked = {cautions.listener_unknown}  # there is no listener
+    assert len(cautions.of(demo)[0].says.split(";")) == len(set(cautions.RULES) - unasked)
+
+
+@pytest.mark.parametrize(
+    ("listener", "model", "is_said"),
+    [
+        ("onnx:models/perch_v2.onnx", "listener_linear", True),
+        ("onnx:models/perch_v2.onnx", "soft_vote", True),  # of which it is a member
+        ("onnx:models/perch_v2.onnx", "svm", False),
+        ("run:esc10", "listener_linear", False),
+    ],
+)
+def test_a_listener_that_may_have_heard_the_recordings_is_named(demo, listener, model, is_said):
+    settings = f"features.listener={listener} submit.model={model} "
+    settings += "compare.models=[svm,listener_linear,soft_vote]"
+    config = presets.load("demo", settings=settings).model_dump(mode="json")
+    artifacts.write_json(demo / "run.json", {"config": config, "stages": {}})
+    told = [one.says for one in cautions.of(demo) if "only its makers can tell" in one.says]
+    assert bool(told) == is_said
+    if is_said:
+        assert told[0].startswith("listener_linear learns from what onnx:perch_v2.onnx hears")
+    if listener == "run:esc10":
+        assert "esc10, has learned from none of these recordings" in in_order(demo)[0]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.base import artifacts
+from helpers.base import artifacts, recipe
 from helpers.base.settings import Config
+from helpers.listeners import naming
 from helpers.metrics import evaluate, intervals
 from helpers.run import journal
 from helpers.view import curves
@@ -259,6 +260,25 @@ def loss_falling(facts: Facts) -> Caution | str | None:
     return Caution("amber", f"{says} Train twice as long:", facts.longer())
 
 
+def listener_unknown(facts: Facts) -> Caution | str | None:
+    """A listener may have learned from the recordings on which its models are tested."""
+    if not facts.config.features.listener or facts.board.empty:
+        return None
+    kind, what = naming.parts(facts.config)
+    if kind == "run":
+        return f"the listener, {what}, has learned from none of these recordings"
+    models = [facts.board["model"].iloc[0], *facts.config.submitted()]
+    heard = [model for model in models if recipe.reads(model) in recipe.HEARD]
+    if not heard:
+        return None
+    says = (
+        f"{heard[0]} learns from what {kind}:{Path(what).name} hears. Whether that network has "
+        "learned from these very recordings only its makers can tell: if so, the scores with it "
+        "are too good, and only a hidden test set tells how good it is."
+    )
+    return Caution("amber", says)
+
+
 def few_sources(facts: Facts) -> Caution | str | None:
     """The recordings come from few sources."""
     n_groups = facts.metrics.get("n_groups")
@@ -288,7 +308,8 @@ def wide_interval(facts: Facts) -> Caution | str | None:
 
 RULES = (
     *(behind_the_best, no_better_than_chance, test_set_differs),
-    *(shortcuts_flagged, never_said, loss_falling, few_sources, wide_interval),
+    *(shortcuts_flagged, never_said, loss_falling),
+    *(listener_unknown, few_sources, wide_interval),
 )
 
 
