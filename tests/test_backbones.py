@@ -126,7 +126,7 @@ def test_a_file_that_is_missing_damaged_or_of_another_network_is_refused(tmp_pat
     with pytest.raises(ValueError, match="holds no weights of this network"):
         built(weights=tmp_path / "other.safetensors")
     torch.save({**three_channels(3), "blocks.9.weight": torch.zeros(2)}, tmp_path / "longer.pth")
-    with pytest.raises(ValueError, match=r"does not fit: 1 tensors differ, such as blocks\.9"):
+    with pytest.raises(ValueError, match=r"do not fit: 1 tensors differ, such as blocks\.9"):
         built(weights=tmp_path / "longer.pth")
 
 

@@ -98,7 +98,7 @@ def build(
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=5) or ["see timm.list_models()"]
         raise errors.ConfigError(
-            f"model.name is {name!r}, which timm does not have; close are: {', '.join(close)}"
+            f"timm has no network {name!r}; close are: {', '.join(close)}"
         )
     options = {"in_chans": channels, "num_classes": n_classes, "drop_rate": dropout}
     network = _pretrained(timm, architecture, options) if pretrained and not weights else None
@@ -173,7 +173,7 @@ def hub_answers() -> bool:
 def _load(network, path):
     """Load a file of weights into a network, whole but for the classifier, or raise ConfigError."""
     if not path.is_file():
-        raise errors.ConfigError(f"model.weights: there is no file {path}")
+        raise errors.ConfigError(f"there is no file {path} of weights")
     own = network.state_dict()
     try:
         weights = _read(path, network, own)
@@ -184,14 +184,14 @@ def _load(network, path):
         }
     except UNREADABLE as error:
         raise errors.ConfigError(
-            f"model.weights: {path} holds no weights of this network ({error!r})"
+            f"{path} holds no weights of this network, as tensors only ({type(error).__name__})"
         ) from None
     unfit = (weights.keys() | own.keys()) - fitting.keys() - _classifier(network)
     # old files lack these
     unfit = sorted(name for name in unfit if not name.endswith("num_batches_tracked"))
     if unfit:
         raise errors.ConfigError(
-            f"model.weights: {path} does not fit: {len(unfit)} tensors differ, such as {unfit[0]}"
+            f"the weights of {path} do not fit: {len(unfit)} tensors differ, such as {unfit[0]}"
         )
     network.load_state_dict(fitting, strict=False)
 
