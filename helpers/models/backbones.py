@@ -97,9 +97,7 @@ def build(
     known = [*timm.list_models(), *timm.list_models(pretrained=True)]
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=5) or ["see timm.list_models()"]
-        raise errors.ConfigError(
-            f"timm has no network {name!r}; close are: {', '.join(close)}"
-        )
+        raise errors.ConfigError(f"timm has no network {name!r}; close are: {', '.join(close)}")
     options = {"in_chans": channels, "num_classes": n_classes, "drop_rate": dropout}
     network = _pretrained(timm, architecture, options) if pretrained and not weights else None
     origin = "pretrained" if network else "random"

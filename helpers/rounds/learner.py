@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -48,7 +49,15 @@ class Clock:
 
 @dataclass
 class Round:
-    """One round of cross-validation: its networks learn from some folds and predict another."""
+    """One round of cross-validation: its networks learn from some folds and predict another.
+
+    packed, rows, config, device, watch: as of train.cross_validate.
+    labels: the classes, in their order.
+    turn: its folds, as of partition.rounds.
+    clock, bar: what is left of the time; what shows the epochs.
+    kept_at: from a network's name, and those before it, to its Checkpoint; or None.
+    learned: records of what is learned without labels.
+    """
 
     packed: np.ndarray
     rows: pd.DataFrame
@@ -58,11 +67,9 @@ class Round:
     device: torch.device
     clock: Clock
     bar: object
-    kept_at: (
-        object  # a function from a network's name, and those before it, to its Checkpoint, or None
-    )
-    watch: object = None  # as of cross_validate
-    learned: list = field(default_factory=list)  # records of what is learned without labels
+    kept_at: Callable | None
+    watch: Callable | None = None
+    learned: list = field(default_factory=list)
 
     def run(self, folder: Path) -> dict[str, list]:
         """Train, save below `folder`, predict the clips of the test fold.
