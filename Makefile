@@ -17,7 +17,7 @@ PYTHON_LOWEST = $(shell python3.12 -c 'import sys; print(sys.executable)' 2>/dev
     || echo $(PYTHON))
 
 # What tells most of versions: the whole series in its notebooks, tables, decoders, models, formats, figures.
-VERSIONED = $(patsubst %,tests/test_%.py,chain artifacts classic environment export inference label_table optimise plots recording)
+VERSIONED = $(patsubst %,tests/test_%.py,chain artifacts classic environment export inference label_table listeners machine optimise plots recording)
 
 PRESET ?=
 DATA ?=
