@@ -421,7 +421,7 @@ def test_a_model_is_compared_with_the_best_on_the_same_recordings():
     assert evaluate.best_in_words(board, 4).startswith(
         "Not clearly worse than the best: a. Four sources only:"
     )
-    assert evaluate.with_intervals(board).iloc[0, -1] == "+0.0 (+0.0 to +0.0)"
+    assert evaluate.with_intervals(board).iloc[0, -1] == "0"
 
 
 def test_models_that_err_on_different_recordings_tie():

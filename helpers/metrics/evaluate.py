@@ -431,7 +431,7 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     for name in [column for column in read if f"{column}_low" in table]:
         bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
         if name == DIFFERENCE:
-            read[name] = [points(*entry) for entry in bounds]
+            read[name] = [points(*entry) if any(entry) else "0" for entry in bounds]  # the best's
         else:
             keys = ("value", "low", "high")
             read[name] = [percent(dict(zip(keys, entry, strict=True))) for entry in bounds]
