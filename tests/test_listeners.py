@@ -408,6 +408,15 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_done(tmp_path, monk
     naming.require_files(listening("hf:openai/whisper-base"))
 
 
+def test_a_folder_beside_the_listeners_own_is_not_part_of_it(run, tmp_path):
+    (tmp_path / "whisper").mkdir()
+    config = listening(f"hf:{tmp_path / 'whisper'}")
+    before = naming.digest(config)
+    (tmp_path / "whisper-large").mkdir()
+    (tmp_path / "whisper-large" / "model.safetensors").write_bytes(b"another")
+    assert naming.digest(config) == before
+
+
 def test_what_earshot_exports_hears_as_the_run_itself(run, other):
     pytest.importorskip("onnxruntime")
     folder, lacking = export.write(other)

@@ -46,8 +46,9 @@ def digest(config) -> str:
     """SHA-256 of a config's listener, as far as it lies on this disk."""
     kind, what = parts(config)
     local = _local(kind, what)
-    beside = local.parent.glob(f"{glob.escape(local.name)}?*")  # large tensors of an ONNX file
-    return _digest(local, *sorted(beside), path(config.features.listener_weights or what))
+    beside = [] if kind != "onnx" else local.parent.glob(f"{glob.escape(local.name)}?*")
+    large = sorted(beside)  # tensors that an ONNX file keeps beside it
+    return _digest(local, *large, path(config.features.listener_weights or what))
 
 
 def begins_elsewhere(config) -> bool:
